@@ -1,0 +1,57 @@
+"""Compute, check, explain and measure adversarial images on MNIST-size classifiers."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_adv.attacks import AttackResult, attack
+    from mnist_adv.checkpoints import restore
+    from mnist_adv.data import load
+    from mnist_adv.digits import read_digit
+    from mnist_adv.gradients import Source, check_gradient, compute_gradient
+    from mnist_adv.levels import to_levels
+    from mnist_adv.losses import Loss
+    from mnist_adv.models import SoftmaxRegression
+    from mnist_adv.norms import Norm
+    from mnist_adv.steps import Step
+    from mnist_adv.training import train
+    from mnist_adv.verdict import Verdict, judge
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AttackResult": "attacks",
+    "Loss": "losses",
+    "Norm": "norms",
+    "SoftmaxRegression": "models",
+    "Source": "gradients",
+    "Step": "steps",
+    "Verdict": "verdict",
+    "attack": "attacks",
+    "check_gradient": "gradients",
+    "compute_gradient": "gradients",
+    "judge": "verdict",
+    "load": "data",
+    "read_digit": "digits",
+    "restore": "checkpoints",
+    "to_levels": "levels",
+    "train": "training",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *_HOME})

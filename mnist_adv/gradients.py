@@ -1,0 +1,303 @@
+"""The gradient of an image's objective with respect to its pixels, from five independent sources.
+
+Back propagation gives the derivative of the loss for every weight; carried one step further, past
+the weights, it gives one for every pixel. All sources answer the same question, so they check one
+another: two are exact by calculus (reverse and forward mode), one by hand (softmax regression
+only), two by nudging every pixel and looking.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv._lazy import tf
+from mnist_adv.data import IMAGE_SHAPE
+from mnist_adv.images import as_batch, as_classes
+from mnist_adv.losses import Loss, Objective
+
+if TYPE_CHECKING:
+    from mnist_adv.models import Model
+
+_NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
+
+
+class Source(enum.Enum):
+    """Where a gradient comes from.
+
+    TAPE: reverse mode, `tf.GradientTape`; one forward and one backward pass.
+    FORWARD_MODE: `tf.autodiff.ForwardAccumulator`; one pass per pixel, exact.
+    FORWARD_DIFFERENCE: `(f(x + e) - f(x)) / e` per pixel; error O(e) + O(rounding / e).
+    CENTRAL_DIFFERENCE: `(f(x + e) - f(x - e)) / 2e` per pixel; error O(e^2) + O(rounding / e).
+    CLOSED_FORM: `W (dloss/dlogits)`, which for cross-entropy is `W (p - onehot(class))`; for
+        softmax regression.
+    """
+
+    TAPE = "tape"
+    FORWARD_MODE = "forward_mode"
+    FORWARD_DIFFERENCE = "forward_difference"
+    CENTRAL_DIFFERENCE = "central_difference"
+    CLOSED_FORM = "closed_form"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientSource:
+    """A source with its settings: call it with a model, an objective, images and classes.
+
+    Attributes:
+        source: which.
+        difference_step: the e of the two numerical sources, in pixel units; None chooses it by
+            `default_difference_step`.
+    """
+
+    source: Source = Source.TAPE
+    difference_step: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a step that moves nothing."""
+        if self.difference_step is not None and not 0 < self.difference_step <= 1:
+            raise ValueError(
+                f"difference_step must lie in (0, 1]. Received: {self.difference_step}"
+            )
+
+    def __call__(
+        self, model: Model, objective: Objective, images: Any, classes: Any
+    ) -> tuple[Any, Any]:
+        """Compute logits and input gradients.
+
+        Args:
+            model: images -> logits.
+            objective: the signed loss, one number per image.
+            images: tensor `[n, 28, 28, 1]`, float32 or float64.
+            classes: tensor `[n]` int64.
+
+        Returns:
+            Logits `[n, k]` at the images, gradients `[n, 28, 28, 1]`.
+
+        Raises:
+            ValueError: CLOSED_FORM of a model that is not softmax regression.
+        """
+        if self.source is Source.TAPE:
+            return _tape(model, objective, images, classes)
+        if self.source is Source.CLOSED_FORM:
+            return _closed_form(model, objective, images, classes)
+        if self.source is Source.FORWARD_MODE:
+            return model(images), _forward_mode(model, objective, images, classes)
+        step = self.difference_step or default_difference_step(self.source, images.dtype)
+        central = self.source is Source.CENTRAL_DIFFERENCE
+        return _differences(model, objective, images, classes, step, central=central)
+
+
+def default_difference_step(source: Source, dtype: Any) -> float:
+    """Choose e so that truncation and rounding errors are of one size.
+
+    With u the spacing of floats at 1, the forward difference errs by about `e/2 |f''| + u/e |f|`,
+    least near `e = sqrt(u)`; the central one by `e^2/6 |f'''| + u/e |f|`, least near `cbrt(u)`.
+
+    Args:
+        source: FORWARD_DIFFERENCE or CENTRAL_DIFFERENCE.
+        dtype: float32 or float64.
+
+    Returns:
+        e in pixel units: 3.5e-4 and 4.9e-3 in float32, 1.5e-8 and 6.1e-6 in float64.
+    """
+    spacing = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
+    return spacing ** (1 / 3 if source is Source.CENTRAL_DIFFERENCE else 1 / 2)
+
+
+def compute_gradient(
+    model: Model,
+    images: Any,
+    intended_labels: Any,
+    *,
+    loss: Loss | str = Loss.CROSS_ENTROPY,
+    source: Source | str = Source.TAPE,
+    difference_step: float | None = None,
+    dtype: str | None = None,
+) -> np.ndarray:
+    """Compute the derivative of the loss for the intended label with respect to every pixel.
+
+    Step against it and the loss for that label falls: the image looks more like it to the model.
+    (With `loss="probability"` step along it: that loss is the probability itself.)
+
+    Args:
+        model: images `[n, 28, 28, 1]` -> logits `[n, k]`; any callable.
+        images: one image (`[28, 28]`, `[784]` or `[28, 28, 1]`) or a batch, floats in [0, 1].
+        intended_labels: one integer, or one per image.
+        loss: "cross_entropy" (`-log p[intended]`) or "probability" (`p[intended]`, whose
+            upstream gradient at the softmax is the one-hot vector).
+        source: "tape", "forward_mode", "forward_difference", "central_difference" or
+            "closed_form".
+        difference_step: e of the two differences; a step suited to the dtype if None.
+        dtype: "float32" or "float64", to compute in; that of the images if None.
+
+    Returns:
+        The gradient, in the shape of `images`: one number per pixel.
+
+    Raises:
+        ValueError: images or labels out of form or range, an unknown loss or source,
+            `closed_form` of a model that is not softmax regression, or a model without gradient.
+    """
+    batch = as_batch(images)
+    pixels = tf.constant(batch.astype(dtype or batch.dtype))
+    num_classes = check_logits(model, pixels)
+    classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
+    compute = GradientSource(Source(source), difference_step)
+    _, gradients = compute(model, Objective(Loss(loss)), pixels, classes)
+    return gradients.numpy().reshape(np.shape(images))
+
+
+def check_gradient(
+    model: Model,
+    image: Any,
+    intended_label: int,
+    *,
+    loss: Loss | str = Loss.CROSS_ENTROPY,
+    difference_step: float | None = None,
+) -> dict[str, dict[str, float]]:
+    """Compare every source that fits the model with the tape in the finest dtype.
+
+    Args:
+        model: images -> logits.
+        image: one image, floats in [0, 1].
+        intended_label: the class of the loss.
+        loss: "cross_entropy" or "probability".
+        difference_step: e of the two differences; a step suited to the dtype if None.
+
+    Returns:
+        dtype -> source -> largest absolute difference over the pixels, divided by the largest
+        absolute derivative of the reference. A dtype or source that the model does not support is
+        left out; the reference itself shows 0.
+
+    Raises:
+        ValueError: as `compute_gradient`.
+    """
+    dtypes = [dtype for dtype in ("float64", "float32") if _supports(model, dtype)]
+
+    def gradient(dtype: str, source: Source) -> np.ndarray:
+        return compute_gradient(
+            model,
+            image,
+            intended_label,
+            loss=loss,
+            source=source,
+            difference_step=difference_step,
+            dtype=dtype,
+        )
+
+    reference = gradient(dtypes[0], Source.TAPE)
+    scale = float(np.abs(reference).max()) or 1.0
+    return {
+        dtype: {
+            source.value: float(np.abs(gradient(dtype, source) - reference).max()) / scale
+            for source in Source
+            if source is not Source.CLOSED_FORM or _is_softmax_regression(model)
+        }
+        for dtype in dtypes
+    }
+
+
+def check_logits(model: Model, images: Any) -> int:
+    """Run the model once and check the form of what it returns.
+
+    Args:
+        model: images -> logits.
+        images: tensor `[n, 28, 28, 1]`.
+
+    Returns:
+        The number of classes k.
+
+    Raises:
+        ValueError: the model does not return `[n, k]` with k at least 2.
+    """
+    shape = tuple(model(images[:1]).shape)
+    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+        raise ValueError(
+            "model must map images [n, 28, 28, 1] to logits [n, classes]. "
+            f"Received: {list(shape)} for n = 1"
+        )
+    return int(shape[1])
+
+
+def _tape(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)  # a tape watches variables, not plain tensors
+        logits = model(images)
+        # A sum, not a mean: an image's gradient must not depend on its neighbours.
+        total = tf.reduce_sum(objective(logits, classes))
+    gradients = tape.gradient(total, images)
+    if gradients is None:
+        raise ValueError(
+            "model must be differentiable TensorFlow code from images to logits. Received: "
+            f"{model!r}, through which no gradient flows"
+        )
+    return logits, gradients
+
+
+def _closed_form(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
+    if not _is_softmax_regression(model):
+        raise ValueError(
+            f"source closed_form needs a SoftmaxRegression. Received: {type(model).__name__}"
+        )
+    weights: Any = model
+    logits = model(images)
+    upstream = objective.upstream(logits, classes)
+    pixels = tf.matmul(upstream, tf.cast(weights.W, images.dtype), transpose_b=True)
+    return logits, tf.reshape(pixels, tf.shape(images))
+
+
+def _basis(dtype: Any) -> Any:
+    return tf.reshape(tf.eye(_NUM_PIXELS, dtype=dtype), [_NUM_PIXELS, *IMAGE_SHAPE])
+
+
+def _each_image(one: Any, images: Any, classes: Any) -> Any:
+    # One image is already 784 rows for the model: a batch of them at once would only leave cache.
+    return tf.map_fn(
+        lambda pair: one(*pair),
+        (images, classes),
+        fn_output_signature=tf.TensorSpec([_NUM_PIXELS], images.dtype),
+    )
+
+
+def _forward_mode(model: Model, objective: Objective, images: Any, classes: Any) -> Any:
+    def one(image: Any, label: Any) -> Any:
+        copies = tf.tile(image[tf.newaxis], [_NUM_PIXELS, 1, 1, 1])
+        with tf.autodiff.ForwardAccumulator(copies, _basis(images.dtype)) as accumulator:
+            values = objective(model(copies), tf.repeat(label, _NUM_PIXELS))
+        return accumulator.jvp(values)
+
+    return tf.reshape(_each_image(one, images, classes), tf.shape(images))
+
+
+def _differences(
+    model: Model, objective: Objective, images: Any, classes: Any, step: float, *, central: bool
+) -> tuple[Any, Any]:
+    nudges = tf.cast(step, images.dtype) * _basis(images.dtype)
+
+    def one(image: Any, label: Any) -> Any:
+        def values(copies: Any) -> Any:
+            return objective(model(copies), tf.repeat(label, tf.shape(copies)[0]))
+
+        above = image + nudges
+        below = image - nudges if central else image[tf.newaxis]
+        # x + e is rounded: divide by the distance that the pixel really moved.
+        moved = tf.reduce_sum(above - below, axis=[1, 2, 3])
+        return (values(above) - values(below)) / moved
+
+    return model(images), tf.reshape(_each_image(one, images, classes), tf.shape(images))
+
+
+def _is_softmax_regression(model: Model) -> bool:
+    from mnist_adv.models import SoftmaxRegression  # imports TensorFlow, as this module does not
+
+    return isinstance(model, SoftmaxRegression)
+
+
+def _supports(model: Model, dtype: str) -> bool:
+    try:
+        return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+        return False

@@ -1,0 +1,122 @@
+"""Judge adversarial images from the final arrays alone.
+
+Nothing here is shared with the code that made the images but the model itself: norms, range,
+budget and success are derived again, in float64 NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mnist_adv.models import Model
+    from mnist_adv.norms import Norm
+
+# float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.
+TOLERANCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What can be said of a batch of images, one entry per image.
+
+    Attributes:
+        predictions: `[n]` int64, the model's class for the adversarial images.
+        probabilities: `[n, k]` float64, the softmax of its logits.
+        clean_predictions: `[n]` int64, the same for the clean images.
+        clean_probabilities: `[n, k]` float64.
+        norms: norm name -> `[n]` float64, of adversarial minus clean, for linf, l2, l1 and l0.
+        in_range: `[n]` bool, all pixels finite and in [0, 1].
+        in_budget: `[n]` bool, the norm of the budget is at most epsilon (plus 1e-6 for rounding).
+        reached: `[n]` bool, the prediction is the target, or no longer the label.
+        success: `[n]` bool, all three.
+    """
+
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    clean_predictions: np.ndarray
+    clean_probabilities: np.ndarray
+    norms: dict[str, np.ndarray]
+    in_range: np.ndarray
+    in_budget: np.ndarray
+    reached: np.ndarray
+    success: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Verdict({int(self.success.sum())} of {len(self.success)} succeed)"
+
+
+def judge(
+    model: Model,
+    images: Any,
+    adversarial: Any,
+    *,
+    targets: Any = None,
+    labels: Any = None,
+    norm: Norm | str,
+    epsilon: Any,
+) -> Verdict:
+    """Judge adversarial images against the clean ones.
+
+    Args:
+        model: images -> logits.
+        images: clean, `[n, 28, 28, 1]`.
+        adversarial: the same shape.
+        targets: `[n]` or one integer, the class to be reached; or
+        labels: `[n]` or one integer, the class to be left. Exactly one of the two.
+        norm: "linf", "l2", "l1" or "l0", of the budget.
+        epsilon: the budget, one number or `[n]`.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: shapes differ, or not exactly one of targets and labels, or an unknown norm.
+    """
+    clean, final = np.asarray(images), np.asarray(adversarial)
+    if clean.shape != final.shape or clean.ndim != 4:
+        raise ValueError(
+            "images and adversarial must have the same shape [n, 28, 28, 1]. "
+            f"Received: {list(clean.shape)} and {list(final.shape)}"
+        )
+    if (targets is None) == (labels is None):
+        raise ValueError(
+            f"exactly one of targets and labels must be given. Received: {targets!r}, {labels!r}"
+        )
+    difference = (final.astype(np.float64) - clean.astype(np.float64)).reshape(len(clean), -1)
+    norms = {
+        "linf": np.abs(difference).max(axis=1, initial=0),
+        "l2": np.linalg.norm(difference, axis=1),
+        "l1": np.abs(difference).sum(axis=1),
+        "l0": np.count_nonzero(difference, axis=1).astype(np.float64),
+    }
+    name = norm if isinstance(norm, str) else norm.value
+    if name not in norms:
+        raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
+    logits = np.asarray(model(final), np.float64)
+    clean_logits = np.asarray(model(clean), np.float64)
+    predictions = logits.argmax(axis=1)
+    reached = predictions == targets if labels is None else predictions != labels
+    reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
+    pixels = final.reshape(len(final), -1)
+    in_range = np.isfinite(pixels).all(axis=1) & ((pixels >= 0) & (pixels <= 1)).all(axis=1)
+    in_budget = norms[name] <= np.asarray(epsilon, np.float64) + TOLERANCE
+    return Verdict(
+        predictions=predictions,
+        probabilities=_softmax(logits),
+        clean_predictions=clean_logits.argmax(axis=1),
+        clean_probabilities=_softmax(clean_logits),
+        norms=norms,
+        in_range=in_range,
+        in_budget=in_budget,
+        reached=reached,
+        success=reached & in_range & in_budget,
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
