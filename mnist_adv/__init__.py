@@ -6,18 +6,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_adv.attacks import AttackResult, attack
-    from mnist_adv.checkpoints import restore
-    from mnist_adv.data import load
-    from mnist_adv.digits import read_digit
-    from mnist_adv.gradients import Source, check_gradient, compute_gradient
-    from mnist_adv.levels import to_levels
-    from mnist_adv.losses import Loss
-    from mnist_adv.models import SoftmaxRegression
-    from mnist_adv.norms import Norm
-    from mnist_adv.steps import Step
-    from mnist_adv.training import train
-    from mnist_adv.verdict import Verdict, judge
+    from mnist_adv.attacks import AttackResult as AttackResult
+    from mnist_adv.attacks import attack as attack
+    from mnist_adv.checkpoints import restore as restore
+    from mnist_adv.data import load as load
+    from mnist_adv.digits import read_digit as read_digit
+    from mnist_adv.gradient_check import check_gradient as check_gradient
+    from mnist_adv.gradients import Source as Source
+    from mnist_adv.gradients import compute_gradient as compute_gradient
+    from mnist_adv.levels import to_levels as to_levels
+    from mnist_adv.losses import Loss as Loss
+    from mnist_adv.models import SoftmaxRegression as SoftmaxRegression
+    from mnist_adv.norms import Norm as Norm
+    from mnist_adv.steps import Step as Step
+    from mnist_adv.training import train as train
+    from mnist_adv.training_config import TrainingConfig as TrainingConfig
+    from mnist_adv.verdict import Verdict as Verdict
+    from mnist_adv.verdict import judge as judge
 
 __version__ = "0.1.0"
 
@@ -28,9 +33,10 @@ _HOME = {
     "SoftmaxRegression": "models",
     "Source": "gradients",
     "Step": "steps",
+    "TrainingConfig": "training_config",
     "Verdict": "verdict",
     "attack": "attacks",
-    "check_gradient": "gradients",
+    "check_gradient": "gradient_check",
     "compute_gradient": "gradients",
     "judge": "verdict",
     "load": "data",

@@ -15,7 +15,7 @@ from mnist_adv.images import as_batch
 from mnist_adv.losses import Loss, Objective
 from mnist_adv.norms import GEOMETRY, Norm
 from mnist_adv.steps import Step, default_step_size, direction
-from mnist_adv.verdict import Verdict, judge
+from mnist_adv.verdict import Verdict, judge_goal
 
 if TYPE_CHECKING:
     from mnist_adv.models import Model
@@ -147,9 +147,7 @@ def attack(
     clean = as_batch(images).astype(np.float32)
     start = tf.constant(clean)
     num_classes = check_logits(model, start)
-    goal = make_goal(
-        len(clean), num_classes, targets=targets, labels=labels, confidence=confidence
-    )
+    goal = make_goal(len(clean), num_classes, targets=targets, labels=labels, confidence=confidence)
     settings = _Settings(
         model=model,
         goal=goal,
@@ -162,7 +160,6 @@ def attack(
     )
     state, history = _run(settings, start, num_steps, keep=trace)
     adversarial = state.best.numpy()
-    wanted = {"targets" if goal.targeted else "labels": goal.classes}
     return AttackResult(
         images=clean,
         adversarial=adversarial,
@@ -170,7 +167,7 @@ def attack(
         norm=norm,
         epsilon=epsilon,
         num_steps=state.best_step.numpy(),
-        verdict=judge(model, clean, adversarial, norm=norm, epsilon=epsilon, **wanted),
+        verdict=judge_goal(model, clean, adversarial, goal, norm=norm, epsilon=epsilon),
         trace=history,
     )
 

@@ -54,7 +54,10 @@ class Saver:
     """
 
     def __init__(
-        self, checkpoint_dir: str | os.PathLike[str], model: SoftmaxRegression, config: dict[str, Any]
+        self,
+        checkpoint_dir: str | os.PathLike[str],
+        model: SoftmaxRegression,
+        config: dict[str, Any],
     ) -> None:
         _require_writable(checkpoint_dir)
         self._config = config

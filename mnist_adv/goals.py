@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,17 @@ class Goal:
         if self.confidence is None:
             return reached
         return reached & (tf.reduce_max(tf.nn.softmax(logits), axis=1) >= self.confidence)
+
+    def describe(self, class_names: Sequence[str]) -> str:
+        """Name the goal of the first image in a few words.
+
+        Args:
+            class_names: k names.
+
+        Returns:
+            "to 2" or "away from 7".
+        """
+        return f"{'to' if self.targeted else 'away from'} {class_names[self.classes[0]]}"
 
 
 def make_goal(

@@ -150,56 +150,6 @@ def compute_gradient(
     return gradients.numpy().reshape(np.shape(images))
 
 
-def check_gradient(
-    model: Model,
-    image: Any,
-    intended_label: int,
-    *,
-    loss: Loss | str = Loss.CROSS_ENTROPY,
-    difference_step: float | None = None,
-) -> dict[str, dict[str, float]]:
-    """Compare every source that fits the model with the tape in the finest dtype.
-
-    Args:
-        model: images -> logits.
-        image: one image, floats in [0, 1].
-        intended_label: the class of the loss.
-        loss: "cross_entropy" or "probability".
-        difference_step: e of the two differences; a step suited to the dtype if None.
-
-    Returns:
-        dtype -> source -> largest absolute difference over the pixels, divided by the largest
-        absolute derivative of the reference. A dtype or source that the model does not support is
-        left out; the reference itself shows 0.
-
-    Raises:
-        ValueError: as `compute_gradient`.
-    """
-    dtypes = [dtype for dtype in ("float64", "float32") if _supports(model, dtype)]
-
-    def gradient(dtype: str, source: Source) -> np.ndarray:
-        return compute_gradient(
-            model,
-            image,
-            intended_label,
-            loss=loss,
-            source=source,
-            difference_step=difference_step,
-            dtype=dtype,
-        )
-
-    reference = gradient(dtypes[0], Source.TAPE)
-    scale = float(np.abs(reference).max()) or 1.0
-    return {
-        dtype: {
-            source.value: float(np.abs(gradient(dtype, source) - reference).max()) / scale
-            for source in Source
-            if source is not Source.CLOSED_FORM or _is_softmax_regression(model)
-        }
-        for dtype in dtypes
-    }
-
-
 def check_logits(model: Model, images: Any) -> int:
     """Run the model once and check the form of what it returns.
 
@@ -222,6 +172,20 @@ def check_logits(model: Model, images: Any) -> int:
     return int(shape[1])
 
 
+def is_softmax_regression(model: Model) -> bool:
+    """Say whether the closed form applies.
+
+    Args:
+        model: any.
+
+    Returns:
+        Whether it is a `SoftmaxRegression`.
+    """
+    from mnist_adv.models import SoftmaxRegression  # imports TensorFlow, as this module does not
+
+    return isinstance(model, SoftmaxRegression)
+
+
 def _tape(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)  # a tape watches variables, not plain tensors
@@ -238,7 +202,7 @@ def _tape(model: Model, objective: Objective, images: Any, classes: Any) -> tupl
 
 
 def _closed_form(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
-    if not _is_softmax_regression(model):
+    if not is_softmax_regression(model):
         raise ValueError(
             f"source closed_form needs a SoftmaxRegression. Received: {type(model).__name__}"
         )
@@ -288,16 +252,3 @@ def _differences(
         return (values(above) - values(below)) / moved
 
     return model(images), tf.reshape(_each_image(one, images, classes), tf.shape(images))
-
-
-def _is_softmax_regression(model: Model) -> bool:
-    from mnist_adv.models import SoftmaxRegression  # imports TensorFlow, as this module does not
-
-    return isinstance(model, SoftmaxRegression)
-
-
-def _supports(model: Model, dtype: str) -> bool:
-    try:
-        return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
-        return False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from mnist_adv.goals import Goal
     from mnist_adv.models import Model
     from mnist_adv.norms import Norm
 
@@ -32,7 +33,8 @@ class Verdict:
         in_range: `[n]` bool, all pixels finite and in [0, 1].
         in_budget: `[n]` bool, the norm of the budget is at most epsilon (plus 1e-6 for rounding).
         reached: `[n]` bool, the prediction is the target, or no longer the label.
-        success: `[n]` bool, all three.
+        confident: `[n]` bool, the prediction's probability is at least what was asked for.
+        success: `[n]` bool, all four.
     """
 
     predictions: np.ndarray
@@ -43,6 +45,7 @@ class Verdict:
     in_range: np.ndarray
     in_budget: np.ndarray
     reached: np.ndarray
+    confident: np.ndarray
     success: np.ndarray
 
     def __repr__(self) -> str:
@@ -58,6 +61,7 @@ def judge(
     labels: Any = None,
     norm: Norm | str,
     epsilon: Any,
+    confidence: float | None = None,
 ) -> Verdict:
     """Judge adversarial images against the clean ones.
 
@@ -69,6 +73,7 @@ def judge(
         labels: `[n]` or one integer, the class to be left. Exactly one of the two.
         norm: "linf", "l2", "l1" or "l0", of the budget.
         epsilon: the budget, one number or `[n]`.
+        confidence: the least probability of the new prediction; None: any.
 
     Returns:
         The verdict.
@@ -101,19 +106,53 @@ def judge(
     predictions = logits.argmax(axis=1)
     reached = predictions == targets if labels is None else predictions != labels
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
+    probabilities = _softmax(logits)
+    confident = probabilities.max(axis=1) >= (confidence or 0)
     pixels = final.reshape(len(final), -1)
     in_range = np.isfinite(pixels).all(axis=1) & ((pixels >= 0) & (pixels <= 1)).all(axis=1)
     in_budget = norms[name] <= np.asarray(epsilon, np.float64) + TOLERANCE
     return Verdict(
         predictions=predictions,
-        probabilities=_softmax(logits),
+        probabilities=probabilities,
         clean_predictions=clean_logits.argmax(axis=1),
         clean_probabilities=_softmax(clean_logits),
         norms=norms,
         in_range=in_range,
         in_budget=in_budget,
         reached=reached,
-        success=reached & in_range & in_budget,
+        confident=confident,
+        success=reached & confident & in_range & in_budget,
+    )
+
+
+def judge_goal(
+    model: Model, images: Any, adversarial: Any, goal: Goal, *, norm: Norm | str, epsilon: Any
+) -> Verdict:
+    """Judge adversarial images against the goal of the attack that made them.
+
+    Args:
+        model: images -> logits.
+        images: clean, `[n, 28, 28, 1]`.
+        adversarial: the same shape.
+        goal: the classes to be reached or left, and the confidence asked for.
+        norm: of the budget.
+        epsilon: the budget, one number or `[n]`.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: as `judge`.
+    """
+    return judge(
+        model,
+        images,
+        adversarial,
+        targets=goal.classes if goal.targeted else None,
+        labels=None if goal.targeted else goal.classes,
+        norm=norm,
+        epsilon=epsilon,
+        confidence=goal.confidence,
     )
 
 

@@ -1,0 +1,185 @@
+"""What all commands share: flags of their own, calm output, one line per mistake.
+
+Exit status: 0 done, 1 the goal was not reached (or a check failed), 2 the request cannot be
+carried out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import flags
+
+DONE, NOT_REACHED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Flags that belong together in the help.
+
+    Attributes:
+        title: one line.
+        example: a command line.
+        names: the flags, in the order shown.
+    """
+
+    title: str
+    example: str
+    names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command line.
+
+    Attributes:
+        summary: what it does, one line.
+        define_flags: defines its flags on a fresh holder, so that commands never clash.
+        groups: how the help shows them.
+        body: carries the parsed flags out and returns the exit status.
+    """
+
+    summary: str
+    define_flags: Callable[[flags.FlagValues], None]
+    groups: tuple[Group, ...]
+    body: Callable[[flags.FlagValues], int]
+
+
+_GENERAL = Group("General", "", ("help", "helpfull", "verbosity"))
+
+
+def run(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Parse flags, run a command, and turn a user's mistake into one line.
+
+    Args:
+        command: which.
+        argv: the arguments, program name first; those of the process if None.
+
+    Returns:
+        The exit status.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    program = os.path.basename(argv[0])
+    values = flags.FlagValues()
+    command.define_flags(values)
+    _define_general(values)
+    verbose = False
+    try:
+        stray = values(argv)[1:]
+        verbose = values["verbosity"].value > 0
+        if values["help"].value:
+            print(_help(command, values))
+            return DONE
+        if values["helpfull"].value:
+            print(command.summary, values.get_help(), sep="\n")
+            return DONE
+        if stray:
+            raise ValueError(f"unknown argument {stray[0]!r}; flags start with --")
+        return command.body(values)
+    except (ValueError, OSError, flags.Error) as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        return BAD_REQUEST
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def load_tensorflow(values: flags.FlagValues) -> None:
+    """Import TensorFlow, hiding what its start-up prints unless it fails or is asked for.
+
+    The environment variables that used to silence it no longer do: the lines are written to file
+    descriptor 2 before they are read.
+
+    Args:
+        values: the parsed flags, for the verbosity.
+    """
+    quiet = not values["verbosity"].value
+    if quiet:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _descriptor_two_kept_back() if quiet else contextlib.nullcontext():
+        import tensorflow as tf
+
+        tf.zeros([])  # the search for devices speaks up at the first tensor, not at the import
+    tf.get_logger().setLevel("ERROR" if quiet else "INFO")
+
+
+def given_flags(values: flags.FlagValues) -> dict[str, object]:
+    """List the flags that the user set.
+
+    Args:
+        values: the parsed flags.
+
+    Returns:
+        name -> value.
+    """
+    return {name: values[name].value for name in values if values[name].present}
+
+
+def settings(values: flags.FlagValues) -> dict[str, object]:
+    """List the flags of the command itself, given or not.
+
+    Args:
+        values: the parsed flags.
+
+    Returns:
+        name -> value.
+    """
+    general = {"h", "help", "helpfull", "v", "verbosity"}
+    return {name: values[name].value for name in values if name not in general}
+
+
+@contextlib.contextmanager
+def _descriptor_two_kept_back() -> Iterator[None]:
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            kept.seek(0)
+            os.write(2, kept.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _define_general(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("help", False, "Show this.", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("helpfull", False, "Show every flag as absl does.", flag_values=values)
+    flags.DEFINE_integer(
+        "verbosity",
+        0,
+        "1 shows TensorFlow's own messages, and the traceback of an error.",
+        short_name="v",
+        lower_bound=0,
+        flag_values=values,
+    )
+
+
+def _help(command: Command, values: flags.FlagValues) -> str:
+    lines = [command.summary]
+    for group in (*command.groups, _GENERAL):
+        lines += ["", f"{group.title}:" + (f"    {group.example}" if group.example else "")]
+        for name in group.names:
+            flag = values[name]
+            shown = flag.default is not None and not flag.boolean
+            default = f" [{flag.default_as_str.strip(chr(39))}]" if shown else ""
+            lines.append(f"  --{name:<17} {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -1,0 +1,266 @@
+"""Restore a model, take one image, and move its pixels until the model sees what is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mnist_adv import cli, data
+from mnist_adv.gradients import Source
+from mnist_adv.losses import Loss
+from mnist_adv.norms import Norm
+from mnist_adv.steps import Step
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mnist_adv.attacks import AttackResult
+    from mnist_adv.checkpoints import Restored
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+
+    def text(name: str, default: str | None, help_text: str) -> None:
+        flags.DEFINE_string(name, default, help_text, flag_values=values)
+
+    def number(name: str, default: int | None, help_text: str) -> None:
+        flags.DEFINE_integer(name, default, help_text, flag_values=values)
+
+    def real(name: str, default: float | None, help_text: str) -> None:
+        flags.DEFINE_float(name, default, help_text, flag_values=values)
+
+    def choice(name: str, default: Any, help_text: str) -> None:
+        kinds = "|".join(member.value for member in type(default))
+        flags.DEFINE_enum_class(
+            name, default, type(default), f"{help_text} {kinds}", flag_values=values
+        )
+
+    def switch(name: str, help_text: str) -> None:
+        flags.DEFINE_boolean(name, False, help_text, flag_values=values)
+
+    number("target", None, "Class to reach; without it: away from the label.")
+    real("confidence", None, "Go on until the new class has this probability.")
+    number("index", 0, "Which image of the split.")
+    flags.DEFINE_enum("split", "test", data.SPLITS, "train|test", flag_values=values)
+    text("image", None, "A PNG or JPEG of a digit instead.")
+    number("label", None, "Its true class; what the model sees, if not given.")
+    text("dataset", None, "Data set of the image; the checkpoint's own, if not given.")
+    text("data_dir", None, "Where TFDS keeps its data sets.")
+    text("manual_dir", None, "Folder of a TFDS data set's original files.")
+    choice("norm", Norm.LINF, "Norm of the budget:")
+    real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
+    real("step_size", None, "Length of a step; epsilon / 30 if not given.")
+    number("num_steps", 40, "Most steps taken.")
+    choice("step", Step.STEEPEST, "How a gradient becomes a step:")
+    choice("loss", Loss.CROSS_ENTROPY, "What the gradient is of:")
+    choice("source", Source.TAPE, "Where it comes from:")
+    real("difference_step", None, "e of the two differences.")
+    switch("check_gradient", "Compare all sources on the chosen image.")
+    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
+    text("results_dir", "results", "The result's folder is made here.")
+    text("name", None, "The folder's name; from image and goal if not given.")
+    text("logdir", "logs", "Where TensorBoard's files go.")
+    switch("save_iterates", "Save every iterate as PNG.")
+    switch("animation", "Save the digit changing as GIF.")
+
+
+_COMMAND = cli.Command(
+    summary="Change one image, within a budget, until the model sees another class in it.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group("Goal", "python attack.py --target 2 --confidence 0.9", ("target", "confidence")),
+        cli.Group(
+            "Image",
+            "python attack.py --target 2 --image my_digit.png",
+            ("index", "split", "image", "label", "dataset", "data_dir", "manual_dir"),
+        ),
+        cli.Group(
+            "Attack",
+            "python attack.py --target 2 --norm l2 --epsilon 1.5",
+            ("norm", "epsilon", "step_size", "num_steps", "step"),
+        ),
+        cli.Group(
+            "Gradient",
+            "python attack.py --target 2 --check_gradient",
+            ("loss", "source", "difference_step", "check_gradient"),
+        ),
+        cli.Group(
+            "Files",
+            "python attack.py --target 2 --name my_two --animation",
+            ("checkpoint_dir", "results_dir", "name", "logdir", "save_iterates", "animation"),
+        ),
+    ),
+    body=lambda values: _attack(values),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, program name first; those of the process if None.
+
+    Returns:
+        The exit status.
+    """
+    return cli.run(_COMMAND, argv)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """The image under attack and where it is from."""
+
+    image: np.ndarray  # [28, 28, 1]
+    label: int | None
+    origin: dict[str, Any]
+    name: str
+
+
+def _attack(values: flags.FlagValues) -> int:
+    cli.load_tensorflow(values)
+    from mnist_adv import attacks, checkpoints, report
+
+    restored = checkpoints.load(values.checkpoint_dir)
+    chosen = _choose(values, restored)
+    label = _predict(restored, chosen) if chosen.label is None else chosen.label
+    result = attacks.attack(
+        restored.model,
+        chosen.image,
+        targets=values.target,
+        labels=label,
+        norm=values.norm,
+        epsilon=values.epsilon,
+        step_size=values.step_size,
+        num_steps=values.num_steps,
+        step=values.step,
+        loss=values.loss,
+        source=values.source,
+        difference_step=values.difference_step,
+        confidence=values.confidence,
+        trace=True,
+    )
+    class_names = restored.config["class_names"]
+    told = "" if chosen.label is None else f", labelled {class_names[label]}"
+    before = report.seen(result.verdict.clean_probabilities[0], class_names)
+    print(f"{chosen.name}{told}: the model sees {before}")
+    print(f"goal: {result.goal.describe(class_names)}, {report.budget(result)}")
+    return _report(values, restored, chosen, result)
+
+
+def _predict(restored: Restored, chosen: _Chosen) -> int:
+    return int(restored.model(chosen.image[None]).numpy().argmax())
+
+
+def _choose(values: flags.FlagValues, restored: Restored) -> _Chosen:
+    from mnist_adv import digits
+
+    if values.image is not None:
+        for name in ("index", "split", "dataset", "data_dir", "manual_dir"):
+            if values[name].present:
+                raise ValueError(f"--image takes the place of --{name}; give one of them")
+        digit = digits.read_digit(values.image)
+        print(f"{values.image}: {', '.join(digit.done)}")
+        origin = {"file": values.image, "done": list(digit.done), "label": values.label}
+        stem = pathlib.Path(values.image).stem
+        return _Chosen(data.to_float(digit.levels), values.label, origin, stem)
+    if values.label is not None:
+        raise ValueError("--label is for --image; images of a data set have labels of their own")
+    dataset = values.dataset or restored.config["dataset"]
+    loaded = data.load(
+        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
+    )
+    index, count = values.index, len(loaded.labels)
+    if not 0 <= index < count:
+        raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
+    label = int(loaded.labels[index])
+    origin = {"dataset": dataset, "split": values.split, "index": index, "label": label}
+    name = f"{dataset.replace('/', '-')}-{values.split}-{index}"
+    return _Chosen(loaded.images[index], label, origin, name)
+
+
+def _report(
+    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+) -> int:
+    from mnist_adv import figures, report, results, summaries
+
+    class_names = restored.config["class_names"]
+    name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
+    with results.new_folder(values.results_dir, name) as folder:
+        saved, verdict = results.save_picture(folder, restored.model, result)
+        lines = report.outcome(result, verdict, class_names)
+        pictures = {
+            "figure": figures.attack_figure(result, saved, verdict, class_names),
+            "film_strip": figures.film_strip(figures.required_trace(result), class_names),
+        }
+        agreed = True
+        if values.check_gradient:
+            agreed, table, pictures["gradient_check"] = _check_gradient(
+                values, restored, chosen, result
+            )
+            lines = table + lines
+        record = {
+            "command": shlex.join(map(str, sys.argv)),
+            "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
+            "versions": report.versions(),
+            "checkpoint": {"prefix": restored.prefix, "sha256": restored.digest},
+            "image": chosen.origin,
+            **report.record(result, verdict),
+        }
+        results.write_record(folder, record)
+        results.write_arrays(folder, result, saved)
+        results.write_pictures(folder, pictures)
+        if values.save_iterates:
+            results.write_iterates(folder, figures.required_trace(result))
+        if values.animation:
+            animation = figures.animation(figures.required_trace(result))
+            (folder / "animation.gif").write_bytes(animation)
+        run = summaries.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
+        card = report.card(record, lines)
+        summaries.write_attack(run, result, saved, record["success"], pictures, card)
+    print(*lines, sep="\n")
+    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    print(f"picture: {pathlib.Path(values.results_dir) / name / 'figure.png'}")
+    return cli.DONE if record["success"] and agreed else cli.NOT_REACHED
+
+
+def _check_gradient(
+    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+) -> tuple[bool, list[str], np.ndarray]:
+    from mnist_adv import figures, gradient_check, report
+
+    question = (restored.model, chosen.image, int(result.goal.classes[0]))
+    errors = gradient_check.check_gradient(
+        *question, loss=values.loss, difference_step=values.difference_step
+    )
+    dtype, worst, agreed = gradient_check.disagreement(errors)
+    verdict = "agree" if agreed else "DISAGREE"
+    lines = [
+        f"gradient of {values.loss.value} for {question[2]}, against the tape in {dtype}:",
+        *report.gradient_table(errors),
+        f"the sources {verdict}: they differ by {worst:.1e} at most in {dtype}",
+    ]
+    curves, defaults = gradient_check.difference_errors(*question, loss=values.loss)
+    return agreed, lines, figures.difference_error(curves, defaults)
+
+
+def _hparams(values: flags.FlagValues, record: dict[str, Any]) -> dict[str, Any]:
+    goal = record["goal"]
+    return {
+        "command": "attack",
+        "goal": f"{goal['kind']} {goal['class']}",
+        "attack_loss": values.loss.value,
+        **{name: record["threat"][name] for name in ("norm", "epsilon")},
+        **{name: _plain(values[name].value) for name in ("step_size", "num_steps", "step")},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value

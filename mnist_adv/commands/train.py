@@ -1,0 +1,173 @@
+"""Train softmax regression and save checkpoints."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from mnist_adv import cli, data
+from mnist_adv.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from mnist_adv.checkpoints import Restored
+
+_CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    default = TrainingConfig()
+    flags.DEFINE_string(
+        "dataset", "mnist", "mnist, or a TFDS name: fashion_mnist, ...", flag_values=values
+    )
+    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
+    flags.DEFINE_string(
+        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "num_epochs", default.num_epochs, "Passes over the images.", flag_values=values
+    )
+    flags.DEFINE_integer("batch_size", default.batch_size, "Images per step.", flag_values=values)
+    flags.DEFINE_float(
+        "learning_rate",
+        default.learning_rate,
+        "Of the first step; falls to 0 along a cosine.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", default.seed, "Of the order of the images.", flag_values=values)
+    flags.DEFINE_boolean(
+        "resume", False, "Go on from the newest checkpoint, with its settings.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "checkpoint_dir", "checkpoints", "Where checkpoints are saved.", flag_values=values
+    )
+    flags.DEFINE_string("logdir", "logs", "Where TensorBoard's files go.", flag_values=values)
+
+
+_COMMAND = cli.Command(
+    summary="Train softmax regression on 28 x 28 images and save a checkpoint per epoch.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group(
+            "Data",
+            "python train.py --dataset fashion_mnist",
+            ("dataset", "data_dir", "manual_dir"),
+        ),
+        cli.Group("Training", "python train.py --num_epochs 20 --seed 1", _CONFIG_FLAGS),
+        cli.Group("Files", "python train.py --resume", ("resume", "checkpoint_dir", "logdir")),
+    ),
+    body=lambda values: _train(values),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, program name first; those of the process if None.
+
+    Returns:
+        The exit status.
+    """
+    return cli.run(_COMMAND, argv)
+
+
+def _train(values: flags.FlagValues) -> int:
+    config = TrainingConfig(**{name: values[name].value for name in _CONFIG_FLAGS})
+    if values.resume or values.dataset != "mnist":
+        cli.load_tensorflow(values)
+        resumed = _resumed(values) if values.resume else None
+        sets = [_load(values, resumed, split) for split in data.SPLITS]
+    else:
+        # Reading and unzipping needs no Python lock: the import of TensorFlow hides it.
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            reading = [pool.submit(_load, values, None, split) for split in data.SPLITS]
+            cli.load_tensorflow(values)
+            sets = [future.result() for future in reading]
+        resumed = None
+    return _run(values, config, resumed, *sets)
+
+
+def _resumed(values: flags.FlagValues) -> Restored:
+    from mnist_adv import checkpoints
+
+    resumed = checkpoints.load(values.checkpoint_dir)
+    stored = {"dataset": resumed.config["dataset"], **resumed.config["training"]}
+    for name, value in cli.given_flags(values).items():
+        if name in stored and stored[name] != value:
+            raise ValueError(
+                f"--resume goes on with the checkpoint's settings: {name} is {stored[name]!r} "
+                f"there. Received: --{name}={value}"
+            )
+    return resumed
+
+
+def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> data.Dataset:
+    name = values.dataset if resumed is None else resumed.config["dataset"]
+    return data.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
+
+
+def _run(
+    values: flags.FlagValues,
+    config: TrainingConfig,
+    resumed: Restored | None,
+    train_set: data.Dataset,
+    test_set: data.Dataset,
+) -> int:
+    import dataclasses
+
+    from tqdm import tqdm
+
+    from mnist_adv import checkpoints, models, summaries, training
+
+    dataset, first_epoch = values.dataset, 0
+    model = models.SoftmaxRegression(len(train_set.class_names))
+    if resumed is not None:
+        config = TrainingConfig(**resumed.config["training"])
+        dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
+        model = resumed.model
+    if first_epoch == config.num_epochs:
+        print(f"{resumed and resumed.prefix} has all its {first_epoch} epochs; nothing to do")
+        return cli.DONE
+    settings = {"dataset": dataset, **dataclasses.asdict(config)}
+    saver = checkpoints.Saver(
+        values.checkpoint_dir,
+        model,
+        {
+            "model": {"type": "SoftmaxRegression", "num_classes": len(train_set.class_names)},
+            "dataset": dataset,
+            "class_names": list(train_set.class_names),
+            "training": dataclasses.asdict(config),
+        },
+    )
+    folder = summaries.new_run(values.logdir, "train", {"command": "train", **settings})
+    curves = summaries.TrainingSummaries(folder, train_set.class_names)
+    print(
+        f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
+        f"{len(train_set.class_names)} classes"
+    )
+    prefix = ""
+    bar = tqdm(
+        training.train(model, train_set, test_set, config, first_epoch=first_epoch),
+        desc="epochs",
+        initial=first_epoch,
+        total=config.num_epochs,
+        file=sys.stderr,
+        disable=None,
+    )
+    for report in bar:
+        prefix = saver.save(report.epoch)
+        curves.write(report, model.W.numpy())
+        bar.set_postfix_str(f"test accuracy {report.test.accuracy:.4f}")
+    curves.close()
+    print(
+        f"after {report.epoch} epochs: test accuracy {report.test.accuracy:.4f}, "
+        f"loss {report.test.loss:.4f}"
+    )
+    print(f"saved {prefix}")
+    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    return cli.DONE
