@@ -16,9 +16,20 @@ from typing import Any
 
 import tensorflow as tf
 
+from mnist_adv.errors import first_line
 from mnist_adv.models import SoftmaxRegression
 
 MAX_TO_KEEP = 3
+
+# What reading a damaged checkpoint raises, by experiment: a cut shard is an IndexError.
+_DAMAGE = (
+    tf.errors.OpError,
+    RuntimeError,
+    IndexError,
+    json.JSONDecodeError,
+    KeyError,
+    TypeError,
+)
 
 _CONFIG_KEY = "config/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -106,9 +117,9 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
         digest = _digest(prefix)
-    except (tf.errors.OpError, RuntimeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         raise ValueError(
-            f"{prefix} is damaged ({_first_line(error)}); train again, or restore an intact copy"
+            f"{prefix} is damaged ({first_line(error)}); train again, or restore an intact copy"
         ) from error
     for name, values in (("W", model.W), ("b", model.b)):
         if not tf.reduce_all(tf.math.is_finite(values)):
@@ -185,7 +196,3 @@ def _digest(prefix: str) -> str:
 def _number(prefix: str | None) -> int:
     found = re.search(r"-(\d+)$", prefix or "")
     return int(found.group(1)) if found else 0
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

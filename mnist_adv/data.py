@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.errors import first_line
+
 IMAGE_SHAPE = (28, 28, 1)
 SPLITS = ("train", "test")
 
@@ -147,7 +149,7 @@ def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | No
         builder.download_and_prepare(download_config=config)
     except Exception as error:  # TFDS lets its network stack's own exceptions through
         raise OSError(
-            f"TFDS cannot prepare {name!r}: {_first_line(error)}. Without network, put its "
+            f"TFDS cannot prepare {name!r}: {first_line(error)}. Without network, put its "
             "original files into a folder and name that with manual_dir"
         ) from error
     pairs = tfds.as_numpy(
@@ -168,7 +170,3 @@ def _check_features(name: str, features: Any) -> None:
             f"dataset must have images of shape {IMAGE_SHAPE} and at least ten classes. "
             f"Received: {name!r} with shape {image} and {num_classes} classes"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
