@@ -1,0 +1,78 @@
+"""Perceptrons of several layers, as the TF1 tutorials trained and saved them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class Activation(enum.Enum):
+    """What stands between two layers; the last layer has none, its outputs are the logits."""
+
+    RELU = "relu"
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    ELU = "elu"
+    SELU = "selu"
+    SOFTPLUS = "softplus"
+    RELU6 = "relu6"
+    LINEAR = "linear"
+
+
+_FUNCTION = {
+    Activation.RELU: tf.nn.relu,
+    Activation.SIGMOID: tf.nn.sigmoid,
+    Activation.TANH: tf.nn.tanh,
+    Activation.ELU: tf.nn.elu,
+    Activation.SELU: tf.nn.selu,
+    Activation.SOFTPLUS: tf.nn.softplus,
+    Activation.RELU6: tf.nn.relu6,
+    Activation.LINEAR: tf.identity,
+}
+
+
+class Perceptron(tf.Module):
+    """Fully connected layers, an activation between them: `logits = f(f(x W1 + b1) W2 + b2) ...`.
+
+    Args:
+        layers: per layer, weights `[inputs, outputs]` and bias `[outputs]`, float32.
+        activation: applied after every layer but the last.
+
+    Attributes:
+        weights: one `[inputs, outputs]` float32 variable per layer.
+        biases: one `[outputs]` float32 variable per layer.
+        activation: as given.
+    """
+
+    def __init__(
+        self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: Activation
+    ) -> None:
+        super().__init__(name="perceptron")
+        self.weights = [tf.Variable(weights, name="W") for weights, _ in layers]
+        self.biases = [tf.Variable(bias, name="b") for _, bias in layers]
+        self.activation = activation
+
+    def __call__(self, images: Any) -> Any:
+        """Compute logits.
+
+        Args:
+            images: `[n, 28, 28, 1]`, float32 or float64, in [0, 1].
+
+        Returns:
+            `[n, num_classes]` logits in the dtype of the images.
+        """
+        images = tf.convert_to_tensor(images)
+        values = tf.reshape(images, [-1, self.weights[0].shape[0]])
+        for number, (weights, bias) in enumerate(zip(self.weights, self.biases)):
+            if number:
+                values = _FUNCTION[self.activation](values)
+            values = values @ tf.cast(weights, values.dtype) + tf.cast(bias, values.dtype)
+        return values
+
+    def __repr__(self) -> str:
+        widths = [self.weights[0].shape[0], *(weights.shape[1] for weights in self.weights)]
+        return f"Perceptron({' -> '.join(map(str, widths))}, {self.activation.value})"
