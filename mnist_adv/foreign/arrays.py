@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.foreign.chain import Chain, find_chain, follow
-from mnist_adv.foreign.perceptron import Activation, Perceptron
+from mnist_adv.foreign.perceptron import Activation, Perceptron, make_model
 from mnist_adv.models import SoftmaxRegression
 
 
@@ -92,10 +92,7 @@ def build(
             notes += said
         layers.append((weights, bias.reshape(-1)))
     if len(layers) == 1:
-        model = SoftmaxRegression(num_classes)
-        model.W.assign(layers[0][0])
-        model.b.assign(layers[0][1])
-        return model, notes
+        return make_model(layers, None), notes
     requested = activation is not None
     activation = activation or arrays.activation
     if activation is None:
@@ -105,7 +102,7 @@ def build(
         )
     said_by = "the request" if requested else "the graph beside the checkpoint"
     notes.append(f"{activation.value} between layers, by {said_by}")
-    return Perceptron(layers, activation), notes
+    return make_model(layers, activation), notes
 
 
 def _taken(chain: Chain, arrays: NamedArrays) -> str:

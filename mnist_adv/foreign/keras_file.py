@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from mnist_adv.data import IMAGE_SHAPE
 from mnist_adv.errors import first_line
+from mnist_adv.foreign.keras_layers import as_perceptron
 from mnist_adv.foreign.logits import are_probabilities, as_logits
 from mnist_adv.foreign.shapes import NUM_PIXELS
 from mnist_adv.models import Model
@@ -42,20 +43,19 @@ _REFUSED = (
 )
 
 
-def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[Model, list[str]]:
-    """Load a .keras file as a model that returns logits.
+def load_keras(path: str | os.PathLike[str], num_classes: int) -> Any:
+    """Load a .keras file, if nothing in it is code.
 
     Args:
         path: the file.
-        images: `[n, 28, 28, 1]` in the form that the model expects, to look at its outputs.
         num_classes: of the data set.
 
     Returns:
-        The model, and what was done with it, one sentence each.
+        The Keras model.
 
     Raises:
         ValueError: the file is damaged; holds a Lambda or custom layer; is not a classifier of 28
-            x 28 images; returns neither logits nor probabilities; weights are not finite.
+            x 28 images; weights are not finite.
     """
     import keras
 
@@ -73,16 +73,46 @@ def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[M
     for weight in loaded.weights:
         if not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(f"{path} holds weights that are not finite: {weight.path}")
+    return loaded
+
+
+def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[Model, list[str]]:
+    """Load a .keras file as a model that returns logits.
+
+    Args:
+        path: the file.
+        images: `[n, 28, 28, 1]` in the form that the model expects, to look at its outputs.
+        num_classes: of the data set.
+
+    Returns:
+        The model, and what was done with it, one sentence each. A chain of plain Dense layers
+        becomes a model of ours, in which float64 and closed forms work.
+
+    Raises:
+        ValueError: as `load_keras`; or it returns neither logits nor probabilities.
+    """
+    loaded = load_keras(path, num_classes)
     outputs = _Callable(loaded)
-    notes = [f"took {loaded.name}, {_layers(loaded)}"]
-    if not are_probabilities(outputs(tf.constant(images))):
-        model, said = as_logits(outputs, images, os.fspath(path))
-        return model, notes + said
-    bare = _without_softmax(loaded)
-    if bare is None:
-        model, said = as_logits(outputs, images, os.fspath(path))
-        return model, notes + said
-    return _Callable(bare), [*notes, "its last softmax was taken off: the outputs are logits"]
+    notes = [f"took {loaded.name}: {_layers(loaded)}"]
+    seen = outputs(tf.constant(images))
+    softmaxed = are_probabilities(seen)
+    if softmaxed:
+        said = ["its last softmax was taken off: the outputs are logits"]
+    else:
+        _, said = as_logits(outputs, images, os.fspath(path))
+    chain = as_perceptron(loaded)
+    if chain is not None and _same(chain(images), seen, softmaxed):
+        return chain, [*notes, "its Dense layers were taken as they are", *said]
+    bare = _without_softmax(loaded) if softmaxed else None
+    if bare is not None:
+        return _Callable(bare), notes + said
+    model, said = as_logits(outputs, images, os.fspath(path))
+    return model, notes + said
+
+
+def _same(logits: Any, seen: Any, softmaxed: bool) -> bool:
+    now = tf.nn.softmax(logits) if softmaxed else logits
+    return bool(np.allclose(now, seen, rtol=1e-4, atol=1e-5))
 
 
 class _Callable:

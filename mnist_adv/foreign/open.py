@@ -93,7 +93,7 @@ def open_model(
         files = sorted(path for path in pathlib.Path(name).rglob("*") if path.is_file())
         model, notes = saved_model.load(name, seen, num_classes)
     else:
-        named = _named_arrays(name)
+        named = named_arrays(name)
         model, notes = arrays.build(
             named, num_classes, variables=arrays.parse_variables(variables), activation=activation
         )
@@ -108,7 +108,19 @@ def open_model(
     return OpenedModel(model=model, where=where, notes=tuple(notes), digest=_digest(files))
 
 
-def _named_arrays(name: str) -> arrays.NamedArrays:
+def named_arrays(name: str) -> arrays.NamedArrays:
+    """Open a file of named arrays: a checkpoint or an .npz.
+
+    Args:
+        name: the file, a checkpoint's prefix, or a folder of checkpoints.
+
+    Returns:
+        Its float arrays.
+
+    Raises:
+        FileNotFoundError: no such file, or one of its parts missing; it is named.
+        ValueError: damaged, or of a kind that is never loaded.
+    """
     suffix = pathlib.Path(name).suffix.lower()
     if suffix in _PICKLES:
         raise ValueError(

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mnist_adv.models import SoftmaxRegression
+
+Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+
 
 class Activation(enum.Enum):
     """What stands between two layers; the last layer has none, its outputs are the logits."""
@@ -48,9 +52,7 @@ class Perceptron(tf.Module):
         activation: as given.
     """
 
-    def __init__(
-        self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: Activation
-    ) -> None:
+    def __init__(self, layers: Layers, activation: Activation) -> None:
         super().__init__(name="perceptron")
         self.weights = [tf.Variable(weights, name="W") for weights, _ in layers]
         self.biases = [tf.Variable(bias, name="b") for _, bias in layers]
@@ -76,3 +78,42 @@ class Perceptron(tf.Module):
     def __repr__(self) -> str:
         widths = [self.weights[0].shape[0], *(weights.shape[1] for weights in self.weights)]
         return f"Perceptron({' -> '.join(map(str, widths))}, {self.activation.value})"
+
+
+def make_model(layers: Layers, activation: Activation | None) -> SoftmaxRegression | Perceptron:
+    """Make the model that layers describe; one layer is softmax regression.
+
+    Args:
+        layers: per layer, weights `[inputs, outputs]` and bias `[outputs]`, float32.
+        activation: between them; it may be None where there is only one.
+
+    Returns:
+        A `SoftmaxRegression`, for which the closed forms hold, or a `Perceptron`.
+
+    Raises:
+        ValueError: several layers and no activation.
+    """
+    if len(layers) > 1:
+        if activation is None:
+            raise ValueError(f"activation must be given for {len(layers)} layers. Received: None")
+        return Perceptron(layers, activation)
+    (weights, bias), = layers
+    model = SoftmaxRegression(weights.shape[1])
+    model.W.assign(weights)
+    model.b.assign(bias)
+    return model
+
+
+def layers_of(model: SoftmaxRegression | Perceptron) -> tuple[Layers, Activation | None]:
+    """Take a model apart; the inverse of `make_model`.
+
+    Args:
+        model: either.
+
+    Returns:
+        Weights and bias per layer, float32, and what stands between them.
+    """
+    if isinstance(model, SoftmaxRegression):
+        return [(model.W.numpy(), model.b.numpy())], None
+    pairs = zip(model.weights, model.biases)
+    return [(weights.numpy(), bias.numpy()) for weights, bias in pairs], model.activation
