@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def _perceptron(*widths: int) -> Perceptron:
 
 
 def _save_npz(model: Perceptron, path: pathlib.Path) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for number, (weights, bias) in enumerate(layers_of(model)[0], 1):
         arrays[f"W{number}"], arrays[f"b{number}"] = weights, bias
     np.savez(path, **arrays)
@@ -168,7 +169,8 @@ def test_killed_replacement_leaves_no_new_weights_under_an_old_index(
     ours: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(ours, tmp_path / "model.ckpt")
-    real, moved = os.replace, []
+    real = os.replace
+    moved: list[pathlib.Path] = []
 
     def replace(source: pathlib.Path, target: pathlib.Path) -> None:
         if moved:

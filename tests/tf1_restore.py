@@ -6,6 +6,7 @@ Nothing here knows of mnist_adv.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -52,7 +53,7 @@ def main() -> None:
     data, prefix, named_prefix, deep_prefix, target = sys.argv[1:]
     with np.load(data) as stored:
         images = stored["images"]
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, Any] = {}
     with tf.Graph().as_default():
         found.update(question(prefix, images))
     with tf.Graph().as_default():

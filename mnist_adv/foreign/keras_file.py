@@ -95,24 +95,14 @@ def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[M
     outputs = _Callable(loaded)
     notes = [f"took {loaded.name}: {_layers(loaded)}"]
     seen = outputs(tf.constant(images))
-    softmaxed = are_probabilities(seen)
-    if softmaxed:
-        said = ["its last softmax was taken off: the outputs are logits"]
-    else:
-        _, said = as_logits(outputs, images, os.fspath(path))
     chain = as_perceptron(loaded)
-    if chain is not None and _same(chain(images), seen, softmaxed):
-        return chain, [*notes, "its Dense layers were taken as they are", *said]
-    bare = _without_softmax(loaded) if softmaxed else None
-    if bare is not None:
-        return _Callable(bare), notes + said
-    model, said = as_logits(outputs, images, os.fspath(path))
-    return model, notes + said
-
-
-def _same(logits: Any, seen: Any, softmaxed: bool) -> bool:
-    now = tf.nn.softmax(logits) if softmaxed else logits
-    return bool(np.allclose(now, seen, rtol=1e-4, atol=1e-5))
+    if are_probabilities(seen):
+        model: Any = chain or _Callable(_without_softmax(loaded))
+        if np.allclose(tf.nn.softmax(model(images)), seen, atol=1e-5):
+            return model, [*notes, "its last softmax was taken off: the outputs are logits"]
+        loaded = load_keras(path, num_classes)  # the attempt may have changed a layer
+    model, said = as_logits(_Callable(loaded), images, os.fspath(path))
+    return chain or model, notes + said
 
 
 class _Callable:
@@ -193,7 +183,7 @@ def _require_form(model: Any, path: Any, num_classes: int) -> None:
 
 
 def _without_softmax(model: Any) -> Any:
-    """Take off a softmax that ends the model; None if it ends otherwise."""
+    """Take off a softmax that ends the model; a model that ends otherwise stays as it is."""
     import keras
 
     last = model.layers[-1]
@@ -204,8 +194,7 @@ def _without_softmax(model: Any) -> Any:
         return keras.Model(model.inputs, last.input)
     if softmaxed and isinstance(last, keras.layers.Dense):
         last.activation = keras.activations.linear
-        return model
-    return None
+    return model
 
 
 def _layers(model: Any) -> str:

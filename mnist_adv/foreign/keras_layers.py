@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mnist_adv.data import IMAGE_SHAPE
 from mnist_adv.foreign.perceptron import Activation, Perceptron, layers_of, make_model
+from mnist_adv.foreign.shapes import NUM_PIXELS
 from mnist_adv.models import SoftmaxRegression
+
+_NUM_PROBES = 32
 
 # What changes no number of a single image at inference, given that pixels are flattened anyway.
 _PASSING = ("InputLayer", "Flatten", "Reshape", "Dropout", "GaussianNoise")
@@ -19,11 +23,10 @@ def as_perceptron(model: Any) -> SoftmaxRegression | Perceptron | None:
     """Take the weights of a Keras model that is a chain of Dense layers.
 
     Args:
-        model: a loaded Keras model.
+        model: a loaded Keras model of 784 pixels.
 
     Returns:
-        The same function, without a softmax at its end; None if the model is anything more. That
-        its layers really follow one another is left to a comparison of outputs.
+        The same function, without a softmax at its end; None if the model is anything more.
     """
     layers: list[tuple[np.ndarray, np.ndarray]] = []
     functions: list[str] = []
@@ -42,11 +45,23 @@ def as_perceptron(model: Any) -> SoftmaxRegression | Perceptron | None:
             return None
     known = {activation.value for activation in Activation}
     between = set(functions[:-1])
-    if not layers or functions[-1] not in ("linear", "softmax") or not between <= known:
+    widths = [NUM_PIXELS, *(weights.shape[1] for weights, _ in layers)]
+    fits = [weights.shape[0] for weights, _ in layers] == widths[:-1]
+    if not (layers and fits and functions[-1] in ("linear", "softmax")):
         return None
-    if len(between) > 1:
+    if not between <= known or len(between) > 1:
         return None
-    return make_model(layers, Activation(between.pop()) if between else None)
+    chain = make_model(layers, Activation(between.pop()) if between else None)
+    return chain if _agree(model, chain, functions[-1]) else None
+
+
+def _agree(model: Any, chain: Any, last: str) -> bool:
+    """Compare outputs: that the layers follow one another, a list of them does not say."""
+    images = np.random.default_rng(0).random((_NUM_PROBES, NUM_PIXELS), np.float32)
+    seen = model(images.reshape(-1, *model.input_shape[1:]), training=False)
+    ours = chain(images.reshape(-1, *IMAGE_SHAPE))
+    ours = tf.nn.softmax(ours) if last == "softmax" else ours
+    return bool(np.allclose(ours, seen, rtol=1e-4, atol=1e-4))
 
 
 def as_keras(model: SoftmaxRegression | Perceptron) -> Any:

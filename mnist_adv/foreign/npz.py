@@ -27,7 +27,8 @@ def read(path: str | os.PathLike[str]) -> NamedArrays:
     """
     arrays: dict[str, Any] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves the file open when it is no zip.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             for name in archive.files:
                 arrays[name] = archive[name]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
