@@ -106,7 +106,7 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
         digest = _digest(prefix)
-    except (tf.errors.OpError, RuntimeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (tf.errors.OpError, RuntimeError, LookupError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{prefix} is damaged ({_first_line(error)}); train again, or restore an intact copy"
         ) from error
