@@ -21,16 +21,6 @@ from mnist_adv.models import SoftmaxRegression
 
 MAX_TO_KEEP = 3
 
-# What reading a damaged checkpoint raises, by experiment: a cut shard is an IndexError.
-_DAMAGE = (
-    tf.errors.OpError,
-    RuntimeError,
-    IndexError,
-    json.JSONDecodeError,
-    KeyError,
-    TypeError,
-)
-
 _CONFIG_KEY = "config/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -117,7 +107,7 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
         digest = _digest(prefix)
-    except _DAMAGE as error:
+    except (tf.errors.OpError, RuntimeError, LookupError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{prefix} is damaged ({first_line(error)}); train again, or restore an intact copy"
         ) from error

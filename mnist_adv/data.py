@@ -163,8 +163,9 @@ def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | No
 
 
 def _check_features(name: str, features: Any) -> None:
-    image = getattr(features.get("image"), "shape", None)
-    num_classes = getattr(features.get("label"), "num_classes", None)
+    named = dict(features.items()) if hasattr(features, "items") else {}
+    image = getattr(named.get("image"), "shape", None)
+    num_classes = getattr(named.get("label"), "num_classes", None)
     if image != IMAGE_SHAPE or num_classes is None or num_classes < 10:
         raise ValueError(
             f"dataset must have images of shape {IMAGE_SHAPE} and at least ten classes. "

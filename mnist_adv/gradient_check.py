@@ -19,9 +19,9 @@ from mnist_adv.losses import Loss
 if TYPE_CHECKING:
     from mnist_adv.models import Model
 
-# The forward difference in float64 errs by sqrt(2e-16) = 1.5e-8, times the curvature; a wrong
-# gradient errs by 1. In float32 the same difference errs by up to a few per cent.
-AGREEMENT = {"float64": 1e-5, "float32": 0.1}
+# The forward difference errs by about 1e-8 in float64 and 1e-3 in float32 where e is the default;
+# a wrong gradient errs by 1.
+AGREEMENT = {"float64": 1e-5, "float32": 0.02}
 
 
 def check_gradient(
