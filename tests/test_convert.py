@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnist_adv import checkpoints, data
-from mnist_adv.convert import Format, convert
+from mnist_adv.conversion import convert
+from mnist_adv.convert_formats import Format
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import open_model
-from mnist_adv.foreign.perceptron import Activation, Perceptron, layers_of
+from mnist_adv.foreign.perceptron import Perceptron, layers_of
 from mnist_adv.models import SoftmaxRegression
 
 RESTORE = pathlib.Path(__file__).with_name("tf1_restore.py")

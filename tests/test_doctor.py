@@ -12,7 +12,8 @@ import tensorflow as tf
 from mnist_adv import data
 from mnist_adv.doctor import Finding, Severity, examine, strength
 from mnist_adv.doctor.finding import Patient
-from mnist_adv.foreign.perceptron import Activation, Perceptron
+from mnist_adv.foreign.activation import Activation
+from mnist_adv.foreign.perceptron import Perceptron
 from mnist_adv.foreign.pixels import Pixels, PixelScale, Polarity, adapt
 from mnist_adv.models import SoftmaxRegression
 

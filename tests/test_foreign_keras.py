@@ -13,8 +13,9 @@ import pytest
 import tensorflow as tf
 
 import mnist_adv
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import open_model
-from mnist_adv.foreign.perceptron import Activation, Perceptron
+from mnist_adv.foreign.perceptron import Perceptron
 from mnist_adv.models import SoftmaxRegression
 
 layers = keras.layers

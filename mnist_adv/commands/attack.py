@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import flags
 
 from mnist_adv import cli, data
+from mnist_adv.commands import model_flags
 from mnist_adv.gradients import Source
 from mnist_adv.losses import Loss
 from mnist_adv.norms import Norm
 from mnist_adv.steps import Step
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mnist_adv.attacks import AttackResult
-    from mnist_adv.checkpoints import Restored
+    from mnist_adv.commands.model_flags import Subject
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -64,7 +64,7 @@ def define_flags(values: flags.FlagValues) -> None:
     choice("source", Source.TAPE, "Where it comes from:")
     real("difference_step", None, "e of the two differences.")
     switch("check_gradient", "Compare all sources on the chosen image.")
-    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
+    model_flags.define_flags(values)
     text("results_dir", "results", "The result's folder is made here.")
     text("name", None, "The folder's name; from image and goal if not given.")
     text("logdir", "logs", "Where TensorBoard's files go.")
@@ -82,6 +82,7 @@ _COMMAND = cli.Command(
             "python attack.py --target 2 --image my_digit.png",
             ("index", "split", "image", "label", "dataset", "data_dir", "manual_dir"),
         ),
+        model_flags.GROUP,
         cli.Group(
             "Attack",
             "python attack.py --target 2 --norm l2 --epsilon 1.5",
@@ -95,7 +96,7 @@ _COMMAND = cli.Command(
         cli.Group(
             "Files",
             "python attack.py --target 2 --name my_two --animation",
-            ("checkpoint_dir", "results_dir", "name", "logdir", "save_iterates", "animation"),
+            ("results_dir", "name", "logdir", "save_iterates", "animation"),
         ),
     ),
     body=lambda values: _attack(values),
@@ -126,13 +127,16 @@ class _Chosen:
 
 def _attack(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
-    from mnist_adv import attacks, checkpoints, report
+    from mnist_adv import attacks, report
 
-    restored = checkpoints.load(values.checkpoint_dir)
-    chosen = _choose(values, restored)
-    label = _predict(restored, chosen) if chosen.label is None else chosen.label
+    subject = model_flags.open_subject(values)
+    for note in subject.notes:
+        print(f"{subject.where}: {note}")
+    chosen = _choose(values, subject)
+    findings = _examine(values, subject)
+    label = _predict(subject, chosen) if chosen.label is None else chosen.label
     result = attacks.attack(
-        restored.model,
+        subject.model,
         chosen.image,
         targets=values.target,
         labels=label,
@@ -147,19 +151,30 @@ def _attack(values: flags.FlagValues) -> int:
         confidence=values.confidence,
         trace=True,
     )
-    class_names = restored.config["class_names"]
+    class_names = subject.class_names
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = report.seen(result.verdict.clean_probabilities[0], class_names)
     print(f"{chosen.name}{told}: the model sees {before}")
     print(f"goal: {result.goal.describe(class_names)}, {report.budget(result)}")
-    return _report(values, restored, chosen, result)
+    return _report(values, subject, chosen, result, findings)
 
 
-def _predict(restored: Restored, chosen: _Chosen) -> int:
-    return int(restored.model(chosen.image[None]).numpy().argmax())
+def _predict(subject: Subject, chosen: _Chosen) -> int:
+    return int(np.asarray(subject.model(chosen.image[None])).argmax())
 
 
-def _choose(values: flags.FlagValues, restored: Restored) -> _Chosen:
+def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
+    dataset = values.dataset or subject.dataset
+    if dataset != "mnist" and values.image is not None and not values.doctor:
+        return []  # its images are not at hand, and fetching them could take minutes
+    known = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
+    for line in findings or ["nothing found"] * values.doctor:
+        print(f"doctor: {line}")
+    return findings
+
+
+def _choose(values: flags.FlagValues, subject: Subject) -> _Chosen:
     from mnist_adv import digits
 
     if values.image is not None:
@@ -173,10 +188,8 @@ def _choose(values: flags.FlagValues, restored: Restored) -> _Chosen:
         return _Chosen(data.to_float(digit.levels), values.label, origin, stem)
     if values.label is not None:
         raise ValueError("--label is for --image; images of a data set have labels of their own")
-    dataset = values.dataset or restored.config["dataset"]
-    loaded = data.load(
-        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
-    )
+    dataset = values.dataset or subject.dataset
+    loaded = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
     index, count = values.index, len(loaded.labels)
     if not 0 <= index < count:
         raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
@@ -187,14 +200,18 @@ def _choose(values: flags.FlagValues, restored: Restored) -> _Chosen:
 
 
 def _report(
-    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+    values: flags.FlagValues,
+    subject: Subject,
+    chosen: _Chosen,
+    result: AttackResult,
+    findings: list[str],
 ) -> int:
     from mnist_adv import figures, report, results, summaries
 
-    class_names = restored.config["class_names"]
+    class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
     with results.new_folder(values.results_dir, name) as folder:
-        saved, verdict = results.save_picture(folder, restored.model, result)
+        saved, verdict = results.save_picture(folder, subject.model, result)
         lines = report.outcome(result, verdict, class_names)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),
@@ -203,14 +220,16 @@ def _report(
         agreed = True
         if values.check_gradient:
             agreed, table, pictures["gradient_check"] = _check_gradient(
-                values, restored, chosen, result
+                values, subject, chosen, result
             )
             lines = table + lines
         record = {
             "command": shlex.join(map(str, sys.argv)),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
             "versions": report.versions(),
-            "checkpoint": {"prefix": restored.prefix, "sha256": restored.digest},
+            "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
+            "taken": list(subject.notes),
+            "findings": findings,
             "image": chosen.origin,
             **report.record(result, verdict),
         }
@@ -232,11 +251,11 @@ def _report(
 
 
 def _check_gradient(
-    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+    values: flags.FlagValues, subject: Subject, chosen: _Chosen, result: AttackResult
 ) -> tuple[bool, list[str], np.ndarray]:
     from mnist_adv import figures, gradient_check, report
 
-    question = (restored.model, chosen.image, int(result.goal.classes[0]))
+    question = (subject.model, chosen.image, int(result.goal.classes[0]))
     errors = gradient_check.check_gradient(
         *question, loss=values.loss, difference_step=values.difference_step
     )

@@ -96,6 +96,11 @@ def _resumed(values: flags.FlagValues) -> Restored:
     from mnist_adv import checkpoints
 
     resumed = checkpoints.load(values.checkpoint_dir)
+    if "training" not in resumed.config:
+        raise ValueError(
+            f"{resumed.prefix} was converted from {resumed.config.get('converted_from')}, not "
+            "trained here; --resume needs the settings of a training"
+        )
     stored = {"dataset": resumed.config["dataset"], **resumed.config["training"]}
     for name, value in cli.given_flags(values).items():
         if name in stored and stored[name] != value:

@@ -60,4 +60,4 @@ def examine(
     if not found:
         for check in (*_QUICK, *(_THOROUGH if thorough else ())):
             found += check(patient)
-    return sorted(found, key=lambda finding: finding.severity is not Severity.SEVERE)
+    return sorted(found, key=lambda finding: not finding.severe)

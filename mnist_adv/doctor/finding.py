@@ -37,6 +37,11 @@ class Finding:
     message: str
     remedy: str
 
+    @property
+    def severe(self) -> bool:
+        """Whether numbers about the model mean little until it is mended."""
+        return self.severity is Severity.SEVERE
+
     def __str__(self) -> str:
         return f"{self.severity.value}: {self.message}; {self.remedy}"
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.chain import Chain, find_chain, follow
-from mnist_adv.foreign.perceptron import Activation, Perceptron, make_model
+from mnist_adv.foreign.perceptron import Perceptron, make_model
 from mnist_adv.models import SoftmaxRegression
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.data import IMAGE_SHAPE
-from mnist_adv.foreign.perceptron import Activation, Perceptron, layers_of, make_model
+from mnist_adv.foreign.activation import Activation
+from mnist_adv.foreign.perceptron import Perceptron, layers_of, make_model
 from mnist_adv.foreign.shapes import NUM_PIXELS
 from mnist_adv.models import SoftmaxRegression
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from mnist_adv import data
 from mnist_adv.foreign import arrays, keras_file, npz, python_function, saved_model, tf1
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.logits import as_logits
-from mnist_adv.foreign.perceptron import Activation
 from mnist_adv.foreign.pixels import Pixels, adapt
 from mnist_adv.gradients import check_logits
 from mnist_adv.models import Model

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.models import SoftmaxRegression
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
-
-
-class Activation(enum.Enum):
-    """What stands between two layers; the last layer has none, its outputs are the logits."""
-
-    RELU = "relu"
-    SIGMOID = "sigmoid"
-    TANH = "tanh"
-    ELU = "elu"
-    SELU = "selu"
-    SOFTPLUS = "softplus"
-    RELU6 = "relu6"
-    LINEAR = "linear"
 
 
 _FUNCTION = {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from mnist_adv._lazy import tf
 
 _SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -25,7 +28,7 @@ def is_spec(text: str) -> bool:
     return _SPEC.fullmatch(text) is not None
 
 
-def load(spec: str) -> Any:
+def load(spec: str) -> Function:
     """Import a callable by name; the current folder is searched too.
 
     Args:
@@ -54,7 +57,24 @@ def load(spec: str) -> Any:
             f"{spec} must be a function from images [n, 28, 28, 1] to logits. "
             f"Received: {type(found).__name__}"
         )
-    return found
+    return Function(found, spec)
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A user's function that is handed tensors and hands tensors back.
+
+    Attributes:
+        function: images -> logits.
+        spec: its name.
+    """
+
+    function: Callable[[Any], Any]
+    spec: str
+
+    def __call__(self, images: Any) -> Any:
+        """Compute what the function returns, as a tensor."""
+        return tf.convert_to_tensor(self.function(tf.convert_to_tensor(images)))
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.arrays import NamedArrays
-from mnist_adv.foreign.perceptron import Activation
 
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")

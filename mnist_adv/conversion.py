@@ -6,7 +6,6 @@ What was written is read back and compared bit for bit before it gets its name.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import glob
 import os
 import pathlib
@@ -19,27 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv import checkpoints
+from mnist_adv.convert_formats import Format
 from mnist_adv.foreign import arrays, keras_file, keras_layers, tf1
+from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import named_arrays
-from mnist_adv.foreign.perceptron import Activation, Perceptron, layers_of
+from mnist_adv.foreign.perceptron import Perceptron, layers_of
 from mnist_adv.models import SoftmaxRegression
 
 Weights = SoftmaxRegression | Perceptron
-
-
-class Format(enum.Enum):
-    """What can be written.
-
-    CHECKPOINT: our own, in a folder, as `train.py` saves it.
-    TF1: name-based, for `tf.compat.v1.train.Saver.restore`.
-    NPZ: arrays W and b, or W1, b1, W2, b2, ...
-    KERAS: a Sequential model that returns logits.
-    """
-
-    CHECKPOINT = "checkpoint"
-    TF1 = "tf1"
-    NPZ = "npz"
-    KERAS = "keras"
 
 
 _SUFFIX = {".npz": Format.NPZ, ".keras": Format.KERAS, ".ckpt": Format.TF1}
@@ -95,7 +81,7 @@ def convert(
         ValueError: a source that is damaged, ambiguous, or more than Dense layers; a kind that
             cannot hold it; names that do not fit.
     """
-    kind = _kind(destination) if kind is None else Format(kind)
+    kind = _kind(destination, kind)
     activation = None if activation is None else Activation(activation)
     if num_classes is None:
         num_classes = len(class_names)
@@ -123,14 +109,20 @@ def convert(
     return Converted(str(final), (*notes, *([f"wrote {named}"] if named else [])))
 
 
-def _kind(destination: str | os.PathLike[str]) -> Format:
+def _kind(destination: str | os.PathLike[str], kind: Format | str | None) -> Format:
     suffix = pathlib.Path(destination).suffix
-    if suffix not in _SUFFIX:
+    if kind is None and suffix not in _SUFFIX:
         raise ValueError(
             f"format must be given for a destination that does not end in {', '.join(_SUFFIX)}. "
             f"Received: {destination}"
         )
-    return _SUFFIX[suffix]
+    chosen = _SUFFIX[suffix] if kind is None else Format(kind)
+    required = {Format.NPZ: ".npz", Format.KERAS: ".keras"}.get(chosen, suffix)
+    if suffix != required:
+        raise ValueError(
+            f"a {chosen.value} destination must end in {required}. Received: {destination}"
+        )
+    return chosen
 
 
 def _read(
