@@ -7,26 +7,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mnist_adv.attacks import AttackResult
+from mnist_adv.figures import seen
 from mnist_adv.verdict import Verdict
 
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
-
-
-def seen(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """Say what the model sees.
-
-    Args:
-        probabilities: `[k]`.
-        class_names: k names.
-
-    Returns:
-        The class with its probability: "7 (99.6%)".
-    """
-    prediction = int(probabilities.argmax())
-    return f"{class_names[prediction]} ({probabilities[prediction]:.1%})"
 
 
 def budget(result: AttackResult) -> str:

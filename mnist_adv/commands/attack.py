@@ -126,7 +126,7 @@ class _Chosen:
 
 def _attack(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
-    from mnist_adv import attacks, checkpoints, report
+    from mnist_adv import attacks, checkpoints, figures, report
 
     restored = checkpoints.load(values.checkpoint_dir)
     chosen = _choose(values, restored)
@@ -149,7 +149,7 @@ def _attack(values: flags.FlagValues) -> int:
     )
     class_names = restored.config["class_names"]
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
-    before = report.seen(result.verdict.clean_probabilities[0], class_names)
+    before = figures.seen(result.verdict.clean_probabilities[0], class_names)
     print(f"{chosen.name}{told}: the model sees {before}")
     print(f"goal: {result.goal.describe(class_names)}, {report.budget(result)}")
     return _report(values, restored, chosen, result)
