@@ -42,17 +42,17 @@ def attack_figure(
     wanted = int(goal.classes[0])
     figure = Figure(figsize=(11, 6.2))
     # Placed by hand: matplotlib's layout engines would take half of the whole run's time.
-    _digit(figure.add_axes((0.01, 0.53, 0.21, 0.37)), result.images[0])
-    _caption(figure, 0.115, f"clean: {seen(before, class_names)}")
+    _digit(figure.add_axes((0.005, 0.53, 0.2, 0.37)), result.images[0])
+    _caption(figure, 0.105, f"clean: {seen(before, class_names)}")
     if len(trace.gradients):
-        _signed(figure, 0.245, -trace.gradients[0, 0])
+        _signed(figure, 0.235, -trace.gradients[0, 0])
         towards = goal.describe(class_names)
-        _caption(figure, 0.35, f"gradient at the clean image\n(red: brighter leads {towards})")
-    _signed(figure, 0.525, saved - result.images[0])
+        _caption(figure, 0.335, f"gradient at the clean image\n(red: brighter leads {towards})")
+    _signed(figure, 0.51, saved - result.images[0])
     length = f"{result.norm.value} {verdict.norms[result.norm.value][0]:.4g}"
-    _caption(figure, 0.63, f"perturbation\n{length} of {result.epsilon:.4g}")
-    _digit(figure.add_axes((0.78, 0.53, 0.21, 0.37)), saved)
-    _caption(figure, 0.885, f"saved: {seen(after, class_names)}")
+    _caption(figure, 0.61, f"perturbation\n{length} of {result.epsilon:.4g}")
+    _digit(figure.add_axes((0.795, 0.53, 0.2, 0.37)), saved)
+    _caption(figure, 0.895, f"saved: {seen(after, class_names)}")
     _bars(figure.add_axes((0.04, 0.1, 0.44, 0.32)), before, after, class_names)
     curves = {wanted: _AFTER}
     curves.setdefault(int(before.argmax()), _BEFORE)
@@ -200,10 +200,10 @@ def _digit(axis: Any, image: np.ndarray) -> None:
 
 def _signed(figure: Figure, left: float, values: np.ndarray) -> None:
     largest = float(np.abs(values).max()) or 1.0
-    axis = figure.add_axes((left, 0.53, 0.21, 0.37))
+    axis = figure.add_axes((left, 0.53, 0.2, 0.37))
     shown = axis.imshow(values[..., 0], cmap="RdBu_r", vmin=-largest, vmax=largest)
     axis.set_axis_off()
-    scale = figure.colorbar(shown, cax=figure.add_axes((left + 0.21, 0.55, 0.008, 0.33)))
+    scale = figure.colorbar(shown, cax=figure.add_axes((left + 0.202, 0.55, 0.008, 0.33)))
     scale.set_ticks([-largest, 0, largest], labels=[f"{-largest:.2g}", "0", f"{largest:.2g}"])
 
 

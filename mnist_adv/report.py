@@ -9,6 +9,7 @@ from typing import Any
 
 from mnist_adv.attacks import AttackResult
 from mnist_adv.figures import seen
+from mnist_adv.norms import Norm
 from mnist_adv.verdict import Verdict
 
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
@@ -23,9 +24,8 @@ def budget(result: AttackResult) -> str:
     Returns:
         The norm and epsilon: "linf at most 0.3 (76.5 of 255 levels)".
     """
-    return (
-        f"{result.norm.value} at most {result.epsilon:g} ({255 * result.epsilon:g} of 255 levels)"
-    )
+    levels = f" ({255 * result.epsilon:g} of 255 levels)" if result.norm is Norm.LINF else ""
+    return f"{result.norm.value} at most {result.epsilon:g}{levels}"
 
 
 def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
         "threat": {
             "norm": result.norm.value,
             "epsilon": result.epsilon,
-            "epsilon_levels": 255 * result.epsilon,
+            "epsilon_times_255": 255 * result.epsilon,
             "box": [0, 1],
             "knowledge": "white box: weights and gradients",
         },
