@@ -7,26 +7,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mnist_adv.attacks import AttackResult
+from mnist_adv.figures import seen
+from mnist_adv.norms import Norm
 from mnist_adv.verdict import Verdict
 
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
-
-
-def seen(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """Say what the model sees.
-
-    Args:
-        probabilities: `[k]`.
-        class_names: k names.
-
-    Returns:
-        The class with its probability: "7 (99.6%)".
-    """
-    prediction = int(probabilities.argmax())
-    return f"{class_names[prediction]} ({probabilities[prediction]:.1%})"
 
 
 def budget(result: AttackResult) -> str:
@@ -38,9 +24,8 @@ def budget(result: AttackResult) -> str:
     Returns:
         The norm and epsilon: "linf at most 0.3 (76.5 of 255 levels)".
     """
-    return (
-        f"{result.norm.value} at most {result.epsilon:g} ({255 * result.epsilon:g} of 255 levels)"
-    )
+    levels = f" ({255 * result.epsilon:g} of 255 levels)" if result.norm is Norm.LINF else ""
+    return f"{result.norm.value} at most {result.epsilon:g}{levels}"
 
 
 def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) -> list[str]:
@@ -102,7 +87,7 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
         "threat": {
             "norm": result.norm.value,
             "epsilon": result.epsilon,
-            "epsilon_levels": 255 * result.epsilon,
+            "epsilon_times_255": 255 * result.epsilon,
             "box": [0, 1],
             "knowledge": "white box: weights and gradients",
         },

@@ -127,7 +127,7 @@ class _Chosen:
 
 def _attack(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
-    from mnist_adv import attacks, report
+    from mnist_adv import attacks, figures, report
 
     subject = model_flags.open_subject(values)
     for note in subject.notes:
@@ -153,7 +153,7 @@ def _attack(values: flags.FlagValues) -> int:
     )
     class_names = subject.class_names
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
-    before = report.seen(result.verdict.clean_probabilities[0], class_names)
+    before = figures.seen(result.verdict.clean_probabilities[0], class_names)
     print(f"{chosen.name}{told}: the model sees {before}")
     print(f"goal: {result.goal.describe(class_names)}, {report.budget(result)}")
     return _report(values, subject, chosen, result, findings)
