@@ -108,7 +108,15 @@ def test_convolutional_model_stays_with_keras(
     said = {"dense": "taken off", "softmax": "taken off", "nested": "logarithm"}.get(end, "took")
     assert said in opened.notes[-1]
     np.testing.assert_array_equal(ours, opened.model(seven[None]))  # dropout is off
-    assert np.abs(mnist_adv.compute_gradient(opened.model, seven, 2)).max() > 0
+    finer = opened.model(seven[None].astype(np.float64))
+    assert finer.dtype == tf.float64
+    np.testing.assert_allclose(ours, finer, atol=1e-5)
+    slope = mnist_adv.compute_gradient(opened.model, seven, 2, dtype="float64")
+    above, below = (
+        -tf.nn.log_softmax(opened.model(seven[None] + sign * 1e-6 * slope))[0, 2]
+        for sign in (1.0, -1.0)
+    )
+    np.testing.assert_allclose((above - below) / 2e-6, (slope**2).sum(), rtol=1e-4)
 
 
 def test_layers_between_one_another_are_not_taken_for_a_chain(

@@ -65,6 +65,29 @@ def test_one_layer_is_softmax_regression_so_that_closed_forms_hold(
     np.testing.assert_allclose(by_hand, mnist_adv.compute_gradient(model, image, 2), atol=1e-6)
 
 
+def test_flipped_bit_in_the_old_format_is_damage_or_harmless(
+    tf1_folder: pathlib.Path, tmp_path: pathlib.Path  # noqa: F811
+) -> None:
+    intact = (tf1_folder / "old.ckpt").read_bytes()
+    clean = open_model(tf1_folder / "old.ckpt").model
+    image = data.load().images[:1]
+    refused = 0
+    for place in np.linspace(0, len(intact) - 1, 40).astype(int):
+        content = bytearray(intact)
+        content[place] ^= 1 << (place % 8)
+        (tmp_path / "old.ckpt").write_bytes(content)
+        try:
+            seen = open_model(tmp_path / "old.ckpt").model(image)
+            np.testing.assert_array_equal(seen, clean(image))
+        except ValueError as error:
+            assert "old.ckpt is damaged" in str(error)
+            refused += 1
+    assert refused > 35
+    (tmp_path / "old.ckpt").write_bytes(intact[:1000])
+    with pytest.raises(ValueError, match="old.ckpt is damaged"):
+        open_model(tmp_path / "old.ckpt")
+
+
 def _gradient_of_logit(model: mnist_adv.models.Model, images: np.ndarray, k: int) -> np.ndarray:
     import tensorflow as tf
 

@@ -6,6 +6,7 @@ Nothing here knows of mnist_adv. Each program trains a little, saves with `tf.tr
 writes beside its checkpoint what its own session says of the first test images.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -111,10 +112,9 @@ def fully_connected_feed(train: Batches, test: np.ndarray, folder: str) -> None:
 
 
 def dense(values: Any, units: int, name: str) -> Any:
-    """What `tf.layers.dense` was: its variables' names, shapes and initial values.
-
-    TensorFlow no longer carries `tf.compat.v1.layers`.
-    """
+    """Call `tf.layers.dense`, which needs the old Keras; without that, do by hand what it does."""
+    if os.environ.get("TF_USE_LEGACY_KERAS"):
+        return tf.layers.dense(values, units)
     with tf.variable_scope(name):
         kernel = tf.get_variable(
             "kernel", [values.shape[1], units], initializer=tf.glorot_uniform_initializer(seed=3)
