@@ -257,6 +257,8 @@ def test_functions(
         "    return tf.nn.sigmoid(20 * logits(images))\n"
         "def three(images):\n"
         "    return tf.reshape(images, [-1, 784])[:, :3] - 0.5\n"
+        "def flat(images):\n"
+        "    return tf.matmul(images, tf.zeros([784, 10]))\n"
         "number = 3\n"
     )
     pathlib.Path("broken_for_test.py").write_text("1 / 0\n")
@@ -269,6 +271,8 @@ def test_functions(
     )
     assert "as sigmoids give" in _refused("mine_for_test:sigmoids")
     assert "must return 10 logits per image. Received: 3" in _refused("mine_for_test:three")
+    message = _refused("mine_for_test:flat")
+    assert "flat fails on images (200, 28, 28, 1) of float32 (InvalidArgumentError" in message
     assert "must be a function" in _refused("mine_for_test:number")
     assert "has no 'nothing'" in _refused("mine_for_test:nothing")
     assert "cannot import broken_for_test (ZeroDivisionError" in _refused("broken_for_test:f")

@@ -250,6 +250,14 @@ def _writing(pixels: Any) -> Any:
     return {"y": pixels[:, :10]}
 
 
+@tf.function(input_signature=[tf.TensorSpec([None, 784])])
+def _saving(pixels: Any) -> Any:
+    tf.raw_ops.SaveV2(
+        prefix="exploded", tensor_names=["x"], shape_and_slices=[""], tensors=[pixels]
+    )
+    return {"y": pixels[:, :10]}
+
+
 def test_saved_model_with_several_outputs_gives_its_logits(
     tmp_path: pathlib.Path, seven: np.ndarray
 ) -> None:
@@ -273,6 +281,9 @@ def test_saved_models_that_are_refused(
     assert "has no signature" in _refused("none")
     tf.saved_model.save(tf.Module(), "writing", signatures=_writing)
     assert "holds the operation WriteFile" in _refused("writing")
+    tf.saved_model.save(tf.Module(), "saving", signatures=_saving)
+    assert "writes files when it is called (SaveV2)" in _refused("saving")
+    assert not list(pathlib.Path().glob("exploded*"))
     assert not pathlib.Path("exploded").exists()
     pathlib.Path("keep/saved_model.pb").write_bytes(b"\x01garbage")
     assert "saved_model.pb is damaged" in _refused("keep")

@@ -242,7 +242,7 @@ def _report(
             animation = figures.animation(figures.required_trace(result))
             (folder / "animation.gif").write_bytes(animation)
         run = summaries.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
-        card = report.card(record, lines)
+        card = report.card(record, [*(f"doctor: {finding}" for finding in findings), *lines])
         summaries.write_attack(run, result, saved, record["success"], pictures, card)
     print(*lines, sep="\n")
     print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
