@@ -55,6 +55,16 @@ def test_question_prints_7(tf1_folder: pathlib.Path) -> None:  # noqa: F811
     assert np.load(tf1_folder / "classification.npy").tolist() == [7]
 
 
+def test_saved_model_of_a_tf1_program(tf1_folder: pathlib.Path) -> None:  # noqa: F811
+    opened = open_model(tf1_folder / "served")
+    assert opened.notes[0] == "took signature serving_default: x to pred"
+    assert "their logarithm is taken as logits" in opened.notes[1]
+    images = data.load().images[:NUM_ORACLE_IMAGES]
+    with np.load(tf1_folder / "model.npz") as oracle:
+        np.testing.assert_allclose(opened.model(images), oracle["logits"], atol=2e-5)
+    assert mnist_adv.attack(opened.model, images[:1], targets=2, labels=7).success.all()
+
+
 def test_one_layer_is_softmax_regression_so_that_closed_forms_hold(
     tf1_folder: pathlib.Path,  # noqa: F811
 ) -> None:

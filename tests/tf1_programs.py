@@ -80,6 +80,7 @@ def logistic_regression(train: Batches, test: np.ndarray, folder: str) -> None:
         classification = sess.run(tf.argmax(pred, 1), feed_dict={x: x_in})
         oracle(f"{folder}/model.npz", sess, x, tf.log(pred), test)
         np.save(f"{folder}/classification.npy", classification)
+        tf.saved_model.simple_save(sess, f"{folder}/served", {"x": x}, {"pred": pred})
 
 
 def fully_connected_feed(train: Batches, test: np.ndarray, folder: str) -> None:
