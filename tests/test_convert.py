@@ -97,7 +97,7 @@ def test_round_trip_of_a_perceptron_is_bit_identical(
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=25,
+    max_examples=12,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from([Format.TF1, Format.NPZ]))

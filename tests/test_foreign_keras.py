@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import mnist_adv
+from mnist_adv import data, doctor
 from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import open_model
 from mnist_adv.foreign.perceptron import Perceptron
@@ -117,6 +118,23 @@ def test_convolutional_model_stays_with_keras(
         for sign in (1.0, -1.0)
     )
     np.testing.assert_allclose((above - below) / 2e-6, (slope**2).sum(), rtol=1e-4)
+
+
+def test_second_softmax_is_left_for_the_doctor_to_find(
+    tmp_path: pathlib.Path, test_set: data.Dataset, seven: np.ndarray
+) -> None:
+    path = tmp_path / "my.keras"
+    model = _saved(
+        path,
+        keras.Input((784,)),
+        layers.Dense(10, activation="softmax"),
+        layers.Activation("softmax"),
+    )
+    opened = open_model(path)
+    ours = tf.nn.softmax(opened.model(seven[None]))
+    np.testing.assert_allclose(model(seven.reshape(1, 784)), ours, atol=1e-5)
+    findings = doctor.examine(opened.model, test_set.images, test_set.labels, thorough=False)
+    assert "probabilities" in [finding.check for finding in findings]
 
 
 def test_layers_between_one_another_are_not_taken_for_a_chain(

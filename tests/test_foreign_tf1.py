@@ -14,10 +14,10 @@ from mnist_adv.models import SoftmaxRegression
 from tests.conftest_foreign import NUM_ORACLE_IMAGES, tf1_folder  # noqa: F401
 
 PROGRAMS = {
-    "softmax": ("softmax.ckpt-300", "took Variable [784, 10] as weights and Variable_1 [10]"),
+    "softmax": ("softmax.ckpt-150", "took Variable [784, 10] as weights and Variable_1 [10]"),
     "old": ("old.ckpt", "took Variable [784, 10] as weights and Variable_1 [10]"),
     "model": ("model.ckpt", "took Variable [784, 10] as weights and Variable_1 [10]"),
-    "feed": ("feed.ckpt-600", "hidden1/weights [784, 64] as weights and hidden1/biases [64]"),
+    "feed": ("feed.ckpt-300", "hidden1/weights [784, 64] as weights and hidden1/biases [64]"),
     "layers": ("layers.ckpt", "dense_1/kernel [48, 48] as weights and dense_1/bias [48]"),
 }
 
