@@ -247,5 +247,7 @@ def _help(command: Command, values: flags.FlagValues) -> str:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        denied = isinstance(error, PermissionError)
+        remedy = "; make it writable, or name another folder by flag" if denied else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
     return " ".join(str(error).split())
