@@ -12,6 +12,16 @@ from mnist_adv.figures import seen
 from mnist_adv.norms import Norm
 from mnist_adv.verdict import Verdict
 
+READ_ATTACK = """How to read the rest: under Images, `attack/figure` tells it at a glance and
+`attack/film_strip` shows the digit changing, and `attack/iterate` and `attack/gradient_image` have
+a slider for the steps. Under Scalars, the objective is what every step lowers; the probabilities
+cross where the model changes its mind. Under Histograms, `attack/gradient` narrows as the objective
+flattens."""
+READ_TRAINING = """How to read the rest: under Scalars, `loss` and `accuracy` of the runs `train`
+and `test` overlay: a gap between them would be overfitting. Under Images, `templates` has the
+weights of each class as a picture, one slider for the epochs: bright pixels speak for the class,
+dark ones against it. Under Graphs, the compiled epoch."""
+
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
 
 
@@ -55,7 +65,7 @@ def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) 
         share = verdict.probabilities[0, wanted]
         lines = [
             f"NOT reached within the budget: the best saved image is seen as {now}, with {name} at "
-            f"{share:.1%}; allow a larger --epsilon or more --num_steps"
+            f"{share:.2%}; allow a larger --epsilon or more --num_steps"
         ]
     if result.success[0] and not verdict.success[0]:
         lines.append("the image before rounding to 8 bits did reach it")
@@ -151,35 +161,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def card(record: Mapping[str, Any], lines: Sequence[str]) -> str:
+def card(record: Mapping[str, Any], lines: Sequence[str], how_to_read: str) -> str:
     """Write the card that TensorBoard shows beside a run.
 
     Args:
-        record: the attack's record.
+        record: the run's record: command, flags, checkpoint, versions.
         lines: what was printed.
+        how_to_read: where to look for what.
 
     Returns:
         Markdown.
     """
+    given = {name: value for name, value in record["flags"].items() if value is not None}
     facts = {
         "command": f"`{record['command']}`",
+        "settings": ", ".join(f"{name} {value}" for name, value in given.items()),
         "checkpoint": f"`{record['checkpoint']['prefix']}`, SHA-256 "
         f"`{record['checkpoint']['sha256'][:16]}...`",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "success": str(record["success"]),
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     said = "\n".join(f"    {line}" for line in lines)
-    return f"""| | |
-|---|---|
-{rows}
-
-{said}
-
-How to read the rest: under Images, `attack/figure` tells it at a glance, `attack/film_strip` shows
-the digit changing and `attack/iterate` has a slider for the steps. Under Scalars, the objective is
-what every step lowers; the probabilities cross where the model changes its mind.
-"""
+    return f"| run | |\n|---|---|\n{rows}\n\n{said}\n\n{how_to_read}\n"
 
 
 def _count(number: int, noun: str) -> str:

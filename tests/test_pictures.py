@@ -118,8 +118,10 @@ def test_an_attack_is_logged_step_by_step(
     )
     assert scalars(run, "attack/success") == [1]
     tags = events(run).Tags()["tensors"]
-    for tag in ("figure", "film_strip", "iterate", "saved", "gradient", "card"):
+    for tag in ("figure", "film_strip", "iterate", "saved", "gradient", "gradient_image"):
         assert f"attack/{tag}" in tags
+    card = events(run).Tensors("card")[0].tensor_proto.string_val[0].decode()
+    assert "attack.py --target=2 --checkpoint_dir=" in card and "reached in 9 steps" in card
     assert len(list((tmp_path / "logs").glob("*.hparams"))) == 1
 
 

@@ -81,7 +81,7 @@ def _convert(values: flags.FlagValues) -> int:
         class_names=class_names,
         overwrite=values.overwrite,
     )
-    for note in converted.notes:
-        print(f"{values.source}: {note}")
-    print(f"saved {converted.path}")
+    voice = cli.Voice(values)
+    voice.say(*(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}")
+    voice.answer({"saved": str(converted.path), "notes": list(converted.notes)})
     return cli.DONE
