@@ -11,15 +11,14 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv import checkpoints
 from mnist_adv.convert_formats import Format
-from mnist_adv.foreign import arrays, keras_file, keras_layers, tf1
+from mnist_adv.foreign import arrays, keras_file, keras_layers, tf1_writer
 from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import named_arrays
 from mnist_adv.foreign.perceptron import Perceptron, layers_of
@@ -176,32 +175,20 @@ def _arrays(model: Weights) -> list[np.ndarray]:
     return [array for layer in layers_of(model)[0] for array in layer]
 
 
-def _write_tf1(model: Weights, prefix: pathlib.Path, roles: dict[str, str]) -> list[pathlib.Path]:
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=list(roles.values()),
-        shape_and_slices=[""] * len(roles),
-        tensors=[tf.constant(array) for array in _arrays(model)],
-    )
-    # The index is what makes a checkpoint: it goes last.
-    index, *shards = tf1.files(str(prefix))
-    return [*shards, index]
-
-
-def _write_npz(model: Weights, path: pathlib.Path, roles: dict[str, str]) -> list[pathlib.Path]:
+def _write_npz(model: Weights, path: pathlib.Path, roles: Mapping[str, str]) -> list[pathlib.Path]:
     named: dict[str, Any] = dict(zip(roles.values(), _arrays(model)))
     np.savez(path, **named)
     return [path]
 
 
-def _write_keras(model: Weights, path: pathlib.Path, _: dict[str, str]) -> list[pathlib.Path]:
+def _write_keras(model: Weights, path: pathlib.Path, _: Mapping[str, str]) -> list[pathlib.Path]:
     keras_layers.as_keras(model).save(path)
     return [path]
 
 
-_Writer = Callable[[Weights, pathlib.Path, dict[str, str]], list[pathlib.Path]]
+_Writer = Callable[[Weights, pathlib.Path, Mapping[str, str]], list[pathlib.Path]]
 _WRITERS: dict[Format, _Writer] = {
-    Format.TF1: _write_tf1,
+    Format.TF1: tf1_writer.write,
     Format.NPZ: _write_npz,
     Format.KERAS: _write_keras,
 }
@@ -229,7 +216,8 @@ def _move(written: list[pathlib.Path], final: pathlib.Path, overwrite: bool) -> 
 def _existing(final: pathlib.Path) -> list[pathlib.Path]:
     """List the files that bear a destination's name, index first."""
     shards = final.parent.glob(f"{glob.escape(final.name)}.data-*")
-    return [path for path in (final, pathlib.Path(f"{final}.index"), *shards) if path.exists()]
+    parts = (pathlib.Path(f"{final}.index"), *shards, pathlib.Path(f"{final}.meta"))
+    return [path for path in (final, *parts) if path.exists()]
 
 
 def _save_checkpoint(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -26,11 +28,14 @@ def tf1_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         labels=train.labels[:12000],
         test=test.images[:NUM_ORACLE_IMAGES].reshape(-1, 784),
     )
+    # tf.layers went with the old Keras; where that is installed the fourth program calls it.
+    legacy = {"TF_USE_LEGACY_KERAS": "1"} if importlib.util.find_spec("tf_keras") else {}
     done = subprocess.run(
         [sys.executable, PROGRAMS, folder / "data.npz", folder],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **legacy},
     )
     if done.returncode:
         raise RuntimeError(done.stderr)

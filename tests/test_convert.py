@@ -86,7 +86,9 @@ def test_round_trip_of_a_perceptron_is_bit_identical(
     between = Activation.TANH
     one = convert(tmp_path / "start.npz", tmp_path / "1" / FILES[first], activation=between)
     two = convert(one.path, tmp_path / "2" / FILES[second], activation=between)
-    opened = open_model(two.path, activation=Activation.TANH).model
+    # TF1's graph and Keras's config say what stands between layers; an .npz cannot.
+    said = None if second in (Format.TF1, Format.KERAS) else between
+    opened = open_model(two.path, activation=said).model
     assert isinstance(opened, Perceptron)
     assert _bits(opened) == _bits(model)
     assert opened.activation is Activation.TANH
@@ -95,7 +97,7 @@ def test_round_trip_of_a_perceptron_is_bit_identical(
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=25,
+    max_examples=12,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from([Format.TF1, Format.NPZ]))
@@ -143,6 +145,8 @@ def test_plain_tf1_code_restores_what_we_write(
         assert [restored["weights"].tobytes(), restored["biases"].tobytes()] == _bits(trained)
         assert restored["classification"].tolist() == [7]
         np.testing.assert_allclose(restored["deep_logits"], deep(images), atol=1e-5)
+        np.testing.assert_allclose(restored["imported_logits"], deep(images), atol=1e-5)
+        np.testing.assert_allclose(restored["imported_pred"].sum(axis=1), 1, atol=1e-5)
 
 
 def test_plain_keras_sees_the_same_logits(
@@ -198,6 +202,9 @@ def test_what_cannot_be_converted_is_refused(
         convert(ours, tmp_path / "model")
     with pytest.raises(ValueError, match="names must give W, b"):
         convert(ours, tmp_path / "model.ckpt", names="W=weights")
+    for names in ("W=a b,b=c", "W=W,b=W/read"):
+        with pytest.raises(ValueError, match="a b|names must be plain"):
+            convert(ours, tmp_path / "model.ckpt", names=names)
     with pytest.raises(ValueError, match="Keras names its own"):
         convert(ours, tmp_path / "model.keras", names="W=weights,b=biases")
     _save_npz(_perceptron(784, 9, 10), tmp_path / "deep.npz")

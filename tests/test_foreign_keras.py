@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import mnist_adv
+from mnist_adv import data, doctor
 from mnist_adv.foreign.activation import Activation
 from mnist_adv.foreign.open import open_model
 from mnist_adv.foreign.perceptron import Perceptron
@@ -108,7 +109,32 @@ def test_convolutional_model_stays_with_keras(
     said = {"dense": "taken off", "softmax": "taken off", "nested": "logarithm"}.get(end, "took")
     assert said in opened.notes[-1]
     np.testing.assert_array_equal(ours, opened.model(seven[None]))  # dropout is off
-    assert np.abs(mnist_adv.compute_gradient(opened.model, seven, 2)).max() > 0
+    finer = opened.model(seven[None].astype(np.float64))
+    assert finer.dtype == tf.float64
+    np.testing.assert_allclose(ours, finer, atol=1e-5)
+    slope = mnist_adv.compute_gradient(opened.model, seven, 2, dtype="float64")
+    above, below = (
+        -tf.nn.log_softmax(opened.model(seven[None] + sign * 1e-6 * slope))[0, 2]
+        for sign in (1.0, -1.0)
+    )
+    np.testing.assert_allclose((above - below) / 2e-6, (slope**2).sum(), rtol=1e-4)
+
+
+def test_second_softmax_is_left_for_the_doctor_to_find(
+    tmp_path: pathlib.Path, test_set: data.Dataset, seven: np.ndarray
+) -> None:
+    path = tmp_path / "my.keras"
+    model = _saved(
+        path,
+        keras.Input((784,)),
+        layers.Dense(10, activation="softmax"),
+        layers.Activation("softmax"),
+    )
+    opened = open_model(path)
+    ours = tf.nn.softmax(opened.model(seven[None]))
+    np.testing.assert_allclose(model(seven.reshape(1, 784)), ours, atol=1e-5)
+    findings = doctor.examine(opened.model, test_set.images, test_set.labels, thorough=False)
+    assert "probabilities" in [finding.check for finding in findings]
 
 
 def test_layers_between_one_another_are_not_taken_for_a_chain(
@@ -242,6 +268,14 @@ def _writing(pixels: Any) -> Any:
     return {"y": pixels[:, :10]}
 
 
+@tf.function(input_signature=[tf.TensorSpec([None, 784])])
+def _saving(pixels: Any) -> Any:
+    tf.raw_ops.SaveV2(
+        prefix="exploded", tensor_names=["x"], shape_and_slices=[""], tensors=[pixels]
+    )
+    return {"y": pixels[:, :10]}
+
+
 def test_saved_model_with_several_outputs_gives_its_logits(
     tmp_path: pathlib.Path, seven: np.ndarray
 ) -> None:
@@ -265,6 +299,9 @@ def test_saved_models_that_are_refused(
     assert "has no signature" in _refused("none")
     tf.saved_model.save(tf.Module(), "writing", signatures=_writing)
     assert "holds the operation WriteFile" in _refused("writing")
+    tf.saved_model.save(tf.Module(), "saving", signatures=_saving)
+    assert "writes files when it is called (SaveV2)" in _refused("saving")
+    assert not list(pathlib.Path().glob("exploded*"))
     assert not pathlib.Path("exploded").exists()
     pathlib.Path("keep/saved_model.pb").write_bytes(b"\x01garbage")
     assert "saved_model.pb is damaged" in _refused("keep")

@@ -6,6 +6,7 @@ Nothing here knows of mnist_adv. Each program trains a little, saves with `tf.tr
 writes beside its checkpoint what its own session says of the first test images.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -47,10 +48,10 @@ def softmax_tutorial(train: Batches, test: np.ndarray, folder: str) -> None:
     train_step = tf.train.GradientDescentOptimizer(0.5).minimize(cross_entropy)
     sess = tf.InteractiveSession()
     tf.global_variables_initializer().run()
-    for _ in range(300):
+    for _ in range(150):
         batch_xs, batch_ys = train.next_batch(100)
         sess.run(train_step, feed_dict={x: batch_xs, y_: batch_ys})
-    tf.train.Saver().save(sess, f"{folder}/softmax.ckpt", global_step=300, write_meta_graph=False)
+    tf.train.Saver().save(sess, f"{folder}/softmax.ckpt", global_step=150, write_meta_graph=False)
     tf.train.Saver(write_version=tf.train.SaverDef.V1).save(sess, f"{folder}/old.ckpt")
     oracle(f"{folder}/softmax.npz", sess, x, y, test)
     oracle(f"{folder}/old.npz", sess, x, y, test)
@@ -69,7 +70,7 @@ def logistic_regression(train: Batches, test: np.ndarray, folder: str) -> None:
     saver = tf.train.Saver()
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
-        for _ in range(600):
+        for _ in range(300):
             batch_xs, batch_ys = train.next_batch(100)
             sess.run([optimizer, cost], feed_dict={x: batch_xs, y: batch_ys})
         saver.save(sess, f"{folder}/model.ckpt")
@@ -79,6 +80,7 @@ def logistic_regression(train: Batches, test: np.ndarray, folder: str) -> None:
         classification = sess.run(tf.argmax(pred, 1), feed_dict={x: x_in})
         oracle(f"{folder}/model.npz", sess, x, tf.log(pred), test)
         np.save(f"{folder}/classification.npy", classification)
+        tf.saved_model.simple_save(sess, f"{folder}/served", {"x": x}, {"pred": pred})
 
 
 def fully_connected_feed(train: Batches, test: np.ndarray, folder: str) -> None:
@@ -103,7 +105,7 @@ def fully_connected_feed(train: Batches, test: np.ndarray, folder: str) -> None:
     train_op = tf.train.AdamOptimizer(0.001).minimize(loss, global_step=global_step)
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
-        for _ in range(600):
+        for _ in range(300):
             batch_xs, batch_ys = train.next_batch(100)
             sess.run(train_op, feed_dict={images: batch_xs, labels: batch_ys.argmax(1)})
         tf.train.Saver().save(sess, f"{folder}/feed.ckpt", global_step=global_step)
@@ -111,10 +113,9 @@ def fully_connected_feed(train: Batches, test: np.ndarray, folder: str) -> None:
 
 
 def dense(values: Any, units: int, name: str) -> Any:
-    """What `tf.layers.dense` was: its variables' names, shapes and initial values.
-
-    TensorFlow no longer carries `tf.compat.v1.layers`.
-    """
+    """Call `tf.layers.dense`, which needs the old Keras; without that, do by hand what it does."""
+    if os.environ.get("TF_USE_LEGACY_KERAS"):
+        return tf.layers.dense(values, units)
     with tf.variable_scope(name):
         kernel = tf.get_variable(
             "kernel", [values.shape[1], units], initializer=tf.glorot_uniform_initializer(seed=3)
@@ -138,7 +139,7 @@ def layers_model(train: Batches, test: np.ndarray, folder: str) -> None:
         train_op = tf.train.ExponentialMovingAverage(0.99).apply(tf.trainable_variables())
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
-        for _ in range(400):
+        for _ in range(200):
             batch_xs, batch_ys = train.next_batch(100)
             feed = {features: batch_xs, labels: batch_ys.argmax(1), keep_prob: 0.9}
             sess.run(train_op, feed_dict=feed)

@@ -47,8 +47,17 @@ def deep(prefix: str, images: np.ndarray) -> dict[str, np.ndarray]:
         return {"deep_logits": sess.run(logits, feed_dict={x: images})}
 
 
+def imported(prefix: str, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Restore graph and variables from the files alone."""
+    saver = tf.train.import_meta_graph(f"{prefix}.meta")
+    with tf.Session() as sess:
+        saver.restore(sess, prefix)
+        pred, logits = sess.run(["pred:0", "logits:0"], feed_dict={"x:0": images})
+        return {"imported_pred": pred, "imported_logits": logits}
+
+
 def main() -> None:
-    """Run the three restores, each in a graph of its own."""
+    """Run the four restores, each in a graph of its own."""
     tf.disable_eager_execution()
     data, prefix, named_prefix, deep_prefix, target = sys.argv[1:]
     with np.load(data) as stored:
@@ -60,6 +69,8 @@ def main() -> None:
         found.update(named(named_prefix))
     with tf.Graph().as_default():
         found.update(deep(deep_prefix, images))
+    with tf.Graph().as_default():
+        found.update(imported(deep_prefix, images))
     np.savez(target, **found)
 
 

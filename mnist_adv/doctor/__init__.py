@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Severity", "examine"]
 
-_NUM_IMAGES = 500
+_NUM_IMAGES, _NUM_QUICK = 500, 200
 
 # In the order of the causes: what an early check finds explains what a later one would see.
 _QUICK = (outputs.probabilities, outputs.stability, outputs.accuracy, slopes.gradients)
@@ -38,7 +38,7 @@ def examine(
     Args:
         model: images `[n, 28, 28, 1]` in [0, 1] -> logits `[n, k]`.
         images: clean ones of the data set, `[n, 28, 28, 1]` floats in [0, 1]; the first 500 are
-            looked at.
+            looked at, or 200.
         labels: `[n]` integers, their classes.
         pixels: the scale and polarity that the model stands behind already.
         thorough: whether to take a second or two more for the numerical check and two attacks.
@@ -49,13 +49,13 @@ def examine(
     Raises:
         ValueError: images or labels out of form or range, or a model that returns no `[n, k]`.
     """
-    batch = as_batch(images)[:_NUM_IMAGES].astype(np.float32)
-    pixels_in = tf.constant(batch)
-    num_classes = check_logits(model, pixels_in)
+    count = _NUM_IMAGES if thorough else _NUM_QUICK
+    batch = as_batch(images[:count]).astype(np.float32)
+    shown = tf.constant(batch)
+    num_classes = check_logits(model, shown)
     classes = as_classes(np.asarray(labels)[: len(batch)], len(batch), num_classes, "labels")
-    patient = Patient(
-        model, batch, classes, np.asarray(model(pixels_in), np.float64), pixels
-    )
+    outputs_seen = np.asarray(model(shown), np.float64)
+    patient = Patient(model, batch, classes, outputs_seen, pixels, thorough)
     found = list(outputs.finite(patient))
     if not found:
         for check in (*_QUICK, *(_THOROUGH if thorough else ())):

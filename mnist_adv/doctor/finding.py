@@ -56,6 +56,7 @@ class Patient:
         labels: `[n]` int64.
         outputs: `[n, k]` float64, what the model returned for them.
         pixels: the scale and polarity that the model stands behind.
+        thorough: whether checks may take their time.
     """
 
     model: Model
@@ -63,6 +64,7 @@ class Patient:
     labels: np.ndarray
     outputs: np.ndarray
     pixels: Pixels
+    thorough: bool = True
 
     @property
     def num_classes(self) -> int:

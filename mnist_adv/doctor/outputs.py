@@ -70,7 +70,9 @@ def accuracy(patient: Patient) -> Iterator[Finding]:
     """Find a model that sees little, and the scale or polarity at which it sees more."""
     right = patient.outputs.argmax(axis=1) == patient.labels
     best, best_right = patient.pixels, right
-    for setting in _settings():
+    # A model that sees this well may still see better, but not so much that it would be severe.
+    enough = not patient.thorough and right.mean() > 0.9
+    for setting in [] if enough else _settings():
         now_right = _predict(patient, _presented(patient, setting)) == patient.labels
         # Of settings that do equally well the plainest stays: it comes first.
         if _clearly_better(now_right, best_right):
@@ -144,10 +146,11 @@ def stability(patient: Patient) -> Iterator[Finding]:
             "switch dropout and other noise off: call the model with training=False",
         )
         return
+    count = _NUM_ALONE if patient.thorough else 1
     alone = np.concatenate(
-        [np.asarray(patient.model(images[i : i + 1]), np.float64) for i in range(_NUM_ALONE)]
+        [np.asarray(patient.model(images[i : i + 1]), np.float64) for i in range(count)]
     )
-    change = np.abs(alone - patient.outputs[:_NUM_ALONE]).max() / spread
+    change = np.abs(alone - patient.outputs[:count]).max() / spread
     if change > _STILL:
         yield Finding(
             "batch",

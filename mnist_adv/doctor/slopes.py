@@ -13,23 +13,23 @@ from mnist_adv.gradient_check import supports
 from mnist_adv.gradients import GradientSource, Source, default_difference_step
 from mnist_adv.losses import Loss, Objective
 
-_NUM_IMAGES = 64
+_NUM_IMAGES, _NUM_QUICK = 64, 16
 _NUM_PIXELS_TRIED = 50
 _OBJECTIVE = Objective(Loss.CROSS_ENTROPY)
 
 
 def gradients(patient: Patient) -> Iterator[Finding]:
     """Find gradients that are missing, not finite, or exactly zero in float32."""
-    images = patient.images[:_NUM_IMAGES]
+    images = patient.images[: _NUM_IMAGES if patient.thorough else _NUM_QUICK]
     labels, targets = patient.labels[: len(images)], patient.targets[: len(images)]
     try:
         of_labels = _gradient(patient, images, labels)
         of_targets = _gradient(patient, images, targets)
-    except (ValueError, LookupError) as error:  # LookupError: an operation without a gradient
+    except ValueError:
         yield Finding(
             "gradient",
             Severity.SEVERE,
-            f"no gradient flows from the logits to the pixels ({type(error).__name__})",
+            "no gradient flows from the logits to the pixels",
             "write the model in differentiable TensorFlow, or use --source=forward_difference",
         )
         return
@@ -69,7 +69,7 @@ def numerical(patient: Patient) -> Iterator[Finding]:
     target = tf.constant(patient.targets[:1])
     try:
         _, tape = GradientSource(Source.TAPE)(patient.model, _OBJECTIVE, pixels, target)
-    except (ValueError, LookupError):
+    except ValueError:
         return  # said by the check above
     step = default_difference_step(Source.CENTRAL_DIFFERENCE, dtype)
     chosen = np.random.default_rng(0).choice(image.size, _NUM_PIXELS_TRIED, replace=False)

@@ -106,24 +106,47 @@ def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[M
 
 
 class _Callable:
-    """A Keras model as images `[n, 28, 28, 1]` -> outputs, in inference mode."""
+    """A Keras model as images `[n, 28, 28, 1]` -> outputs, in inference mode.
+
+    Keras computes in the dtype that its layers were built in; for float64 images a twin is built.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, images: Any) -> Any:
+        images = tf.convert_to_tensor(images)
+        if images.dtype not in self._compiled:
+            self._compiled[images.dtype] = self._compile(images.dtype)
+        return self._compiled[images.dtype](images)
+
+    def __repr__(self) -> str:
+        return f"Keras model {self._model.name!r}"
+
+    def _compile(self, dtype: Any) -> Any:
+        model = _in_float64(self._model) if dtype == tf.float64 else self._model
         shape = model.input_shape[1:]
 
         def call(images: Any) -> Any:
             return model(tf.reshape(images, [-1, *shape]), training=False)
 
         # Compiled once for all batch sizes: called plainly, Keras takes longer than its products.
-        signature = [tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32)]
-        self._call = tf.function(call, input_signature=signature)
+        return tf.function(call, input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], dtype)])
 
-    def __call__(self, images: Any) -> Any:
-        return self._call(images)
 
-    def __repr__(self) -> str:
-        return f"Keras model {self._model.name!r}"
+def _in_float64(model: Any) -> Any:
+    twin = type(model).from_config(_with_float64(model.get_config()))
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _with_float64(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: _with_float64(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_with_float64(value) for value in config)
+    return "float64" if config == "float32" else config
 
 
 def _check(path: str | os.PathLike[str]) -> None:

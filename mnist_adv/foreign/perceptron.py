@@ -26,6 +26,19 @@ _FUNCTION = {
 }
 
 
+def activate(activation: Activation, values: Any) -> Any:
+    """Apply what stands between two layers.
+
+    Args:
+        activation: which.
+        values: of any shape.
+
+    Returns:
+        The same shape.
+    """
+    return _FUNCTION[activation](values)
+
+
 class Perceptron(tf.Module):
     """Fully connected layers, an activation between them: `logits = f(f(x W1 + b1) W2 + b2) ...`.
 
@@ -58,7 +71,7 @@ class Perceptron(tf.Module):
         values = tf.reshape(images, [-1, self.weights[0].shape[0]])
         for number, (weights, bias) in enumerate(zip(self.weights, self.biases)):
             if number:
-                values = _FUNCTION[self.activation](values)
+                values = activate(self.activation, values)
             values = values @ tf.cast(weights, values.dtype) + tf.cast(bias, values.dtype)
         return values
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mnist_adv._lazy import tf
+from mnist_adv.errors import first_line
 
 _SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -46,7 +47,7 @@ def load(spec: str) -> Function:
             found: Any = importlib.import_module(module_name)
         except Exception as error:  # whatever the user's module raises
             raise ValueError(
-                f"cannot import {module_name} ({type(error).__name__}: {error})"
+                f"cannot import {module_name} ({type(error).__name__}: {first_line(error)})"
             ) from error
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -74,7 +75,14 @@ class Function:
 
     def __call__(self, images: Any) -> Any:
         """Compute what the function returns, as a tensor."""
-        return tf.convert_to_tensor(self.function(tf.convert_to_tensor(images)))
+        images = tf.convert_to_tensor(images)
+        try:
+            return tf.convert_to_tensor(self.function(images))
+        except Exception as error:  # whatever the user's function raises
+            raise ValueError(
+                f"{self.spec} fails on images {images.shape} of {images.dtype.name} "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ _REFUSED = frozenset(
     "WholeFileReaderV2 FixedLengthRecordReader TFRecordReader TextLineReader PrintV2 Print "
     "LoadLibrary DebugNumericSummary Copy WriteSummary WriteImageSummary".split()
 )
+_SAVING = frozenset("Save SaveSlices SaveV2 MergeV2Checkpoints".split())
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
@@ -59,6 +61,7 @@ def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[M
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
     if name is None:
         raise ValueError(f"{path} has no signature; export it with model.export(folder)")
+    _require_reading_only(path, signatures[name].graph.as_graph_def())
     model = _Callable(loaded, signatures[name], path, num_classes)
     logits, said = as_logits(model, images, os.fspath(path))
     return logits, [f"took signature {name}: {model.input_name} to {model.output_name}", *said]
@@ -113,14 +116,27 @@ def _check(path: str | os.PathLike[str]) -> None:
             f"{path}/saved_model.pb is damaged ({first_line(error)}); use an intact copy"
         ) from error
     for meta_graph in saved.meta_graphs:
-        functions = meta_graph.graph_def.library.function
-        nodes = [*meta_graph.graph_def.node, *(n for f in functions for n in f.node_def)]
-        for node in nodes:
+        for node in _nodes(meta_graph.graph_def):
             if node.op in _REFUSED:
                 raise ValueError(
                     f"{path} holds the operation {node.op}, which reaches files or code outside "
                     "the model; nothing of it was run"
                 )
+
+
+def _require_reading_only(path: str | os.PathLike[str], graph: Any) -> None:
+    """Refuse a signature that writes: every SavedModel holds these operations, for its saver."""
+    for node in _nodes(graph):
+        if node.op in _SAVING:
+            raise ValueError(
+                f"{path} writes files when it is called ({node.op}); it was not called"
+            )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
 
 
 def _listing(specs: Any) -> str:

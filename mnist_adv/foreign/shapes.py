@@ -22,6 +22,10 @@ def listing(shapes: Mapping[str, Sequence[int]]) -> str:
     Returns:
         "W [784, 10], b [10]"; a long list is cut, and says so.
     """
-    shown = [f"{name} {list(map(int, shape))}" for name, shape in sorted(shapes.items())]
+    # A name from a file may hold anything, control characters for the terminal among it.
+    shown = [
+        f"{name if name.isprintable() else ascii(name)} {list(map(int, shape))}"
+        for name, shape in sorted(shapes.items())
+    ]
     more = len(shown) - _MOST_LISTED
     return ", ".join(shown[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "") or "nothing"

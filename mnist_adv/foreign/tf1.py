@@ -128,7 +128,8 @@ def _newest(folder: pathlib.Path) -> pathlib.Path:
         named = pathlib.Path(state.model_checkpoint_path)
         # The state file keeps the absolute path of the machine that wrote it.
         moved = folder / named.name
-        return named if not moved.with_name(f"{moved.name}.index").exists() else moved
+        here = moved.is_file() or moved.with_name(f"{moved.name}.index").exists()
+        return moved if here else named
     found = sorted(folder.glob("*.index"))
     if len(found) != 1:
         names = ", ".join(file.stem for file in found) or "none"
