@@ -209,8 +209,8 @@ def _report(
             animation = figures.animation(figures.required_trace(result))
             (folder / "animation.gif").write_bytes(animation)
         run = summaries.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
-        said = [*(f"doctor: {finding}" for finding in findings), *lines]
-        card = report.card(record, said, report.READ_ATTACK)
+        told = [*(f"doctor: {finding}" for finding in findings), *lines]
+        card = report.card(record, told, report.READ_ATTACK)
         summaries.write_attack(run, result, saved, record["success"], pictures, card)
     picture = pathlib.Path(values.results_dir) / name / "figure.png"
     voice = cli.Voice(values)
