@@ -193,7 +193,9 @@ def main() -> None:
         path.write_text(text, encoding="utf-8")
         path.with_suffix(".ipynb").write_text(notebook(text), encoding="utf-8")
     for name, content in drawn.items():
-        (FOLDER / "img" / name).write_bytes(content)
+        path = FOLDER / "img" / name
+        if not (path.exists() and tour_pictures.alike(path.read_bytes(), content)):
+            path.write_bytes(content)
     print(f"{len(made)} blocks run, {len(drawn)} pictures drawn")
 
 

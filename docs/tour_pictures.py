@@ -17,6 +17,7 @@ from PIL import Image
 
 _DPI = 80
 _COLOURS = 255
+_VISIBLE = 3.0  # grey levels of 255, on average
 _GREEN, _RED, _BLUE, _GREY = "#2ca02c", "#d62728", "#1f77b4", "#7f7f7f"
 
 
@@ -29,7 +30,37 @@ def draw(variables: dict[str, Any]) -> dict[str, bytes]:
     Returns:
         File name -> PNG.
     """
-    return {f"{name}.png": _png(picture(variables)) for name, picture in _PICTURES.items()}
+    return {f"{name}.png": draw_one(name, variables) for name in _PICTURES}
+
+
+def draw_one(name: str, variables: dict[str, Any]) -> bytes:
+    """Draw one picture.
+
+    Args:
+        name: its file name without ending.
+        variables: as for `draw`; only those that it shows are needed.
+
+    Returns:
+        PNG.
+    """
+    return _png(_PICTURES[name](variables))
+
+
+def alike(first: bytes, second: bytes) -> bool:
+    """Compare two pictures by eye, so to say: versions of matplotlib set their letters differently.
+
+    Args:
+        first: a PNG.
+        second: another.
+
+    Returns:
+        Whether they have one size and their grey levels differ little on average.
+    """
+    one, two = (Image.open(io.BytesIO(content)).convert("RGB") for content in (first, second))
+    if one.size != two.size:
+        return False
+    difference = np.asarray(one, float) - np.asarray(two, float)
+    return float(np.abs(difference).mean()) < _VISIBLE
 
 
 def _png(figure: Figure) -> bytes:
@@ -41,8 +72,18 @@ def _png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+def _figure(width: float, height: float, *, left: float = 0.1, bottom: float = 0.1) -> Figure:
+    # Fixed margins, in inches: automatic ones depend on the version of matplotlib.
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - 0.1 / width,
+        bottom=bottom / height,
+        top=1 - 0.35 / height,
+        wspace=0.1 if left < 0.2 else 0.15,
+        hspace=0.22,
+    )
+    return figure
 
 
 def _grey(axes: Axes, image: np.ndarray, title: str = "") -> None:
@@ -110,7 +151,7 @@ def _gradient(v: dict[str, Any]) -> Figure:
 
 def _upstream(v: dict[str, Any]) -> Figure:
     W, p, onehot = v["W"], v["p"], v["onehot"]
-    figure = _figure(9, 5)
+    figure = _figure(9, 5, left=0.35)
     grid = figure.subplots(2, 3, height_ratios=[1, 2.4])
     columns = (
         ("z", onehot, onehot),
@@ -134,7 +175,7 @@ def _short(value: float) -> str:
 def _steps(v: dict[str, Any]) -> Figure:
     from mnist_adv import attack
 
-    figure = _figure(9, 4.2)
+    figure = _figure(9, 3.6)
     grid = figure.subplots(2, 6)
     for row, target in zip(grid, (2, 3)):
         result = attack(v["model"], v["x"], targets=target, labels=7, step_size=0.01, trace=True)
@@ -159,7 +200,7 @@ def _promise(v: dict[str, Any]) -> Figure:
     sizes = np.linspace(0, 0.12, 61)
     moves = np.clip(x - sizes[:, None] * np.sign(g), 0, 1) - x
     z = (x + moves) @ W + b
-    figure = _figure(9, 3.4)
+    figure = _figure(9, 3.4, left=0.6, bottom=0.4)
     chance, score = figure.subplots(1, 2)
     slope = -v["p"][2] * g
     chance.semilogy(sizes, softmax(z)[:, 2], color=_RED, label="P(x + d)")
@@ -178,7 +219,7 @@ def _promise(v: dict[str, Any]) -> Figure:
 
 def _adding_up(v: dict[str, Any]) -> Figure:
     taken = np.sort(-v["d"] * (v["W"][:, 7] - v["W"][:, 2]))[::-1]
-    figure = _figure(9, 3.2)
+    figure = _figure(9, 3.2, left=0.6, bottom=0.5)
     single, total = figure.subplots(1, 2)
     single.bar(range(784), taken, width=1, color=_GREEN)
     single.set(title="-d[i] (W[i, 7] - W[i, 2])", xlabel="i")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import code
 import contextlib
 import io
+import itertools
 import json
 import pathlib
 import re
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
-from docs import make_tour
+from docs import make_tour, tour_pictures
 
 LANGUAGES = [pytest.param(path, id=path.stem) for path in make_tour.LANGUAGES]
 _HAN = re.compile("[\u4e00-\u9fff]")
@@ -57,13 +59,18 @@ def paste(block: str, console: code.InteractiveConsole) -> str:
 
 
 @pytest.mark.usefixtures("in_workshop")
-def test_the_notebook_runs_and_prints_what_it_shows() -> None:
+def test_the_notebook_runs_and_prints_and_draws_what_it_shows() -> None:
     notebook = nbformat.read(make_tour.SOURCE.with_suffix(".ipynb"), as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    printed = make_tour.run([cell.source for cell in cells], {})
+    variables: dict[str, Any] = {}
+    printed = make_tour.run([cell.source for cell in cells], variables)
     for cell, output in zip(cells, printed):
         shown = "".join(stream.text for stream in cell.outputs)
         assert make_tour.disagreement(shown, output) is None
+    drawn = tour_pictures.draw(variables)
+    assert sorted(drawn) == sorted(make_tour.pictures(read(make_tour.SOURCE)))
+    for name, content in drawn.items():
+        assert tour_pictures.alike((make_tour.FOLDER / "img" / name).read_bytes(), content), name
 
 
 @pytest.mark.parametrize("path", LANGUAGES)
@@ -93,13 +100,26 @@ def test_every_paragraph_of_the_chinese_tour_is_chinese() -> None:
         assert not words or _HAN.search(words), paragraph
 
 
-def test_pictures_are_there_small_and_all_shown() -> None:
-    shown = make_tour.pictures(read(make_tour.SOURCE))
-    folder = make_tour.FOLDER / "img"
-    assert len(shown) >= 9
-    for name in shown:
-        content = (folder / name).read_bytes()
-        assert content.startswith(b"\x89PNG") and len(content) < 60_000, name
+def test_pictures_are_small_and_differ_from_one_another() -> None:
+    contents = [
+        (make_tour.FOLDER / "img" / name).read_bytes()
+        for name in make_tour.pictures(read(make_tour.SOURCE))
+    ]
+    assert max(map(len, contents)) < 60_000
+    for first, second in itertools.combinations(contents, 2):
+        assert not tour_pictures.alike(first, second)
+
+
+def test_a_changed_picture_is_noticed() -> None:
+    """Other templates, or one more step, are seen by the comparison."""
+    generator = np.random.default_rng(5)
+    weights = generator.normal(size=(784, 10))
+    images = [
+        tour_pictures.draw_one("templates", {"W": values})
+        for values in (weights, weights + generator.normal(0, 0.3, weights.shape), weights * 1.001)
+    ]
+    assert not tour_pictures.alike(images[0], images[1])
+    assert tour_pictures.alike(images[0], images[2])
 
 
 def test_links_of_the_tour_lead_somewhere() -> None:
