@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: attack test clean
+.PHONY: attack docs test clean
 
 attack: .venv/installed
 	$(BIN)/python train.py
@@ -13,6 +13,12 @@ test: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
+# Remakes the tour's numbers, pictures and notebooks, then the site; any warning is an error.
+docs: .venv/installed-test
+	$(BIN)/python -m docs.make_tour
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "open build/site/index.html"
+
 # The pip that comes with Python 3.10 searches for minutes where a current one takes seconds.
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,7 +27,7 @@ test: .venv/installed-test
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[docs,test]'
 	touch $@
 
 clean:

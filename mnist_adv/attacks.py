@@ -130,6 +130,13 @@ def attack(
         ValueError: an argument out of form or range; a target that is the label; a model without
             gradient.
 
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> mnist_adv.attack(model, seven, targets=2, labels=7, epsilon=0.15)
+        AttackResult(targeted, linf <= 0.15: 1 of 1 succeed)
+
     References:
         Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", 2015.
         Kurakin, Goodfellow, Bengio, "Adversarial Examples in the Physical World", 2017.

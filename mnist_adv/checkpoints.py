@@ -129,6 +129,11 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
     Raises:
         FileNotFoundError: no such folder, no checkpoint in it, or one of its files missing.
         ValueError: the checkpoint is damaged, or does not hold a softmax regression of ours.
+
+    Example:
+        >>> import mnist_adv
+        >>> mnist_adv.restore("checkpoints")
+        SoftmaxRegression(num_classes=10)
     """
     return load(checkpoint_dir).model
 

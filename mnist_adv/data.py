@@ -71,6 +71,11 @@ def load(
         ValueError: `split` is neither "train" nor "test"; a folder is given for "mnist"; TFDS does
             not know `name`, or its images are not 28 x 28 x 1, or it has under ten classes.
         OSError: the files cannot be read, or TFDS cannot fetch them.
+
+    Example:
+        >>> import mnist_adv
+        >>> mnist_adv.load("mnist", "test").labels[:5]
+        array([7, 2, 1, 0, 4])
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")

@@ -49,6 +49,20 @@ def read_digit(path: str | os.PathLike[str]) -> Digit:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no readable picture, or there is no ink on it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> import mnist_adv
+        >>> paper = np.full([100, 100], 255, "uint8")
+        >>> paper[20:80, 45:55] = 0
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "one.png"
+        ...     Image.fromarray(paper).save(path)
+        ...     digit = mnist_adv.read_digit(path)
+        >>> digit.levels.shape, digit.done[1]
+        ((28, 28, 1), 'inverted (the ink was dark)')
     """
     grey = _read_grey(path)
     done = [f"read {grey.shape[1]} x {grey.shape[0]} pixels"]

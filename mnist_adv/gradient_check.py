@@ -48,6 +48,16 @@ def check_gradient(
 
     Raises:
         ValueError: as `compute_gradient`.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> errors = mnist_adv.check_gradient(model, seven, 2)
+        >>> errors["float64"]["closed_form"] < 1e-12
+        True
+        >>> errors["float64"]["forward_difference"] < 1e-5
+        True
     """
     dtypes = _dtypes(model)
 

@@ -146,6 +146,17 @@ def compute_gradient(
     Raises:
         ValueError: images or labels out of form or range, an unknown loss or source,
             `closed_form` of a model that is not softmax regression, or a model without gradient.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> gradient = mnist_adv.compute_gradient(model, seven, 2)
+        >>> gradient.shape
+        (28, 28, 1)
+        >>> by_hand = mnist_adv.compute_gradient(model, seven, 2, source="closed_form")
+        >>> bool(abs(gradient - by_hand).max() < 1e-5)
+        True
     """
     batch = as_batch(images)
     pixels = tf.constant(batch.astype(dtype or batch.dtype))

@@ -58,6 +58,19 @@ def to_levels(
     Returns:
         uint8 `[n, 28, 28, 1]`. Where even repair did not meet the goal, the rounding that came
         nearest to it; judge the result, as always.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> found = mnist_adv.attack(model, seven, targets=2)
+        >>> levels = mnist_adv.to_levels(
+        ...     model, found.images, found.adversarial, found.goal,
+        ...     norm=found.norm, epsilon=found.epsilon)
+        >>> levels.dtype
+        dtype('uint8')
+        >>> int(model(levels / 255).numpy().argmax())
+        2
     """
     origin, wanted = (_TOP * values.astype(np.float64) for values in (images, adversarial))
     whole = np.full(len(images), float(epsilon))

@@ -25,6 +25,13 @@ class SoftmaxRegression(tf.Module):
     Attributes:
         W: `[784, num_classes]` float32; column k is the template of class k.
         b: `[num_classes]` float32.
+
+    Example:
+        >>> import numpy as np
+        >>> import mnist_adv
+        >>> model = mnist_adv.SoftmaxRegression()
+        >>> model(np.zeros([5, 28, 28, 1], "float32")).shape
+        TensorShape([5, 10])
     """
 
     def __init__(self, num_classes: int = 10) -> None:

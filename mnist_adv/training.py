@@ -65,6 +65,15 @@ def train(
 
     Raises:
         ValueError: the batch is larger than the training set, or the loss is no longer finite.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.SoftmaxRegression()
+        >>> config = mnist_adv.TrainingConfig(num_epochs=1)
+        >>> digits = mnist_adv.load("mnist", "train"), mnist_adv.load("mnist", "test")
+        >>> for report in mnist_adv.train(model, *digits, config):
+        ...     print(report.epoch, report.test.accuracy > 0.9)
+        1 True
     """
     num_images = len(train_set.labels)
     if config.batch_size > num_images:

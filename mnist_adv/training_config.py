@@ -16,6 +16,11 @@ class TrainingConfig:
             next epoch's order.
         learning_rate: of the first step; it falls to zero along a cosine.
         seed: of the order of the images; the weights start at zero.
+
+    Example:
+        >>> import mnist_adv
+        >>> mnist_adv.TrainingConfig(num_epochs=5)
+        TrainingConfig(num_epochs=5, batch_size=100, learning_rate=1.0, seed=0)
     """
 
     num_epochs: int = 8

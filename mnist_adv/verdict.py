@@ -80,6 +80,15 @@ def judge(
 
     Raises:
         ValueError: shapes differ, or not exactly one of targets and labels, or an unknown norm.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[:1]
+        >>> darker = 0.9 * seven
+        >>> verdict = mnist_adv.judge(model, seven, darker, labels=7, norm="linf", epsilon=0.1)
+        >>> bool(verdict.in_budget[0]), bool(verdict.success[0])
+        (True, False)
     """
     clean, final = np.asarray(images), np.asarray(adversarial)
     if clean.shape != final.shape or clean.ndim != 4:

@@ -1,0 +1,175 @@
+"""The tour tells the truth: every block is run, every number compared, in every language."""
+
+from __future__ import annotations
+
+import code
+import contextlib
+import io
+import itertools
+import json
+import pathlib
+import re
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+
+from docs import make_tour, tour_pictures
+
+LANGUAGES = [pytest.param(path, id=path.stem) for path in make_tour.LANGUAGES]
+_HAN = re.compile("[\u4e00-\u9fff]")
+
+
+def read(path: pathlib.Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def in_workshop(workshop: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workshop)
+
+
+@pytest.mark.parametrize("path", LANGUAGES)
+@pytest.mark.usefixtures("in_workshop")
+def test_every_block_prints_what_the_tour_shows(path: pathlib.Path) -> None:
+    told = make_tour.blocks(read(path))
+    printed = [paste(block.code, console) for console in [new_console()] for block in told]
+    differences = [
+        f"block {number}: {difference}"
+        for number, (block, output) in enumerate(zip(told, printed), 1)
+        if (difference := make_tour.disagreement(block.output, output))
+    ]
+    assert not differences
+    assert all(block.output for block in told)
+
+
+def new_console() -> code.InteractiveConsole:
+    return code.InteractiveConsole()
+
+
+def paste(block: str, console: code.InteractiveConsole) -> str:
+    """Paste a block, line by line, into what a reader has before them: Python's own prompt."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for line in [*block.splitlines(), ""]:
+            console.push(line)
+    assert "Error" not in err.getvalue(), err.getvalue()
+    return out.getvalue()
+
+
+@pytest.mark.usefixtures("in_workshop")
+def test_the_notebook_runs_and_prints_and_draws_what_it_shows() -> None:
+    notebook = nbformat.read(make_tour.SOURCE.with_suffix(".ipynb"), as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    variables: dict[str, Any] = {}
+    printed = make_tour.run([cell.source for cell in cells], variables)
+    for cell, output in zip(cells, printed):
+        shown = "".join(stream.text for stream in cell.outputs)
+        assert make_tour.disagreement(shown, output) is None
+    drawn = tour_pictures.draw(variables)
+    assert sorted(drawn) == sorted(make_tour.pictures(read(make_tour.SOURCE)))
+    for name, content in drawn.items():
+        assert tour_pictures.alike((make_tour.FOLDER / "img" / name).read_bytes(), content), name
+
+
+@pytest.mark.parametrize("path", LANGUAGES)
+def test_the_notebook_is_generated_from_the_tour(path: pathlib.Path) -> None:
+    assert read(path.with_suffix(".ipynb")) == make_tour.notebook(read(path))
+    nbformat.validate(nbformat.read(path.with_suffix(".ipynb"), as_version=4))
+
+
+def test_the_languages_share_blocks_pictures_and_chapters() -> None:
+    first, *others = map(read, make_tour.LANGUAGES)
+    for other in others:
+        assert make_tour.blocks(other) == make_tour.blocks(first)
+        assert make_tour.pictures(other) == make_tour.pictures(first)
+        assert _outline(other) == _outline(first)
+
+
+def _outline(text: str) -> list[tuple[int, str]]:
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^(#+) ([\d.]*)", outside, flags=re.MULTILINE)
+    return [(len(marks), number) for marks, number in headings]
+
+
+def test_every_paragraph_of_the_chinese_tour_is_chinese() -> None:
+    prose = re.sub(r"```.*?```", "", read(make_tour.LANGUAGES[1]), flags=re.DOTALL)
+    for paragraph in re.split(r"\n\s*\n", prose):
+        words = re.sub(r"</?\w+>|^    .*$", "", paragraph, flags=re.MULTILINE).strip()
+        assert not words or _HAN.search(words), paragraph
+
+
+def test_pictures_are_small_and_differ_from_one_another() -> None:
+    contents = [
+        (make_tour.FOLDER / "img" / name).read_bytes()
+        for name in make_tour.pictures(read(make_tour.SOURCE))
+    ]
+    assert max(map(len, contents)) < 60_000
+    for first, second in itertools.combinations(contents, 2):
+        assert not tour_pictures.alike(first, second)
+
+
+def test_a_changed_picture_is_noticed() -> None:
+    """Other templates, or one more step, are seen by the comparison."""
+    generator = np.random.default_rng(5)
+    weights = generator.normal(size=(784, 10))
+    images = [
+        tour_pictures.draw_one("templates", {"W": values})
+        for values in (weights, weights + generator.normal(0, 0.3, weights.shape), weights * 1.001)
+    ]
+    assert not tour_pictures.alike(images[0], images[1])
+    assert tour_pictures.alike(images[0], images[2])
+
+
+def test_links_of_the_tour_lead_somewhere() -> None:
+    for path in make_tour.LANGUAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", read(path)):
+            if not target.startswith("https://"):
+                assert (make_tour.FOLDER / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    ("told", "printed", "agree"),
+    [
+        ("p = 0.409", "p = 0.410", True),
+        ("p = 0.409", "p = 0.411", True),
+        ("p = 0.409", "p = 0.418", False),
+        ("40923.32", "41500.00", True),
+        ("40923.32", "42500.00", False),
+        ("sees 3", "sees 2", False),
+        ("9 steps", "10 steps", False),
+        ("same: True", "same: False", False),
+        ("lead -2.35", "lead 2.35", False),
+        ("[ 0.2 -11.9]", "[  0.2 -11.9]", True),
+        ("1 2", "1", False),
+        ("", "1", False),
+    ],
+)
+def test_outputs_are_compared_word_by_word(told: str, printed: str, agree: bool) -> None:
+    assert (make_tour.disagreement(told, printed) is None) is agree
+
+
+def test_a_changed_number_is_noticed() -> None:
+    """The comparison of the whole tour can fail: each output, altered, is refused."""
+    for block in make_tour.blocks(read(make_tour.SOURCE)):
+        altered = re.sub(r"\d+", lambda found: str(int(found[0]) + 7), block.output)
+        altered = altered.replace("True", "False").replace("None", "some")
+        assert make_tour.disagreement(block.output, altered), block.output
+
+
+def test_another_number_of_blocks_is_refused() -> None:
+    text = "```python\nprint(1)\n```\n\n```text\n1\n```\n"
+    block = make_tour.Block("print(2)\n", "2\n")
+    assert make_tour.fill_in(text, [block]) == text.replace("1", "2")
+    with pytest.raises(ValueError, match="must have 2 code blocks. Received: 1"):
+        make_tour.fill_in(text, [block, block])
+
+
+def test_notebooks_hold_text_code_and_output() -> None:
+    made: dict[str, Any] = json.loads(
+        make_tour.notebook("# One\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\nEnd.\n")
+    )
+    assert [cell["cell_type"] for cell in made["cells"]] == ["code", "markdown", "code", "markdown"]
+    assert made["cells"][2]["source"] == ["print(1)"]
+    assert made["cells"][2]["outputs"][0]["text"] == ["1\n"]
