@@ -146,10 +146,19 @@ def difference_errors(
 
 def _dtypes(model: Model) -> list[str]:
     """List the dtypes that the model computes in, finest first."""
-    return [dtype for dtype in ("float64", "float32") if _supports(model, dtype)]
+    return [dtype for dtype in ("float64", "float32") if supports(model, dtype)]
 
 
-def _supports(model: Model, dtype: str) -> bool:
+def supports(model: Model, dtype: str) -> bool:
+    """Tell whether a model computes in a dtype.
+
+    Args:
+        model: images -> logits.
+        dtype: "float32" or "float64".
+
+    Returns:
+        Whether images of that dtype give logits of that dtype.
+    """
     try:
         return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
     except (TypeError, ValueError, tf.errors.InvalidArgumentError):

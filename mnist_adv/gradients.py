@@ -209,7 +209,10 @@ def _tape(model: Model, objective: Objective, images: Any, classes: Any) -> tupl
         logits = model(images)
         # A sum, not a mean: an image's gradient must not depend on its neighbours.
         total = tf.reduce_sum(objective(logits, classes))
-    gradients = tape.gradient(total, images)
+    try:
+        gradients = tape.gradient(total, images)
+    except LookupError:  # an operation on the way has no gradient at all
+        gradients = None
     if gradients is None:
         raise ValueError(
             "model must be differentiable TensorFlow code from images to logits. Received: "

@@ -23,9 +23,9 @@ class TrainingConfig:
         TrainingConfig(num_epochs=5, batch_size=100, learning_rate=1.0, seed=0)
     """
 
-    num_epochs: int = 10
+    num_epochs: int = 8
     batch_size: int = 100
-    learning_rate: float = 1.0
+    learning_rate: float = 1.3
     seed: int = 0
 
     def __post_init__(self) -> None:
