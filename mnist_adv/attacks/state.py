@@ -1,0 +1,298 @@
+"""What an attack carries from step to step, and the one judge of every iterate.
+
+All of it is per image (first dimension n), and no image looks at another: so an image's path is
+the same whatever else is in its batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mnist_adv._lazy import tf
+from mnist_adv.goals import Goal
+from mnist_adv.norms import GEOMETRY, Norm, per_image
+
+if TYPE_CHECKING:
+    from mnist_adv.models import Model
+
+# Names of what the loop itself carries; an attack adds names of its own.
+Rows = dict[str, Any]
+State = dict[str, Any]
+
+# An attack that stops on the very border must not lose its success to another rounding of the
+# logits: it counts a success from this share of the largest logit on.
+_BORDER = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a step saw at the current images, and where it goes next.
+
+    Attributes:
+        logits: `[n, k]` at the current images.
+        objective: `[n]`, what is descended.
+        following: the state's entries that change, "image" among them.
+        gradient: `[n, 28, 28, 1]`, or None of attacks that take none.
+        stop: `[n]` bool, images that have nothing left to do; None: only the loop decides.
+    """
+
+    logits: Any
+    objective: Any
+    following: State
+    gradient: Any = None
+    stop: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is the same for every image of a run.
+
+    Attributes:
+        model: images -> logits; compared by identity.
+        targeted: whether the classes are to be reached (True) or left (False).
+        norm: of the budget or the distance.
+        confidence: as in `Goal`.
+    """
+
+    model: Model = dataclasses.field(compare=False)
+    targeted: bool
+    norm: Norm
+    confidence: float | None = None
+    _identity: int = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make tasks of the same model equal, also if the model cannot be hashed."""
+        object.__setattr__(self, "_identity", id(self.model))
+
+    @property
+    def goal(self) -> Goal:
+        """The goal without its classes, which are rows."""
+        return Goal(np.empty(0, np.int64), self.targeted, self.confidence)
+
+    def length(self, perturbation: Any) -> Any:
+        """Measure `[n, 28, 28, 1]` in the task's norm, `[n]`."""
+        return GEOMETRY[self.norm].length(perturbation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An attack: settings, and the functions that the loop calls.
+
+    Attributes:
+        num_steps: most steps taken, for images that were given no number of their own.
+    """
+
+    num_steps: int = 40
+
+    minimal: ClassVar[bool] = False  # seeks the smallest distance, not the best inside a budget
+    norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
+
+    @property
+    def ends_at_goal(self) -> bool:
+        """Whether an image is done as soon as its goal is met."""
+        return not self.minimal
+
+    def start(self, task: Task, rows: Rows) -> State:
+        """Make the method's entries of the state before the first step.
+
+        Args:
+            task: what all images share.
+            rows: as `begin`.
+
+        Returns:
+            "image" and whatever the method carries, each `[n, ...]`.
+        """
+        return {"image": rows["clean"]}
+
+    def iterate(self, task: Task, rows: Rows, state: State) -> Seen:
+        """Look at the current images and say where to go.
+
+        Args:
+            task: what all images share.
+            rows: as `begin`.
+            state: as `begin`.
+
+        Returns:
+            What was seen, and the state's entries that change.
+        """
+        raise TypeError(f"{type(self).__name__} takes no steps")
+
+    def cost(self, task: Task) -> tuple[int, int]:
+        """Count a step's model queries, and gradients among them, for one image.
+
+        Args:
+            task: what all images share.
+
+        Returns:
+            Queries and gradients.
+        """
+        return 1, 1
+
+    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
+        """Add what the method wants to know of each image.
+
+        Args:
+            task: what all images share.
+            rows: NumPy rows.
+            step_size: one number or `[n]`; None: the method's default.
+
+        Returns:
+            The rows, perhaps with more of them.
+
+        Raises:
+            ValueError: a step size for a method that has none.
+        """
+        if step_size is not None:
+            raise ValueError(f"step_size is no setting of this attack. Received: {step_size}")
+        return rows
+
+    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+        """Attack, in one run or in several.
+
+        Args:
+            task: what all images share.
+            rows: NumPy rows.
+            run: runs the loop.
+
+        Returns:
+            The best of each image.
+        """
+        return run(task, self, rows)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """The best of each image, NumPy arrays `[n, ...]`.
+
+    Attributes:
+        image: `[n, 28, 28, 1]`.
+        rank: -1 never judged, 0 missed, 1 reached, 2 reached with the wanted confidence.
+        value: the distance of a success of a minimal attack, else the objective.
+        number: the step that made it.
+        steps: how many iterates were judged.
+    """
+
+    image: np.ndarray
+    rank: np.ndarray
+    value: np.ndarray
+    number: np.ndarray
+    steps: np.ndarray
+
+    def improve(self, index: np.ndarray, other: Outcome) -> np.ndarray:
+        """Take over what a later run found better.
+
+        Args:
+            index: `[m]`, which images the later run was about.
+            other: its outcome, `[m, ...]`.
+
+        Returns:
+            `[m]` bool, where it was better.
+        """
+        better = (other.rank > self.rank[index]) | (
+            (other.rank == self.rank[index]) & (other.value < self.value[index])
+        )
+        for name in ("image", "rank", "value", "number"):
+            getattr(self, name)[index[better]] = getattr(other, name)[better]
+        self.steps[index] += other.steps
+        return better
+
+
+# run(task, method, rows) -> the best iterate of each image
+Run = Callable[[Task, Method, Rows], Outcome]
+
+
+def begin(task: Task, method: Method, rows: Rows) -> State:
+    """Make the whole state before the first step.
+
+    Args:
+        task: what all images share.
+        method: the attack.
+        rows: "clean" `[n, 28, 28, 1]`, "classes", "epsilon", "num_steps", "keys", ...
+
+    Returns:
+        The state; nothing is judged yet.
+    """
+    count = [rows["clean"].shape[0]]
+    own = method.start(task, rows)
+    return {
+        **own,
+        "number": tf.zeros(count, tf.int32),
+        "done": tf.zeros(count, tf.bool),
+        "best_image": rows["clean"],
+        "best_rank": tf.fill(count, -1),
+        "best_value": tf.fill(count, np.float32(np.inf)),
+        "best_number": tf.zeros(count, tf.int32),
+    }
+
+
+def advance(task: Task, method: Method, rows: Rows, state: State) -> tuple[State, Seen]:
+    """Judge the current images, keep the best, take one step: the only loop body there is.
+
+    Args:
+        task: what all images share.
+        method: the attack.
+        rows: as `begin`.
+        state: as `begin` makes it.
+
+    Returns:
+        The state after the step, in which images that are done stay as they are, and what was
+        seen at the images before it.
+    """
+    seen = method.iterate(task, rows, state)
+    rank, value = _judge(task, method, rows, state, seen)
+    better = (rank > state["best_rank"]) | (
+        (rank == state["best_rank"]) & (value < state["best_value"])
+    )
+    better &= ~state["done"]
+    best_rank = tf.where(better, rank, state["best_rank"])
+    done = state["done"] | (state["number"] >= rows["num_steps"])
+    if seen.stop is not None:
+        done |= seen.stop
+    if method.ends_at_goal:
+        done |= best_rank == 2
+    following = dict(seen.following)
+    following["image"] = tf.where(per_image(done), state["image"], following["image"])
+    after = {
+        **state,
+        **following,
+        "number": tf.where(done, state["number"], state["number"] + 1),
+        "done": done,
+        "best_image": tf.where(per_image(better), state["image"], state["best_image"]),
+        "best_rank": best_rank,
+        "best_value": tf.where(better, value, state["best_value"]),
+        "best_number": tf.where(better, state["number"], state["best_number"]),
+    }
+    return after, seen
+
+
+def _judge(task: Task, method: Method, rows: Rows, state: State, seen: Seen) -> tuple[Any, Any]:
+    goal = task.goal
+    if not method.minimal:
+        rank = tf.cast(goal.reached(seen.logits, rows["classes"]), tf.int32)
+        if task.confidence is None:
+            return 2 * rank, seen.objective
+        return rank + tf.cast(goal.satisfied(seen.logits, rows["classes"]), tf.int32), seen.objective
+    hit = beyond_border(task, rows, seen.logits)
+    distance = task.length(state["image"] - rows["clean"])
+    return 2 * tf.cast(hit, tf.int32), tf.where(hit, distance, seen.objective)
+
+
+def beyond_border(task: Task, rows: Rows, logits: Any) -> Any:
+    """Say which images meet the goal by more than rounding could undo.
+
+    Args:
+        task: what all images share.
+        rows: "classes" among them.
+        logits: `[n, k]`.
+
+    Returns:
+        `[n]` bool.
+    """
+    from mnist_adv.losses import Loss, Objective
+
+    margin = Objective.to_descend(Loss.MARGIN, targeted=task.targeted)(logits, rows["classes"])
+    return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)
