@@ -12,7 +12,7 @@ import numpy as np
 from mnist_adv._lazy import tf
 from mnist_adv.attacks import engine, registry
 from mnist_adv.attacks.result import AttackResult
-from mnist_adv.attacks.state import Method, Outcome, Rows, Task
+from mnist_adv.attacks.state import ROW, Method, Outcome, Rows, Task
 from mnist_adv.attacks.traced import Recorder
 from mnist_adv.goals import Goal, make_goal
 from mnist_adv.gradients import GradientSource, Source, check_logits
@@ -121,17 +121,18 @@ def attack(
         return engine.run(task, method, rows, progress)
 
     outcome = chosen.solve(task, rows, recorder if trace else compiled)
+    adversarial = outcome.image.reshape(clean.shape)
     queries, gradients = chosen.cost(task)
     return AttackResult(
         images=clean,
-        adversarial=outcome.image,
+        adversarial=adversarial,
         goal=goal,
         norm=norm,
         epsilon=epsilon,
         num_steps=outcome.number.astype(np.int64),
         num_queries=outcome.steps * queries,
         num_gradients=outcome.steps * gradients,
-        verdict=judge_goal(model, clean, outcome.image, goal, norm=norm, epsilon=epsilon),
+        verdict=judge_goal(model, clean, adversarial, goal, norm=norm, epsilon=epsilon),
         method=name,
         trace=recorder.trace,
     )
@@ -209,7 +210,7 @@ def _rows(
         raise ValueError(f"seed must be an integer, at least 0. Received: {seed!r}")
     _check_shape("seed", seeds, len(clean))
     return {
-        "clean": clean,
+        "clean": clean.reshape(-1, *ROW),
         "classes": goal.classes,
         "epsilon": budgets,
         "num_steps": num_steps,

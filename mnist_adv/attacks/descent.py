@@ -9,14 +9,11 @@ import numpy as np
 
 from mnist_adv._lazy import tf
 from mnist_adv.randomness import exponential, normal, signs, uniform
-from mnist_adv.attacks.state import Method, Outcome, Rows, Run, Seen, State, Task
-from mnist_adv.data import IMAGE_SHAPE
+from mnist_adv.attacks.state import ROW, Method, Outcome, Rows, Run, State, Task
 from mnist_adv.gradients import GradientSource
-from mnist_adv.losses import Loss, Objective
+from mnist_adv.losses import Loss
 from mnist_adv.norms import GEOMETRY, Norm, per_image
 from mnist_adv.steps import Step, default_step_size, move
-
-_NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,28 +76,22 @@ class Descent(Method):
             image = tf.where(wanted, tf.clip_by_value(image + away, 0, 1), image)
         return {"image": image, **({"velocity": tf.zeros_like(image)} if self.momentum else {})}
 
-    def iterate(self, task: Task, rows: Rows, state: State) -> Seen:
-        """Take a step and come back into the ball; see `Method.iterate`."""
-        objective = Objective.to_descend(self.loss, targeted=task.targeted)
-        logits, gradient = self.source(
-            task.model,
-            objective,
-            state["image"],
-            rows["classes"],
-            keys=rows["keys"],
-            stream=state["number"],
-        )
+    def look(self, task: Task, rows: Rows, state: State) -> State:
+        """Take the gradient; see `Method.look`."""
+        return task.look(self.loss, rows, state["image"], self.source, state["number"])
+
+    def move(self, task: Task, rows: Rows, state: State) -> State:
+        """Take a step and come back into the ball; see `Method.move`."""
+        drive = state["gradient"]
         following: State = {}
-        drive = gradient
         if self.momentum:
-            size = per_image(GEOMETRY[Norm.L1].length(gradient))
-            drive = self.momentum * state["velocity"] + tf.math.divide_no_nan(gradient, size)
+            size = per_image(GEOMETRY[Norm.L1].length(drive))
+            drive = self.momentum * state["velocity"] + tf.math.divide_no_nan(drive, size)
             following["velocity"] = drive
         moved = move(self.step, task.norm, state["image"], drive, rows["step_size"])
         clean = rows["clean"]
         inside = clean + GEOMETRY[task.norm].project(moved - clean, rows["epsilon"])
-        following["image"] = tf.clip_by_value(inside, 0, 1)
-        return Seen(logits, objective(logits, rows["classes"]), following, gradient)
+        return {**following, "image": tf.clip_by_value(inside, 0, 1)}
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count the source's; see `Method.cost`."""
@@ -123,11 +114,11 @@ def _random_point(norm: Norm, rows: Rows) -> Any:
     # Uniform in the unit ball; streams below 0, as the steps use those from 0 on.
     keys, stream = rows["keys"], -8 * rows["restart"]
     if norm is Norm.LINF:
-        return 2 * uniform(keys, stream, IMAGE_SHAPE) - 1
+        return 2 * uniform(keys, stream, ROW) - 1
     inner = per_image(uniform(keys, stream - 1, (1,))[:, 0])
     if norm is Norm.L2:
-        far = normal(keys, stream, IMAGE_SHAPE)
-        return inner ** (1 / _NUM_PIXELS) * GEOMETRY[norm].steepest(far)
-    far = signs(keys, stream - 2, IMAGE_SHAPE) * exponential(keys, stream, IMAGE_SHAPE)
+        far = normal(keys, stream, ROW)
+        return inner ** (1 / ROW[-1]) * GEOMETRY[norm].steepest(far)
+    far = signs(keys, stream - 2, ROW) * exponential(keys, stream, ROW)
     outside = per_image(exponential(keys, stream - 1, (1,))[:, 0])
     return far / (per_image(GEOMETRY[norm].length(far)) + outside)

@@ -52,7 +52,9 @@ def run(task: Task, method: Method, rows: Rows, progress: Progress | None = None
     state: State | None = None
     entered = 0
     while entered < count or (inside >= 0).any():
-        free = np.flatnonzero(inside < 0)[: count - entered]
+        free = np.flatnonzero(inside < 0)
+        state = None if len(free) == slots else state
+        free = free[: count - entered]
         fresh = np.zeros(slots, bool)
         if len(free):
             inside[free] = np.arange(entered, entered + len(free))
@@ -60,10 +62,11 @@ def run(task: Task, method: Method, rows: Rows, progress: Progress | None = None
             for name, values in rows.items():
                 here[name][free] = values[entered : entered + len(free)]
             entered += len(free)
+        taken = inside >= 0
         # While images wait, go on until a quarter of the slots is free; at the end, until all are.
         patience = slots // 4 if entered < count else slots
-        state = program(here, state, fresh, inside >= 0, patience)
-        left = np.flatnonzero(state["done"].numpy() & (inside >= 0))
+        state = program(here, state, fresh, taken, patience)
+        left = np.flatnonzero(state["done"].numpy() & taken)
         _harvest(out, inside[left], left, state)
         inside[left] = -1
         if progress is not None:
@@ -99,14 +102,7 @@ def _harvest(out: Outcome, images: np.ndarray, slots: np.ndarray, state: State) 
 
 @functools.lru_cache(maxsize=_MAX_PROGRAMS)
 def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
-    def start(rows: Rows) -> State:
-        return begin(task, method, rows)
-
-    def burst(rows: Rows, state: State, fresh: Any, taken: Any, patience: Any) -> State:
-        state = {
-            name: tf.where(tf.reshape(fresh, [-1] + [1] * (first.shape.rank - 1)), first, state[name])
-            for name, first in start(rows).items()
-        }
+    def loop(rows: Rows, state: State, taken: Any, patience: Any) -> State:
         state["done"] |= ~taken
         enough = tf.math.count_nonzero(~taken, dtype=tf.int32) + patience
 
@@ -115,22 +111,36 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
             return (done < enough) & (done < slots)
 
         def body(state: State) -> tuple[State]:
-            return (advance(task, method, rows, state)[0],)
+            return (advance(task, method, rows, state),)
 
         (state,) = tf.while_loop(going, body, (state,))
         return state
 
-    compiled_start = tf.function(start, jit_compile=True, autograph=False)
-    compiled = tf.function(burst, jit_compile=True, autograph=False)
+    @_compiled
+    def first(rows: Rows, taken: Any, patience: Any) -> State:
+        return loop(rows, begin(task, method, rows), taken, patience)
+
+    @_compiled
+    def later(rows: Rows, state: State, fresh: Any, taken: Any, patience: Any) -> State:
+        start = begin(task, method, rows)
+        merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
+        return loop(rows, merged, taken, patience)
 
     def call(
         rows: Rows, state: State | None, fresh: np.ndarray, taken: np.ndarray, patience: int
     ) -> State:
         tensors = {name: tf.constant(values) for name, values in rows.items()}
+        limits = tf.constant(taken), tf.constant(patience, tf.int32)
         if state is None:
-            state = compiled_start(tensors)
-        return compiled(
-            tensors, state, tf.constant(fresh), tf.constant(taken), tf.constant(patience, tf.int32)
-        )
+            return first(tensors, *limits)
+        return later(tensors, state, tf.constant(fresh), *limits)
 
     return call
+
+
+def _compiled(function: Callable[..., State]) -> Callable[..., State]:
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _along(chosen: Any, values: Any) -> Any:
+    return tf.reshape(chosen, [-1] + [1] * (values.shape.rank - 1))

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mnist_adv._lazy import tf
+from mnist_adv.data import IMAGE_SHAPE
 from mnist_adv.goals import Goal
+from mnist_adv.gradients import GradientSource
+from mnist_adv.losses import Loss, Objective
 from mnist_adv.norms import GEOMETRY, Norm, per_image
 
 if TYPE_CHECKING:
     from mnist_adv.models import Model
+
+# Inside the loop an image is one long row: XLA's loops run along the last dimension, and 28 pixels
+# would be too short for them.
+ROW = (1, 1, int(np.prod(IMAGE_SHAPE)))
 
 # Names of what the loop itself carries; an attack adds names of its own.
 Rows = dict[str, Any]
@@ -26,25 +33,6 @@ State = dict[str, Any]
 # An attack that stops on the very border must not lose its success to another rounding of the
 # logits: it counts a success from this share of the largest logit on.
 _BORDER = 1e-5
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What a step saw at the current images, and where it goes next.
-
-    Attributes:
-        logits: `[n, k]` at the current images.
-        objective: `[n]`, what is descended.
-        following: the state's entries that change, "image" among them.
-        gradient: `[n, 28, 28, 1]`, or None of attacks that take none.
-        stop: `[n]` bool, images that have nothing left to do; None: only the loop decides.
-    """
-
-    logits: Any
-    objective: Any
-    following: State
-    gradient: Any = None
-    stop: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +62,53 @@ class Task:
         return Goal(np.empty(0, np.int64), self.targeted, self.confidence)
 
     def length(self, perturbation: Any) -> Any:
-        """Measure `[n, 28, 28, 1]` in the task's norm, `[n]`."""
+        """Measure `[n, *ROW]` in the task's norm, `[n]`."""
         return GEOMETRY[self.norm].length(perturbation)
+
+    def look(
+        self, loss: Loss, rows: Rows, images: Any, source: GradientSource, stream: Any = None
+    ) -> State:
+        """Ask the model about images, with a gradient.
+
+        Args:
+            loss: what is descended.
+            rows: "classes" and "keys" among them.
+            images: `[n, *ROW]`.
+            source: where the gradient comes from.
+            stream: `[n]` int32, which draw of random directions.
+
+        Returns:
+            "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *ROW]`.
+        """
+        objective = Objective.to_descend(loss, targeted=self.targeted)
+        logits, gradient = source(
+            self.model,
+            objective,
+            square(images),
+            rows["classes"],
+            keys=rows["keys"],
+            stream=stream,
+        )
+        return {
+            "logits": logits,
+            "objective": objective(logits, rows["classes"]),
+            "gradient": tf.reshape(gradient, [-1, *ROW]),
+        }
+
+    def glance(self, loss: Loss, rows: Rows, images: Any) -> State:
+        """Ask the model about images, without a gradient.
+
+        Args:
+            loss: what is descended.
+            rows: "classes" among them.
+            images: `[n, *ROW]`.
+
+        Returns:
+            "logits" `[n, k]`, "objective" `[n]`.
+        """
+        logits = self.model(square(images))
+        objective = Objective.to_descend(loss, targeted=self.targeted)
+        return {"logits": logits, "objective": objective(logits, rows["classes"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +137,12 @@ class Method:
             rows: as `begin`.
 
         Returns:
-            "image" and whatever the method carries, each `[n, ...]`.
+            "image" `[n, *ROW]` and whatever the method carries, each `[n, ...]`.
         """
         return {"image": rows["clean"]}
 
-    def iterate(self, task: Task, rows: Rows, state: State) -> Seen:
-        """Look at the current images and say where to go.
+    def look(self, task: Task, rows: Rows, state: State) -> State:
+        """Ask the model about the current images.
 
         Args:
             task: what all images share.
@@ -117,9 +150,23 @@ class Method:
             state: as `begin`.
 
         Returns:
-            What was seen, and the state's entries that change.
+            "logits", "objective" and, of methods that take one, "gradient"; perhaps "stop" `[n]`
+            bool, images that have nothing left to do.
         """
-        raise TypeError(f"{type(self).__name__} takes no steps")
+        raise TypeError(f"{type(self).__name__} does not look")
+
+    def move(self, task: Task, rows: Rows, state: State) -> State:
+        """Take one step.
+
+        Args:
+            task: what all images share.
+            rows: as `begin`.
+            state: with what `look` saw at the current images.
+
+        Returns:
+            The entries that change, "image" among them.
+        """
+        raise TypeError(f"{type(self).__name__} does not move")
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count a step's model queries, and gradients among them, for one image.
@@ -169,7 +216,7 @@ class Outcome:
     """The best of each image, NumPy arrays `[n, ...]`.
 
     Attributes:
-        image: `[n, 28, 28, 1]`.
+        image: `[n, *ROW]`.
         rank: -1 never judged, 0 missed, 1 reached, 2 reached with the wanted confidence.
         value: the distance of a success of a minimal attack, else the objective.
         number: the step that made it.
@@ -205,21 +252,25 @@ class Outcome:
 Run = Callable[[Task, Method, Rows], Outcome]
 
 
+def square(images: Any) -> Any:
+    """Give images `[n, *ROW]` the form that models know, `[n, 28, 28, 1]`."""
+    return tf.reshape(images, [-1, *IMAGE_SHAPE])
+
+
 def begin(task: Task, method: Method, rows: Rows) -> State:
-    """Make the whole state before the first step.
+    """Make the whole state before the first step, the starting images judged.
 
     Args:
         task: what all images share.
         method: the attack.
-        rows: "clean" `[n, 28, 28, 1]`, "classes", "epsilon", "num_steps", "keys", ...
+        rows: "clean" `[n, *ROW]`, "classes", "epsilon", "num_steps", "keys", ...
 
     Returns:
-        The state; nothing is judged yet.
+        The state.
     """
     count = [rows["clean"].shape[0]]
-    own = method.start(task, rows)
-    return {
-        **own,
+    state = {
+        **method.start(task, rows),
         "number": tf.zeros(count, tf.int32),
         "done": tf.zeros(count, tf.bool),
         "best_image": rows["clean"],
@@ -227,10 +278,11 @@ def begin(task: Task, method: Method, rows: Rows) -> State:
         "best_value": tf.fill(count, np.float32(np.inf)),
         "best_number": tf.zeros(count, tf.int32),
     }
+    return _judge(task, method, rows, {**state, **method.look(task, rows, state)})
 
 
-def advance(task: Task, method: Method, rows: Rows, state: State) -> tuple[State, Seen]:
-    """Judge the current images, keep the best, take one step: the only loop body there is.
+def advance(task: Task, method: Method, rows: Rows, state: State) -> State:
+    """Take one step, look, judge, keep the best: the only loop body there is.
 
     Args:
         task: what all images share.
@@ -239,46 +291,50 @@ def advance(task: Task, method: Method, rows: Rows, state: State) -> tuple[State
         state: as `begin` makes it.
 
     Returns:
-        The state after the step, in which images that are done stay as they are, and what was
-        seen at the images before it.
+        The state after the step. The image of what is done stays, and so does its best; its other
+        entries no longer mean anything.
     """
-    seen = method.iterate(task, rows, state)
-    rank, value = _judge(task, method, rows, state, seen)
+    # Moving first and judging afterwards lets the compiled loop move the images in place.
+    following = dict(method.move(task, rows, state))
+    done = state["done"]
+    following["image"] = tf.where(per_image(done), state["image"], following["image"])
+    following["number"] = tf.where(done, state["number"], state["number"] + 1)
+    state = {**state, **following}
+    return _judge(task, method, rows, {**state, **method.look(task, rows, state)})
+
+
+def _judge(task: Task, method: Method, rows: Rows, state: State) -> State:
+    rank, value = _rank(task, method, rows, state)
     better = (rank > state["best_rank"]) | (
         (rank == state["best_rank"]) & (value < state["best_value"])
     )
     better &= ~state["done"]
     best_rank = tf.where(better, rank, state["best_rank"])
     done = state["done"] | (state["number"] >= rows["num_steps"])
-    if seen.stop is not None:
-        done |= seen.stop
+    if "stop" in state:
+        done |= state["stop"]
     if method.ends_at_goal:
         done |= best_rank == 2
-    following = dict(seen.following)
-    following["image"] = tf.where(per_image(done), state["image"], following["image"])
-    after = {
+    return {
         **state,
-        **following,
-        "number": tf.where(done, state["number"], state["number"] + 1),
         "done": done,
         "best_image": tf.where(per_image(better), state["image"], state["best_image"]),
         "best_rank": best_rank,
         "best_value": tf.where(better, value, state["best_value"]),
         "best_number": tf.where(better, state["number"], state["best_number"]),
     }
-    return after, seen
 
 
-def _judge(task: Task, method: Method, rows: Rows, state: State, seen: Seen) -> tuple[Any, Any]:
-    goal = task.goal
-    if not method.minimal:
-        rank = tf.cast(goal.reached(seen.logits, rows["classes"]), tf.int32)
-        if task.confidence is None:
-            return 2 * rank, seen.objective
-        return rank + tf.cast(goal.satisfied(seen.logits, rows["classes"]), tf.int32), seen.objective
-    hit = beyond_border(task, rows, seen.logits)
-    distance = task.length(state["image"] - rows["clean"])
-    return 2 * tf.cast(hit, tf.int32), tf.where(hit, distance, seen.objective)
+def _rank(task: Task, method: Method, rows: Rows, state: State) -> tuple[Any, Any]:
+    logits, classes = state["logits"], rows["classes"]
+    if method.minimal:
+        hit = beyond_border(task, rows, logits)
+        distance = task.length(state["image"] - rows["clean"])
+        return 2 * tf.cast(hit, tf.int32), tf.where(hit, distance, state["objective"])
+    rank = tf.cast(task.goal.reached(logits, classes), tf.int32)
+    if task.confidence is None:
+        return 2 * rank, state["objective"]
+    return rank + tf.cast(task.goal.satisfied(logits, classes), tf.int32), state["objective"]
 
 
 def beyond_border(task: Task, rows: Rows, logits: Any) -> Any:
@@ -292,7 +348,5 @@ def beyond_border(task: Task, rows: Rows, logits: Any) -> Any:
     Returns:
         `[n]` bool.
     """
-    from mnist_adv.losses import Loss, Objective
-
     margin = Objective.to_descend(Loss.MARGIN, targeted=task.targeted)(logits, rows["classes"])
     return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)

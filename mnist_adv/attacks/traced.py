@@ -8,7 +8,7 @@ import numpy as np
 
 from mnist_adv._lazy import tf
 from mnist_adv.attacks.result import Trace
-from mnist_adv.attacks.state import Method, Outcome, Rows, Task, advance, begin
+from mnist_adv.attacks.state import Method, Outcome, Rows, Task, advance, begin, square
 
 
 class Recorder:
@@ -30,16 +30,17 @@ class Recorder:
         """
         tensors = {name: tf.constant(values) for name, values in rows.items()}
         state = begin(task, method, tensors)
-        kept: list[tuple[Any, Any, Any, Any]] = []
+        kept = [state]
         while not bool(tf.reduce_all(state["done"])):
-            image = state["image"]
-            state, seen = advance(task, method, tensors, state)
-            gradient = tf.zeros_like(image) if seen.gradient is None else seen.gradient
-            kept.append((image, seen.logits, seen.objective, gradient))
-        images, logits, objective, gradients = (
-            np.stack([part.numpy() for part in parts]) for parts in zip(*kept)
+            state = advance(task, method, tensors, state)
+            kept.append(state)
+        gradients = [at.get("gradient", tf.zeros_like(at["image"])) for at in kept[:-1]]
+        self.trace = Trace(
+            images=_stack([at["image"] for at in kept]),
+            logits=np.stack([at["logits"].numpy() for at in kept]),
+            objective=np.stack([at["objective"].numpy() for at in kept]),
+            gradients=_stack(gradients) if gradients else np.empty((0, *square(state["image"]).shape)),
         )
-        self.trace = Trace(images, logits, objective, gradients[:-1])
         return Outcome(
             image=state["best_image"].numpy(),
             rank=state["best_rank"].numpy(),
@@ -47,3 +48,7 @@ class Recorder:
             number=state["best_number"].numpy(),
             steps=state["number"].numpy().astype(np.int64) + 1,
         )
+
+
+def _stack(images: list[Any]) -> np.ndarray:
+    return np.stack([square(image).numpy() for image in images])
