@@ -127,9 +127,9 @@ def _l0_move(images: Any, gradient: Any, size: Any) -> Any:
 
 
 def _first_of(values: Any) -> Any:
-    flat = tf.reshape(values, [tf.shape(values)[0], -1])
-    chosen = tf.one_hot(tf.argmax(flat, axis=1), values.shape[1] * values.shape[2] * values.shape[3])
-    return tf.reshape(tf.cast(chosen, values.dtype), tf.shape(values))
+    flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2] * values.shape[3]])
+    chosen = tf.one_hot(tf.argmax(flat, axis=1), flat.shape[1], dtype=values.dtype)
+    return tf.reshape(chosen, tf.shape(values))
 
 
 GEOMETRY = {

@@ -107,12 +107,15 @@ def attack(
         allowed = ", ".join(known.value for known in chosen.norms)
         raise ValueError(f"norm of {name} must be one of {allowed}. Received: {norm.value!r}")
     if confidence is not None and chosen.minimal:
-        raise ValueError(f"confidence is for attacks with a budget; {name} seeks the smallest change")
+        raise ValueError(
+            f"confidence is for attacks with a budget. Received: {confidence} for {name}, which "
+            "seeks the smallest change"
+        )
     clean = as_batch(images).astype(np.float32)
     epsilon = _budget(entry, norm, epsilon, len(clean))
     num_classes = check_logits(model, tf.constant(clean[:1]))
     goal = make_goal(len(clean), num_classes, targets=targets, labels=labels, confidence=confidence)
-    task = Task(model, goal.targeted, norm, confidence)
+    task = Task(model, goal.targeted, norm, num_classes, confidence)
     rows = _rows(clean, goal, norm, epsilon, _steps(chosen, num_steps, len(clean)), seed)
     rows = chosen.prepare(task, rows, _checked_size(step_size, len(clean)))
     recorder = Recorder()

@@ -84,8 +84,7 @@ def num_slots(task: Task, method: Method) -> int:
     Returns:
         A multiple of 4, smaller if a step asks the model often.
     """
-    queries, _ = method.cost(task)
-    return max(4, _EVALUATIONS // queries // 8 * 8)
+    return max(4, _EVALUATIONS // method.load(task) // 4 * 4)
 
 
 def _padded(values: np.ndarray, slots: int) -> np.ndarray:

@@ -43,12 +43,14 @@ class Task:
         model: images -> logits; compared by identity.
         targeted: whether the classes are to be reached (True) or left (False).
         norm: of the budget or the distance.
+        num_classes: how many logits the model has.
         confidence: as in `Goal`.
     """
 
     model: Model = dataclasses.field(compare=False)
     targeted: bool
     norm: Norm
+    num_classes: int
     confidence: float | None = None
     _identity: int = dataclasses.field(init=False, repr=False)
 
@@ -65,6 +67,16 @@ class Task:
         """Measure `[n, *ROW]` in the task's norm, `[n]`."""
         return GEOMETRY[self.norm].length(perturbation)
 
+    def objective(self, loss: Loss) -> Objective:
+        """Sign a loss so that descending it serves the goal."""
+        return Objective.to_descend(loss, targeted=self.targeted)
+
+    def inside(self, rows: Rows, images: Any) -> Any:
+        """Bring images `[n, *ROW]` into the budget around the clean ones, and into [0, 1]."""
+        clean = rows["clean"]
+        near = clean + GEOMETRY[self.norm].project(images - clean, rows["epsilon"])
+        return tf.clip_by_value(near, 0, 1)
+
     def look(
         self, loss: Loss, rows: Rows, images: Any, source: GradientSource, stream: Any = None
     ) -> State:
@@ -80,7 +92,7 @@ class Task:
         Returns:
             "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *ROW]`.
         """
-        objective = Objective.to_descend(loss, targeted=self.targeted)
+        objective = self.objective(loss)
         logits, gradient = source(
             self.model,
             objective,
@@ -107,7 +119,7 @@ class Task:
             "logits" `[n, k]`, "objective" `[n]`.
         """
         logits = self.model(square(images))
-        objective = Objective.to_descend(loss, targeted=self.targeted)
+        objective = self.objective(loss)
         return {"logits": logits, "objective": objective(logits, rows["classes"])}
 
 
@@ -178,6 +190,17 @@ class Method:
             Queries and gradients.
         """
         return 1, 1
+
+    def load(self, task: Task) -> int:
+        """Count how many images a step really works on, for one image: batches are chosen by it.
+
+        Args:
+            task: what all images share.
+
+        Returns:
+            At least 1.
+        """
+        return self.cost(task)[0]
 
     def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
         """Add what the method wants to know of each image.
@@ -250,6 +273,11 @@ class Outcome:
 
 # run(task, method, rows) -> the best iterate of each image
 Run = Callable[[Task, Method, Rows], Outcome]
+
+
+def only(rows: Rows, index: np.ndarray) -> Rows:
+    """Take some images' rows, NumPy arrays both."""
+    return {name: values[index] for name, values in rows.items()}
 
 
 def square(images: Any) -> Any:
@@ -348,5 +376,5 @@ def beyond_border(task: Task, rows: Rows, logits: Any) -> Any:
     Returns:
         `[n]` bool.
     """
-    margin = Objective.to_descend(Loss.MARGIN, targeted=task.targeted)(logits, rows["classes"])
+    margin = task.objective(Loss.MARGIN)(logits, rows["classes"])
     return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)

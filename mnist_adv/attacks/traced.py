@@ -34,12 +34,12 @@ class Recorder:
         while not bool(tf.reduce_all(state["done"])):
             state = advance(task, method, tensors, state)
             kept.append(state)
-        gradients = [at.get("gradient", tf.zeros_like(at["image"])) for at in kept[:-1]]
+        gradients = [at.get("gradient", tf.zeros_like(at["image"])) for at in kept]
         self.trace = Trace(
             images=_stack([at["image"] for at in kept]),
             logits=np.stack([at["logits"].numpy() for at in kept]),
             objective=np.stack([at["objective"].numpy() for at in kept]),
-            gradients=_stack(gradients) if gradients else np.empty((0, *square(state["image"]).shape)),
+            gradients=_stack(gradients)[:-1],
         )
         return Outcome(
             image=state["best_image"].numpy(),
