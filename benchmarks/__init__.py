@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: ratios, side by side, in one run."""

@@ -9,8 +9,17 @@ if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult as AttackResult
     from mnist_adv.attacks import attack as attack
     from mnist_adv.checkpoints import restore as restore
+    from mnist_adv.conversion import convert as convert
     from mnist_adv.data import load as load
     from mnist_adv.digits import read_digit as read_digit
+    from mnist_adv.doctor import examine as examine
+    from mnist_adv.doctor.finding import Finding as Finding
+    from mnist_adv.foreign.activation import Activation as Activation
+    from mnist_adv.foreign.open import OpenedModel as OpenedModel
+    from mnist_adv.foreign.open import open_model as open_model
+    from mnist_adv.foreign.pixels import PixelScale as PixelScale
+    from mnist_adv.foreign.pixels import Pixels as Pixels
+    from mnist_adv.foreign.pixels import Polarity as Polarity
     from mnist_adv.gradient_check import check_gradient as check_gradient
     from mnist_adv.gradients import Source as Source
     from mnist_adv.gradients import compute_gradient as compute_gradient
@@ -27,9 +36,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Activation": "foreign.activation",
     "AttackResult": "attacks",
+    "Finding": "doctor.finding",
     "Loss": "losses",
     "Norm": "norms",
+    "OpenedModel": "foreign.open",
+    "PixelScale": "foreign.pixels",
+    "Pixels": "foreign.pixels",
+    "Polarity": "foreign.pixels",
     "SoftmaxRegression": "models",
     "Source": "gradients",
     "Step": "steps",
@@ -38,8 +53,11 @@ _HOME = {
     "attack": "attacks",
     "check_gradient": "gradient_check",
     "compute_gradient": "gradients",
+    "convert": "conversion",
+    "examine": "doctor",
     "judge": "verdict",
     "load": "data",
+    "open_model": "foreign.open",
     "read_digit": "digits",
     "restore": "checkpoints",
     "to_levels": "levels",

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mnist_adv.errors import first_line
 from mnist_adv.models import SoftmaxRegression
 
 MAX_TO_KEEP = 3
@@ -105,15 +106,15 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
         _require_shapes(prefix, model, reader.get_variable_to_shape_map())
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
-        digest = _digest(prefix)
-    except (tf.errors.OpError, RuntimeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        content = digest(prefix)
+    except (tf.errors.OpError, RuntimeError, LookupError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{prefix} is damaged ({_first_line(error)}); train again, or restore an intact copy"
+            f"{prefix} is damaged ({first_line(error)}); train again, or restore an intact copy"
         ) from error
     for name, values in (("W", model.W), ("b", model.b)):
         if not tf.reduce_all(tf.math.is_finite(values)):
             raise ValueError(f"{prefix} holds weights that are not finite: {name}; train again")
-    return Restored(model=model, config=config, prefix=prefix, digest=digest)
+    return Restored(model=model, config=config, prefix=prefix, digest=content)
 
 
 def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
@@ -130,6 +131,21 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
         ValueError: the checkpoint is damaged, or does not hold a softmax regression of ours.
     """
     return load(checkpoint_dir).model
+
+
+def digest(prefix: str) -> str:
+    """Compute what identifies a checkpoint's content.
+
+    Args:
+        prefix: the checkpoint's path without suffix.
+
+    Returns:
+        SHA-256 over its files, hexadecimal.
+    """
+    content = hashlib.sha256()
+    for file in [pathlib.Path(f"{prefix}.index"), *_shards(prefix)]:
+        content.update(file.read_bytes())
+    return content.hexdigest()
 
 
 def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
@@ -175,17 +191,6 @@ def _shards(prefix: str) -> list[pathlib.Path]:
     return sorted(path.parent.glob(f"{path.name}.data-*"))
 
 
-def _digest(prefix: str) -> str:
-    content = hashlib.sha256()
-    for file in [pathlib.Path(f"{prefix}.index"), *_shards(prefix)]:
-        content.update(file.read_bytes())
-    return content.hexdigest()
-
-
 def _number(prefix: str | None) -> int:
     found = re.search(r"-(\d+)$", prefix or "")
     return int(found.group(1)) if found else 0
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

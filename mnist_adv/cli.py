@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
+import json
 import os
+import re
+import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -51,7 +56,47 @@ class Command:
     body: Callable[[flags.FlagValues], int]
 
 
-_GENERAL = Group("General", "", ("help", "helpfull", "verbosity"))
+class Voice:
+    """What a command says: lines for a person, or with --json one record for a machine.
+
+    Args:
+        values: the parsed flags.
+    """
+
+    def __init__(self, values: flags.FlagValues) -> None:
+        self._json = bool(values["json"].value)
+
+    def say(self, *lines: str) -> None:
+        """Say lines to a person.
+
+        Args:
+            lines: one for each thing that matters.
+        """
+        if not self._json:
+            for line in lines:
+                print(line, flush=True)
+
+    def verdict(self, line: str, *, good: bool) -> None:
+        """Say how it came out, in colour on a terminal.
+
+        Args:
+            line: what.
+            good: green if so, else red.
+        """
+        coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.say(f"\x1b[{32 if good else 31}m{line}\x1b[0m" if coloured else line)
+
+    def answer(self, record: Mapping[str, Any]) -> None:
+        """Give a machine its record, if one asked.
+
+        Args:
+            record: JSON-serialisable.
+        """
+        if self._json:
+            print(json.dumps(record, indent=2, allow_nan=False))
+
+
+_GENERAL = Group("General", "", ("json", "help", "helpfull", "verbosity"))
 
 
 def run(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -104,10 +149,14 @@ def load_tensorflow(values: flags.FlagValues) -> None:
     quiet = not values["verbosity"].value
     if quiet:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Collecting garbage among a million new objects of which none ever dies costs half a second.
+    gc.disable()
     with _descriptor_two_kept_back() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
         tf.zeros([])  # the search for devices speaks up at the first tensor, not at the import
+    gc.freeze()
+    gc.enable()
     tf.get_logger().setLevel("ERROR" if quiet else "INFO")
 
 
@@ -132,8 +181,22 @@ def settings(values: flags.FlagValues) -> dict[str, object]:
     Returns:
         name -> value.
     """
-    general = {"h", "help", "helpfull", "v", "verbosity"}
+    general = {"h", "v", *_GENERAL.names}
     return {name: values[name].value for name in values if name not in general}
+
+
+def command_line(program: str, values: flags.FlagValues) -> str:
+    """Write the command line that would run this again.
+
+    Args:
+        program: the script's name.
+        values: the parsed flags.
+
+    Returns:
+        The program and the flags that were given.
+    """
+    given = [values[name].serialize() for name in settings(values) if values[name].present]
+    return shlex.join([program, *given])
 
 
 @contextlib.contextmanager
@@ -155,6 +218,7 @@ def _descriptor_two_kept_back() -> Iterator[None]:
 
 
 def _define_general(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("json", False, "Print one JSON record, no lines.", flag_values=values)
     flags.DEFINE_boolean("help", False, "Show this.", short_name="h", flag_values=values)
     flags.DEFINE_boolean("helpfull", False, "Show every flag as absl does.", flag_values=values)
     flags.DEFINE_integer(
@@ -175,11 +239,15 @@ def _help(command: Command, values: flags.FlagValues) -> str:
             flag = values[name]
             shown = flag.default is not None and not flag.boolean
             default = f" [{flag.default_as_str.strip(chr(39))}]" if shown else ""
-            lines.append(f"  --{name:<17} {flag.help}{default}")
+            # absl writes the choices first: <a|b>: Text.
+            text = re.sub(r"^<(.*?)>: (.*?)\.?$", r"\2: \1", flag.help)
+            lines.append(f"  --{name:<17} {text}{default}")
     return "\n".join(lines)
 
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        denied = isinstance(error, PermissionError)
+        remedy = "; make it writable, or name another folder by flag" if denied else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
     return " ".join(str(error).split())

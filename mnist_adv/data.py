@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.errors import first_line
+
 IMAGE_SHAPE = (28, 28, 1)
 SPLITS = ("train", "test")
 
@@ -99,7 +101,7 @@ def to_float(levels: np.ndarray) -> np.ndarray:
     """
     if levels.dtype != np.uint8:
         raise ValueError(f"levels must be uint8. Received: dtype={levels.dtype}")
-    return levels.astype(np.float32) / np.float32(255)
+    return np.divide(levels, np.float32(255), dtype=np.float32)
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -116,8 +118,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         OSError: the file cannot be opened.
     """
     try:
-        with gzip.open(path) as stream:
-            content = stream.read()
+        # In one piece, so that the threads that wait meanwhile are not woken for every block.
+        content = gzip.decompress(pathlib.Path(path).read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
@@ -147,7 +149,7 @@ def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | No
         builder.download_and_prepare(download_config=config)
     except Exception as error:  # TFDS lets its network stack's own exceptions through
         raise OSError(
-            f"TFDS cannot prepare {name!r}: {_first_line(error)}. Without network, put its "
+            f"TFDS cannot prepare {name!r}: {first_line(error)}. Without network, put its "
             "original files into a folder and name that with manual_dir"
         ) from error
     pairs = tfds.as_numpy(
@@ -161,14 +163,11 @@ def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | No
 
 
 def _check_features(name: str, features: Any) -> None:
-    image = getattr(features.get("image"), "shape", None)
-    num_classes = getattr(features.get("label"), "num_classes", None)
+    named = dict(features.items()) if hasattr(features, "items") else {}
+    image = getattr(named.get("image"), "shape", None)
+    num_classes = getattr(named.get("label"), "num_classes", None)
     if image != IMAGE_SHAPE or num_classes is None or num_classes < 10:
         raise ValueError(
             f"dataset must have images of shape {IMAGE_SHAPE} and at least ten classes. "
             f"Received: {name!r} with shape {image} and {num_classes} classes"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

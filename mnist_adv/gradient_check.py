@@ -19,9 +19,9 @@ from mnist_adv.losses import Loss
 if TYPE_CHECKING:
     from mnist_adv.models import Model
 
-# The forward difference in float64 errs by sqrt(2e-16) = 1.5e-8, times the curvature; a wrong
-# gradient errs by 1. In float32 the same difference errs by up to a few per cent.
-AGREEMENT = {"float64": 1e-5, "float32": 0.1}
+# The forward difference errs by about 1e-8 in float64 and 1e-3 in float32 where e is the default;
+# a wrong gradient errs by 1.
+AGREEMENT = {"float64": 1e-5, "float32": 0.02}
 
 
 def check_gradient(
@@ -68,7 +68,8 @@ def check_gradient(
         dtype: {
             source.value: float(np.abs(gradient(dtype, source) - reference).max()) / scale
             for source in Source
-            if source is not Source.CLOSED_FORM or is_softmax_regression(model)
+            if not source.estimates
+            and (source is not Source.CLOSED_FORM or is_softmax_regression(model))
         }
         for dtype in dtypes
     }
@@ -136,10 +137,19 @@ def difference_errors(
 
 def _dtypes(model: Model) -> list[str]:
     """List the dtypes that the model computes in, finest first."""
-    return [dtype for dtype in ("float64", "float32") if _supports(model, dtype)]
+    return [dtype for dtype in ("float64", "float32") if supports(model, dtype)]
 
 
-def _supports(model: Model, dtype: str) -> bool:
+def supports(model: Model, dtype: str) -> bool:
+    """Tell whether a model computes in a dtype.
+
+    Args:
+        model: images -> logits.
+        dtype: "float32" or "float64".
+
+    Returns:
+        Whether images of that dtype give logits of that dtype.
+    """
     try:
         return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
     except (TypeError, ValueError, tf.errors.InvalidArgumentError):

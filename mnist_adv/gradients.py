@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mnist_adv.models import Model
 
 _NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
+# |F| / |f''| in the docstring of default_difference_step
+_ROUNDING_TO_BENDING = 4096
 
 
 class Source(enum.Enum):
@@ -135,18 +137,22 @@ class GradientSource:
 def default_difference_step(source: Source, dtype: Any) -> float:
     """Choose e so that truncation and rounding errors are of one size.
 
-    With u the spacing of floats at 1, the forward difference errs by about `e/2 |f''| + u/e |f|`,
-    least near `e = sqrt(u)`; the central one by `e^2/6 |f'''| + u/e |f|`, least near `cbrt(u)`.
+    With u the spacing of floats at 1, the forward difference errs by about `e/2 |f''| + u/e |F|`,
+    where F is what f rounds like: least near `e = sqrt(u |F| / |f''|)`. The central difference
+    errs by `e^2` times the third derivative instead, and is least near the cube root. For a
+    classifier of 784 pixels the quotient is near 4096: f is summed from hundreds of products, and
+    one pixel alone bends it little. `attack.py --check_gradient` draws both errors against e.
 
     Args:
         source: FORWARD_DIFFERENCE, or one of the others, which are central.
         dtype: float32 or float64.
 
     Returns:
-        e in pixel units: 3.5e-4 and 4.9e-3 in float32, 1.5e-8 and 6.1e-6 in float64.
+        e in pixel units: 0.022 and 0.079 in float32, 9.5e-7 and 9.7e-5 in float64.
     """
     spacing = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
-    return spacing ** (1 / 2 if source is Source.FORWARD_DIFFERENCE else 1 / 3)
+    power = 1 / 2 if source is Source.FORWARD_DIFFERENCE else 1 / 3
+    return float((_ROUNDING_TO_BENDING * spacing) ** power)
 
 
 def compute_gradient(

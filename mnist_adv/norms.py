@@ -91,6 +91,9 @@ def _l1_project(perturbation: Any, epsilon: Any) -> Any:
     sizes = tf.abs(perturbation)
     threshold = per_image(soft_threshold(sizes, epsilon))
     shrunk = tf.sign(perturbation) * tf.maximum(sizes - threshold, 0)
+    # Subtracting rounds at the size of the pixels, which may be large beside epsilon.
+    excess = tf.math.divide_no_nan(epsilon, _l1_length(shrunk))
+    shrunk *= per_image(tf.minimum(excess, 1))
     inside = _l1_length(perturbation) <= epsilon
     return tf.where(per_image(inside), perturbation, shrunk)
 
@@ -106,12 +109,13 @@ def _l1_move(images: Any, gradient: Any, size: Any) -> Any:
 
 
 def _l0_length(perturbation: Any) -> Any:
+    perturbation = tf.convert_to_tensor(perturbation)
     return tf.math.count_nonzero(perturbation, axis=_PIXELS, dtype=perturbation.dtype)
 
 
 def _l0_project(perturbation: Any, epsilon: Any) -> Any:
-    sizes = tf.abs(perturbation)
-    return tf.where(largest(sizes, tf.cast(epsilon, tf.int32)), perturbation, 0)
+    chosen = largest(tf.abs(perturbation), tf.cast(epsilon, tf.int32))
+    return tf.where(chosen, perturbation, tf.zeros_like(perturbation))
 
 
 def _l0_steepest(gradient: Any) -> Any:

@@ -7,26 +7,22 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mnist_adv.attacks import AttackResult
+from mnist_adv.figures import seen
+from mnist_adv.norms import Norm
 from mnist_adv.verdict import Verdict
 
+READ_ATTACK = """How to read the rest: under Images, `attack/figure` tells it at a glance and
+`attack/film_strip` shows the digit changing, and `attack/iterate` and `attack/gradient_image` have
+a slider for the steps. Under Scalars, the objective is what every step lowers; the probabilities
+cross where the model changes its mind. Under Histograms, `attack/gradient` narrows as the objective
+flattens."""
+READ_TRAINING = """How to read the rest: under Scalars, `loss` and `accuracy` of the runs `train`
+and `test` overlay: a gap between them would be overfitting. Under Images, `templates` has the
+weights of each class as a picture, one slider for the epochs: bright pixels speak for the class,
+dark ones against it. Under Graphs, the compiled epoch."""
+
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
-
-
-def seen(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """Say what the model sees.
-
-    Args:
-        probabilities: `[k]`.
-        class_names: k names.
-
-    Returns:
-        The class with its probability: "7 (99.6%)".
-    """
-    prediction = int(probabilities.argmax())
-    return f"{class_names[prediction]} ({probabilities[prediction]:.1%})"
 
 
 def budget(result: AttackResult) -> str:
@@ -38,9 +34,8 @@ def budget(result: AttackResult) -> str:
     Returns:
         The norm and epsilon: "linf at most 0.3 (76.5 of 255 levels)".
     """
-    return (
-        f"{result.norm.value} at most {result.epsilon:g} ({255 * result.epsilon:g} of 255 levels)"
-    )
+    levels = f" ({255 * result.epsilon:g} of 255 levels)" if result.norm is Norm.LINF else ""
+    return f"{result.norm.value} at most {result.epsilon:g}{levels}"
 
 
 def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) -> list[str]:
@@ -70,7 +65,7 @@ def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) 
         share = verdict.probabilities[0, wanted]
         lines = [
             f"NOT reached within the budget: the best saved image is seen as {now}, with {name} at "
-            f"{share:.1%}; allow a larger --epsilon or more --num_steps"
+            f"{share:.2%}; allow a larger --epsilon or more --num_steps"
         ]
     if result.success[0] and not verdict.success[0]:
         lines.append("the image before rounding to 8 bits did reach it")
@@ -102,7 +97,7 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
         "threat": {
             "norm": result.norm.value,
             "epsilon": result.epsilon,
-            "epsilon_levels": 255 * result.epsilon,
+            "epsilon_times_255": 255 * result.epsilon,
             "box": [0, 1],
             "knowledge": "white box: weights and gradients",
         },
@@ -166,35 +161,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def card(record: Mapping[str, Any], lines: Sequence[str]) -> str:
+def card(record: Mapping[str, Any], lines: Sequence[str], how_to_read: str) -> str:
     """Write the card that TensorBoard shows beside a run.
 
     Args:
-        record: the attack's record.
+        record: the run's record: command, flags, checkpoint, versions.
         lines: what was printed.
+        how_to_read: where to look for what.
 
     Returns:
         Markdown.
     """
+    given = {name: value for name, value in record["flags"].items() if value is not None}
     facts = {
         "command": f"`{record['command']}`",
+        "settings": ", ".join(f"{name} {value}" for name, value in given.items()),
         "checkpoint": f"`{record['checkpoint']['prefix']}`, SHA-256 "
         f"`{record['checkpoint']['sha256'][:16]}...`",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "success": str(record["success"]),
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     said = "\n".join(f"    {line}" for line in lines)
-    return f"""| | |
-|---|---|
-{rows}
-
-{said}
-
-How to read the rest: under Images, `attack/figure` tells it at a glance, `attack/film_strip` shows
-the digit changing and `attack/iterate` has a slider for the steps. Under Scalars, the objective is
-what every step lowers; the probabilities cross where the model changes its mind.
-"""
+    return f"| run | |\n|---|---|\n{rows}\n\n{said}\n\n{how_to_read}\n"
 
 
 def _count(number: int, noun: str) -> str:

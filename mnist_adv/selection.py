@@ -54,19 +54,19 @@ def kth_largest(sizes: Any, rank: Any) -> Any:
     the range of bits find the exact value.
 
     Args:
-        sizes: `[n, 28, 28, 1]` float32, at least 0.
+        sizes: `[n, 28, 28, 1]`, at least 0.
         rank: `[n]` int32.
 
     Returns:
         `[n]`; 0 where `rank` is larger than the number of pixels.
     """
-    bits = tf.bitcast(sizes + 0.0, tf.int32)  # -0 would read as the smallest integer
+    bits = _bits(sizes)
 
     def holds(bound: Any) -> Any:
         reach = tf.math.count_nonzero(bits >= _wide(bound), axis=_PIXELS, dtype=tf.int32)
         return reach >= rank
 
-    return tf.bitcast(_largest_bound(holds, rank), tf.float32)
+    return tf.bitcast(_largest_bound(holds, rank, bits.dtype), sizes.dtype)
 
 
 def largest(sizes: Any, count: Any) -> Any:
@@ -102,12 +102,12 @@ def fill(priority: Any, room: Any, total: Any) -> Any:
     Returns:
         The amounts, `[n, 28, 28, 1]`; nothing is spent on priority 0.
     """
-    bits = tf.bitcast(priority + 0.0, tf.int32)
+    bits = _bits(priority)
 
     def exceeds(bound: Any) -> Any:
         return tf.reduce_sum(tf.where(bits >= _wide(bound), room, 0), axis=_PIXELS) > total
 
-    low = _largest_bound(exceeds, total)
+    low = _largest_bound(exceeds, total, bits.dtype)
     above = tf.where(bits > _wide(low), room, 0)
     left = tf.maximum(total - tf.reduce_sum(above, axis=_PIXELS), 0)
     at_bound = (bits == _wide(low)) & (priority > 0)
@@ -117,13 +117,18 @@ def fill(priority: Any, room: Any, total: Any) -> Any:
     return above + tf.reshape(part, tf.shape(room))
 
 
-def _largest_bound(holds: Callable[[Any], Any], like: Any) -> Any:
-    # The largest int32 [n] for which a falling condition still holds, 0 if none.
+def _bits(values: Any) -> Any:
+    # Adding 0 turns -0 into 0: as an integer, -0 is the smallest of all.
+    return tf.bitcast(values + 0, tf.int64 if values.dtype == tf.float64 else tf.int32)
+
+
+def _largest_bound(holds: Callable[[Any], Any], like: Any, dtype: Any) -> Any:
+    # The largest integer [n] for which a falling condition still holds, 0 if none.
     def body(power: Any, low: Any) -> tuple[Any, Any]:
-        middle = low + tf.bitwise.left_shift(1, power)
+        middle = low + tf.bitwise.left_shift(tf.ones([], dtype), power)
         return power - 1, tf.where(holds(middle), middle, low)
 
-    start = (tf.constant(30), tf.zeros_like(like, tf.int32))
+    start = (tf.constant(8 * dtype.size - 2, dtype), tf.zeros_like(like, dtype))
     _, low = tf.while_loop(lambda power, _: power >= 0, body, start)
     return low
 

@@ -122,8 +122,16 @@ class TrainingSummaries:
             tf.summary.image("templates", _template_images(weights), max_outputs=weights.shape[1])
             tf.summary.histogram("weights", weights)
 
-    def close(self) -> None:
-        """Write what is still in memory."""
+    def close(self, card: str, graph: Any) -> None:
+        """Write what is said once, and what is still in memory.
+
+        Args:
+            card: Markdown that says what the run was.
+            graph: the `tf.Graph` of the compiled epoch.
+        """
+        with self._writers["train"].as_default(step=0):
+            tf.summary.text("card", card)
+            tf.summary.graph(graph)
         for writer in self._writers.values():
             writer.close()
 
@@ -165,6 +173,7 @@ def write_attack(
                 gradient = trace.gradients[step, 0]
                 tf.summary.scalar("attack/gradient_l2", np.linalg.norm(gradient))
                 tf.summary.histogram("attack/gradient", gradient)
+                tf.summary.image("attack/gradient_image", _centred(gradient)[np.newaxis])
         tf.summary.experimental.set_step(0)
         for name, picture in pictures.items():
             tf.summary.image(f"attack/{name}", picture[np.newaxis])
@@ -172,7 +181,7 @@ def write_attack(
         tf.summary.scalar("attack/success", float(success))
         tf.summary.scalar("attack/distance", result.verdict.norms[result.norm.value][0])
         tf.summary.scalar("attack/steps", float(result.num_steps[0]))
-        tf.summary.text("attack/card", card)
+        tf.summary.text("card", card)
 
 
 @contextmanager
@@ -184,6 +193,10 @@ def _writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
 
 
 def _template_images(weights: np.ndarray) -> np.ndarray:
-    # One grey scale for all ten, zero in the middle, so that they compare.
-    largest = float(np.abs(weights).max()) or 1.0
-    return (0.5 + weights.T.reshape(-1, 28, 28, 1) / (2 * largest)).astype(np.float32)
+    return _centred(weights.T.reshape(-1, 28, 28, 1))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    # One grey scale for all, zero in the middle, so that they compare.
+    largest = float(np.abs(values).max()) or 1.0
+    return (0.5 + values / (2 * largest)).astype(np.float32)

@@ -104,6 +104,28 @@ def train(
         yield report
 
 
+def epoch_graph(model: SoftmaxRegression, num_images: int, config: TrainingConfig) -> Any:
+    """Get the graph that is compiled for an epoch, to be looked at.
+
+    Args:
+        model: gives the number of classes.
+        num_images: in the training set.
+        config: gives the batches.
+
+    Returns:
+        A `tf.Graph`.
+    """
+    num_batches = num_images // config.batch_size
+    return _train_epoch.get_concrete_function(
+        tf.TensorSpec(model.W.shape),
+        tf.TensorSpec(model.b.shape),
+        tf.TensorSpec([num_images, model.W.shape[0]]),
+        tf.TensorSpec([num_images], tf.int32),
+        tf.TensorSpec([num_batches, config.batch_size], tf.int32),
+        tf.TensorSpec([num_batches]),
+    ).graph
+
+
 def _cosine(progress: Any) -> Any:
     return 0.5 * (1 + np.cos(np.pi * progress))
 

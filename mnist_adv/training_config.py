@@ -18,9 +18,9 @@ class TrainingConfig:
         seed: of the order of the images; the weights start at zero.
     """
 
-    num_epochs: int = 10
+    num_epochs: int = 8
     batch_size: int = 100
-    learning_rate: float = 1.0
+    learning_rate: float = 1.3
     seed: int = 0
 
     def __post_init__(self) -> None:

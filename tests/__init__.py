@@ -1,0 +1,1 @@
+"""Tests: oracles first, then the commands as a user runs them."""

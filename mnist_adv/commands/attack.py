@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import pathlib
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import flags
 
-from mnist_adv import cli, data
+from mnist_adv import cli
+from mnist_adv.commands import image_flags, model_flags
 from mnist_adv.gradients import Source
 from mnist_adv.losses import Loss
 from mnist_adv.norms import Norm
 from mnist_adv.steps import Step
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mnist_adv.attacks import AttackResult
-    from mnist_adv.checkpoints import Restored
+    from mnist_adv.commands.image_flags import Chosen
+    from mnist_adv.commands.model_flags import Subject
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -38,38 +36,30 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_float(name, default, help_text, flag_values=values)
 
     def choice(name: str, default: Any, help_text: str) -> None:
-        kinds = "|".join(member.value for member in type(default))
-        flags.DEFINE_enum_class(
-            name, default, type(default), f"{help_text} {kinds}", flag_values=values
-        )
+        flags.DEFINE_enum_class(name, default, type(default), help_text, flag_values=values)
 
     def switch(name: str, help_text: str) -> None:
         flags.DEFINE_boolean(name, False, help_text, flag_values=values)
 
     number("target", None, "Class to reach; without it: away from the label.")
     real("confidence", None, "Go on until the new class has this probability.")
-    number("index", 0, "Which image of the split.")
-    flags.DEFINE_enum("split", "test", data.SPLITS, "train|test", flag_values=values)
-    text("image", None, "A PNG or JPEG of a digit instead.")
-    number("label", None, "Its true class; what the model sees, if not given.")
-    text("dataset", None, "Data set of the image; the checkpoint's own, if not given.")
-    text("data_dir", None, "Where TFDS keeps its data sets.")
-    text("manual_dir", None, "Folder of a TFDS data set's original files.")
-    choice("norm", Norm.LINF, "Norm of the budget:")
+    image_flags.define_flags(values)
+    choice("norm", Norm.LINF, "Norm of the budget.")
     real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
     real("step_size", None, "Length of a step; epsilon / 30 if not given.")
     number("num_steps", 40, "Most steps taken.")
-    choice("step", Step.STEEPEST, "How a gradient becomes a step:")
-    choice("loss", Loss.CROSS_ENTROPY, "What the gradient is of:")
-    choice("source", Source.TAPE, "Where it comes from:")
+    choice("step", Step.STEEPEST, "How a gradient becomes a step.")
+    choice("loss", Loss.CROSS_ENTROPY, "What the gradient is of.")
+    choice("source", Source.TAPE, "Where it comes from.")
     real("difference_step", None, "e of the two differences.")
     switch("check_gradient", "Compare all sources on the chosen image.")
-    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
+    model_flags.define_flags(values)
     text("results_dir", "results", "The result's folder is made here.")
     text("name", None, "The folder's name; from image and goal if not given.")
     text("logdir", "logs", "Where TensorBoard's files go.")
     switch("save_iterates", "Save every iterate as PNG.")
     switch("animation", "Save the digit changing as GIF.")
+    switch("list", "List losses, gradient sources, norms, steps and data sets.")
 
 
 _COMMAND = cli.Command(
@@ -77,11 +67,8 @@ _COMMAND = cli.Command(
     define_flags=define_flags,
     groups=(
         cli.Group("Goal", "python attack.py --target 2 --confidence 0.9", ("target", "confidence")),
-        cli.Group(
-            "Image",
-            "python attack.py --target 2 --image my_digit.png",
-            ("index", "split", "image", "label", "dataset", "data_dir", "manual_dir"),
-        ),
+        image_flags.GROUP,
+        model_flags.GROUP,
         cli.Group(
             "Attack",
             "python attack.py --target 2 --norm l2 --epsilon 1.5",
@@ -95,7 +82,7 @@ _COMMAND = cli.Command(
         cli.Group(
             "Files",
             "python attack.py --target 2 --name my_two --animation",
-            ("checkpoint_dir", "results_dir", "name", "logdir", "save_iterates", "animation"),
+            ("results_dir", "name", "logdir", "save_iterates", "animation", "list"),
         ),
     ),
     body=lambda values: _attack(values),
@@ -114,25 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(_COMMAND, argv)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Chosen:
-    """The image under attack and where it is from."""
-
-    image: np.ndarray  # [28, 28, 1]
-    label: int | None
-    origin: dict[str, Any]
-    name: str
-
-
 def _attack(values: flags.FlagValues) -> int:
+    voice = cli.Voice(values)
+    if values.list:
+        voice.say(*_choices())
+        return cli.DONE
     cli.load_tensorflow(values)
-    from mnist_adv import attacks, checkpoints, report
+    from mnist_adv import attacks, figures, report
 
-    restored = checkpoints.load(values.checkpoint_dir)
-    chosen = _choose(values, restored)
-    label = _predict(restored, chosen) if chosen.label is None else chosen.label
+    subject = model_flags.open_subject(values)
+    chosen = image_flags.choose(values, subject)
+    voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
+    findings = _examine(values, subject)
+    label = _predict(subject, chosen) if chosen.label is None else chosen.label
     result = attacks.attack(
-        restored.model,
+        subject.model,
         chosen.image,
         targets=values.target,
         labels=label,
@@ -147,54 +130,55 @@ def _attack(values: flags.FlagValues) -> int:
         confidence=values.confidence,
         trace=True,
     )
-    class_names = restored.config["class_names"]
+    class_names = subject.class_names
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
-    before = report.seen(result.verdict.clean_probabilities[0], class_names)
-    print(f"{chosen.name}{told}: the model sees {before}")
-    print(f"goal: {result.goal.describe(class_names)}, {report.budget(result)}")
-    return _report(values, restored, chosen, result)
-
-
-def _predict(restored: Restored, chosen: _Chosen) -> int:
-    return int(restored.model(chosen.image[None]).numpy().argmax())
-
-
-def _choose(values: flags.FlagValues, restored: Restored) -> _Chosen:
-    from mnist_adv import digits
-
-    if values.image is not None:
-        for name in ("index", "split", "dataset", "data_dir", "manual_dir"):
-            if values[name].present:
-                raise ValueError(f"--image takes the place of --{name}; give one of them")
-        digit = digits.read_digit(values.image)
-        print(f"{values.image}: {', '.join(digit.done)}")
-        origin = {"file": values.image, "done": list(digit.done), "label": values.label}
-        stem = pathlib.Path(values.image).stem
-        return _Chosen(data.to_float(digit.levels), values.label, origin, stem)
-    if values.label is not None:
-        raise ValueError("--label is for --image; images of a data set have labels of their own")
-    dataset = values.dataset or restored.config["dataset"]
-    loaded = data.load(
-        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
+    before = figures.seen(result.verdict.clean_probabilities[0], class_names)
+    voice.say(
+        f"{chosen.name}{told}: the model sees {before}",
+        f"goal: {result.goal.describe(class_names)}, {report.budget(result)}",
     )
-    index, count = values.index, len(loaded.labels)
-    if not 0 <= index < count:
-        raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
-    label = int(loaded.labels[index])
-    origin = {"dataset": dataset, "split": values.split, "index": index, "label": label}
-    name = f"{dataset.replace('/', '-')}-{values.split}-{index}"
-    return _Chosen(loaded.images[index], label, origin, name)
+    return _report(values, subject, chosen, result, findings)
+
+
+def _choices() -> list[str]:
+    kinds: dict[str, list[str]] = {
+        "losses": [loss.value for loss in Loss],
+        "gradient sources": [source.value for source in Source],
+        "norms": [norm.value for norm in Norm],
+        "steps": [step.value for step in Step],
+        "data sets": ["mnist", "fashion_mnist, kmnist, emnist/letters, ... (through TFDS)"],
+    }
+    return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
+
+
+def _predict(subject: Subject, chosen: Chosen) -> int:
+    return int(np.asarray(subject.model(chosen.image[None])).argmax())
+
+
+def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
+    dataset = values.dataset or subject.dataset
+    if dataset != "mnist" and values.image is not None and not values.doctor:
+        return []  # its images are not at hand, and fetching them could take minutes
+    known = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
+    voice = cli.Voice(values)
+    voice.say(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
+    return findings
 
 
 def _report(
-    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+    values: flags.FlagValues,
+    subject: Subject,
+    chosen: Chosen,
+    result: AttackResult,
+    findings: list[str],
 ) -> int:
     from mnist_adv import figures, report, results, summaries
 
-    class_names = restored.config["class_names"]
+    class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
     with results.new_folder(values.results_dir, name) as folder:
-        saved, verdict = results.save_picture(folder, restored.model, result)
+        saved, verdict = results.save_picture(folder, subject.model, result)
         lines = report.outcome(result, verdict, class_names)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),
@@ -203,14 +187,16 @@ def _report(
         agreed = True
         if values.check_gradient:
             agreed, table, pictures["gradient_check"] = _check_gradient(
-                values, restored, chosen, result
+                values, subject, chosen, result
             )
-            lines = table + lines
+            lines += table
         record = {
-            "command": shlex.join(map(str, sys.argv)),
+            "command": cli.command_line("attack.py", values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
             "versions": report.versions(),
-            "checkpoint": {"prefix": restored.prefix, "sha256": restored.digest},
+            "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
+            "taken": list(subject.notes),
+            "findings": findings,
             "image": chosen.origin,
             **report.record(result, verdict),
         }
@@ -223,20 +209,26 @@ def _report(
             animation = figures.animation(figures.required_trace(result))
             (folder / "animation.gif").write_bytes(animation)
         run = summaries.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
-        card = report.card(record, lines)
+        card = report.card(record, lines, report.READ_ATTACK)
         summaries.write_attack(run, result, saved, record["success"], pictures, card)
-    print(*lines, sep="\n")
-    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
-    print(f"picture: {pathlib.Path(values.results_dir) / name / 'figure.png'}")
+    picture = pathlib.Path(values.results_dir) / name / "figure.png"
+    voice = cli.Voice(values)
+    voice.verdict(lines[0], good=record["success"])
+    voice.say(
+        *lines[1:],
+        f"to look at it: {summaries.tensorboard_line(values.logdir)}",
+        f"picture: {picture}",
+    )
+    voice.answer({**record, "folder": str(picture.parent)})
     return cli.DONE if record["success"] and agreed else cli.NOT_REACHED
 
 
 def _check_gradient(
-    values: flags.FlagValues, restored: Restored, chosen: _Chosen, result: AttackResult
+    values: flags.FlagValues, subject: Subject, chosen: Chosen, result: AttackResult
 ) -> tuple[bool, list[str], np.ndarray]:
     from mnist_adv import figures, gradient_check, report
 
-    question = (restored.model, chosen.image, int(result.goal.classes[0]))
+    question = (subject.model, chosen.image, int(result.goal.classes[0]))
     errors = gradient_check.check_gradient(
         *question, loss=values.loss, difference_step=values.difference_step
     )

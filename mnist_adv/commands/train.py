@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -96,6 +97,11 @@ def _resumed(values: flags.FlagValues) -> Restored:
     from mnist_adv import checkpoints
 
     resumed = checkpoints.load(values.checkpoint_dir)
+    if "training" not in resumed.config:
+        raise ValueError(
+            f"{resumed.prefix} was converted from {resumed.config.get('converted_from')}, not "
+            "trained here; --resume needs the settings of a training"
+        )
     stored = {"dataset": resumed.config["dataset"], **resumed.config["training"]}
     for name, value in cli.given_flags(values).items():
         if name in stored and stored[name] != value:
@@ -118,22 +124,20 @@ def _run(
     train_set: data.Dataset,
     test_set: data.Dataset,
 ) -> int:
-    import dataclasses
-
     from tqdm import tqdm
 
-    from mnist_adv import checkpoints, models, summaries, training
+    from mnist_adv import checkpoints, models, report, summaries, training
 
-    dataset, first_epoch = values.dataset, 0
+    voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
     model = models.SoftmaxRegression(len(train_set.class_names))
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
         model = resumed.model
-    if first_epoch == config.num_epochs:
-        print(f"{resumed and resumed.prefix} has all its {first_epoch} epochs; nothing to do")
-        return cli.DONE
-    settings = {"dataset": dataset, **dataclasses.asdict(config)}
+        if first_epoch == config.num_epochs:
+            voice.say(f"{resumed.prefix} has all its {first_epoch} epochs; nothing to do")
+            voice.answer({"checkpoint": resumed.prefix, "epoch": first_epoch})
+            return cli.DONE
     saver = checkpoints.Saver(
         values.checkpoint_dir,
         model,
@@ -144,9 +148,10 @@ def _run(
             "training": dataclasses.asdict(config),
         },
     )
+    settings = {"dataset": dataset, **dataclasses.asdict(config)}
     folder = summaries.new_run(values.logdir, "train", {"command": "train", **settings})
     curves = summaries.TrainingSummaries(folder, train_set.class_names)
-    print(
+    voice.say(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"
     )
@@ -159,15 +164,26 @@ def _run(
         file=sys.stderr,
         disable=None,
     )
-    for report in bar:
-        prefix = saver.save(report.epoch)
-        curves.write(report, model.W.numpy())
-        bar.set_postfix_str(f"test accuracy {report.test.accuracy:.4f}")
-    curves.close()
-    print(
-        f"after {report.epoch} epochs: test accuracy {report.test.accuracy:.4f}, "
-        f"loss {report.test.loss:.4f}"
+    for epoch in bar:
+        prefix = saver.save(epoch.epoch)
+        curves.write(epoch, model.W.numpy())
+        bar.set_postfix_str(f"test accuracy {epoch.test.accuracy:.4f}")
+    lines = [
+        f"after {epoch.epoch} epochs: test accuracy {epoch.test.accuracy:.4f}, "
+        f"loss {epoch.test.loss:.4f}",
+        f"saved {prefix}",
+    ]
+    record = {
+        "command": cli.command_line("train.py", values),
+        "flags": cli.settings(values),
+        "versions": report.versions(),
+        "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
+        **dataclasses.asdict(epoch),
+    }
+    curves.close(
+        report.card(record, lines, report.READ_TRAINING),
+        training.epoch_graph(model, len(train_set.labels), config),
     )
-    print(f"saved {prefix}")
-    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    voice.say(*lines, f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    voice.answer(record)
     return cli.DONE

@@ -1,0 +1,104 @@
+"""The flags by which a command is given one image, and what they choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mnist_adv import cli, data
+from mnist_adv.commands import model_flags
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mnist_adv.commands.model_flags import Subject
+
+_OF_A_SET = ("index", "split", "dataset", "data_dir", "manual_dir")
+
+GROUP = cli.Group(
+    "Image", "python attack.py --target 2 --image my_digit.png", (*_OF_A_SET, "image", "label")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The image under attack and where it is from.
+
+    Attributes:
+        image: `[28, 28, 1]` float32 in [0, 1].
+        label: its true class, if known.
+        origin: the same for the record.
+        name: a word for it, fit for a folder.
+        notes: what was done to a picture, to be said.
+    """
+
+    image: np.ndarray
+    label: int | None
+    origin: dict[str, Any]
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this group."""
+    flags.DEFINE_integer("index", 0, "Which image of the split.", flag_values=values)
+    flags.DEFINE_enum("split", "test", data.SPLITS, "Of the data set.", flag_values=values)
+    flags.DEFINE_string(
+        "dataset", None, "Its data set; the model's own, if not given.", flag_values=values
+    )
+    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
+    flags.DEFINE_string(
+        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
+    )
+    flags.DEFINE_string("image", None, "A PNG or JPEG of a digit instead.", flag_values=values)
+    flags.DEFINE_integer(
+        "label", None, "Its true class; what the model sees, if not given.", flag_values=values
+    )
+
+
+def choose(values: flags.FlagValues, subject: Subject) -> Chosen:
+    """Get the image that the flags name.
+
+    Args:
+        values: the parsed flags.
+        subject: the model, for its data set.
+
+    Returns:
+        The image.
+
+    Raises:
+        FileNotFoundError: no such picture.
+        ValueError: flags that exclude one another, an index outside the split, no digit.
+    """
+    if values.image is not None:
+        return _from_picture(values)
+    if values.label is not None:
+        raise ValueError("--label is for --image; images of a data set have labels of their own")
+    dataset = values.dataset or subject.dataset
+    loaded = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    index, count = values.index, len(loaded.labels)
+    if not 0 <= index < count:
+        raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
+    label = int(loaded.labels[index])
+    origin = {"dataset": dataset, "split": values.split, "index": index, "label": label}
+    name = f"{dataset.replace('/', '-')}-{values.split}-{index}"
+    return Chosen(loaded.images[index], label, origin, name)
+
+
+def _from_picture(values: flags.FlagValues) -> Chosen:
+    from mnist_adv import digits
+
+    for name in _OF_A_SET:
+        if values[name].present:
+            raise ValueError(f"--image takes the place of --{name}; give one of them")
+    digit = digits.read_digit(values.image)
+    return Chosen(
+        image=data.to_float(digit.levels),
+        label=values.label,
+        origin={"file": values.image, "done": list(digit.done), "label": values.label},
+        name=pathlib.Path(values.image).stem,
+        notes=(f"{values.image}: {', '.join(digit.done)}",),
+    )

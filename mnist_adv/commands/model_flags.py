@@ -1,0 +1,160 @@
+"""The flags by which a command is given its model, whoever trained it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mnist_adv import cli, data
+from mnist_adv.foreign.activation import Activation
+from mnist_adv.foreign.pixels import Pixels, PixelScale, Polarity
+
+if TYPE_CHECKING:
+    from mnist_adv.doctor import Finding
+    from mnist_adv.models import Model
+
+_SOURCES = ("checkpoint_dir", "checkpoint", "model")
+_FOREIGN = ("variables", "activation", "pixel_scale", "polarity")
+
+GROUP = cli.Group(
+    "Model",
+    "python attack.py --target 2 --checkpoint /tmp/model.ckpt",
+    (*_SOURCES, *_FOREIGN, "doctor"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """The model that a command works on.
+
+    Attributes:
+        model: images -> logits.
+        dataset: that it was trained on.
+        class_names: in label order.
+        where: the checkpoint's prefix, the file, the folder or the function.
+        digest: SHA-256 over its files, hexadecimal; empty for a function.
+        notes: what was taken from a foreign file, one sentence each.
+        pixels: how it is handed images.
+    """
+
+    model: Model
+    dataset: str
+    class_names: tuple[str, ...]
+    where: str
+    digest: str
+    notes: tuple[str, ...] = ()
+    pixels: Pixels = Pixels()
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this group."""
+
+    def text(name: str, default: str | None, help_text: str) -> None:
+        flags.DEFINE_string(name, default, help_text, flag_values=values)
+
+    def choice(name: str, kind: Any, default: Any, help_text: str) -> None:
+        flags.DEFINE_enum_class(name, default, kind, help_text, flag_values=values)
+
+    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
+    text("checkpoint", None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
+    text("model", None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
+    text("variables", None, "Which variables are the model: W=NAME,b=NAME")
+    choice("activation", Activation, None, "Between several layers.")
+    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Trained on 0..1, 0..255 or -1..1.")
+    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "And their ink.")
+    flags.DEFINE_boolean(
+        "doctor", False, "Look the model over before the attack, in depth.", flag_values=values
+    )
+
+
+def open_subject(values: flags.FlagValues) -> Subject:
+    """Open the model that the flags name.
+
+    Args:
+        values: the parsed flags; `dataset`, `data_dir` and `manual_dir` among them.
+
+    Returns:
+        The model with what is known of it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: flags that exclude one another, or a file that gives no model.
+    """
+    given = [name for name in _SOURCES if values[name].present]
+    if len(given) > 1:
+        raise ValueError(f"--{given[0]} and --{given[1]} both name a model; give one of them")
+    if values.checkpoint is None and values.model is None:
+        return _ours(values)
+    from mnist_adv.foreign.open import open_model
+
+    dataset = values.dataset or "mnist"
+    known = load_split(dataset, "test", values.data_dir, values.manual_dir)
+    pixels = Pixels(values.pixel_scale, values.polarity)
+    opened = open_model(
+        values.checkpoint or values.model,
+        num_classes=len(known.class_names),
+        variables=values.variables,
+        activation=values.activation,
+        pixels=pixels,
+        images=known.images,
+    )
+    return Subject(
+        model=opened.model,
+        dataset=dataset,
+        class_names=known.class_names,
+        where=opened.where,
+        digest=opened.digest,
+        notes=opened.notes,
+        pixels=pixels,
+    )
+
+
+def examine(values: flags.FlagValues, subject: Subject, known: data.Dataset) -> list[Finding]:
+    """Look the model over: in depth with --doctor, else for what is severe.
+
+    Args:
+        values: the parsed flags.
+        subject: the model.
+        known: labelled images of its data set.
+
+    Returns:
+        What to tell.
+    """
+    from mnist_adv import doctor
+
+    thorough = values["doctor"].value
+    found = doctor.examine(
+        subject.model,
+        known.images,
+        known.labels,
+        pixels=subject.pixels,
+        thorough=thorough,
+    )
+    return found if thorough else [finding for finding in found if finding.severe]
+
+
+@functools.cache
+def load_split(
+    dataset: str, split: str, data_dir: str | None, manual_dir: str | None
+) -> data.Dataset:
+    """Load a split once per process; see `data.load`."""
+    return data.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
+
+
+def _ours(values: flags.FlagValues) -> Subject:
+    from mnist_adv import checkpoints
+
+    for name in _FOREIGN:
+        if values[name].present:
+            raise ValueError(f"--{name} goes with --checkpoint or --model; ours need it not")
+    restored = checkpoints.load(values.checkpoint_dir)
+    return Subject(
+        model=restored.model,
+        dataset=restored.config["dataset"],
+        class_names=tuple(restored.config["class_names"]),
+        where=restored.prefix,
+        digest=restored.digest,
+    )

@@ -1,0 +1,1 @@
+"""Models from elsewhere: TF1 checkpoints, Keras, SavedModels, NumPy, Python functions."""

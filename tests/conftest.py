@@ -1,0 +1,85 @@
+"""What several test files share: the data, and one model trained with the defaults."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_adv import checkpoints, data
+from mnist_adv.commands import train as train_command
+from mnist_adv.models import SoftmaxRegression
+
+
+@pytest.fixture(scope="session")
+def test_set() -> data.Dataset:
+    """The 10,000 test images in their original order."""
+    return data.load("mnist", "test")
+
+
+@pytest.fixture(scope="session")
+def train_set() -> data.Dataset:
+    """The 60,000 training images."""
+    return data.load("mnist", "train")
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder in which `train.py` has been run with its defaults. Read it, do not write to it."""
+    folder = tmp_path_factory.mktemp("workshop")
+    argv = [
+        "train.py",
+        f"--checkpoint_dir={folder / 'checkpoints'}",
+        f"--logdir={folder / 'logs'}",
+    ]
+    assert train_command.main(argv) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(workshop: pathlib.Path) -> SoftmaxRegression:
+    """The model that the defaults train."""
+    return checkpoints.restore(workshop / "checkpoints")
+
+
+@pytest.fixture(scope="session")
+def seven(test_set: data.Dataset) -> np.ndarray:
+    """`mnist.test.images[0]` of the question, `[28, 28, 1]`."""
+    return test_set.images[0]
+
+
+@pytest.fixture
+def toy() -> SoftmaxRegression:
+    """A softmax regression with weights drawn at random, for tests that need no training."""
+    generator = np.random.default_rng(7)
+    model = SoftmaxRegression()
+    model.W.assign(generator.normal(0, 0.2, (784, 10)).astype(np.float32))
+    model.b.assign(generator.normal(0, 0.2, 10).astype(np.float32))
+    return model
+
+
+@pytest.fixture(scope="session")
+def network() -> tf.Module:
+    """A small differentiable model that is not linear, float32 and float64."""
+    return _Network()
+
+
+class _Network(tf.Module):
+    def __init__(self) -> None:
+        super().__init__(name="network")
+        generator = np.random.default_rng(11)
+        self.first = tf.constant(generator.normal(0, 0.1, (784, 16)))
+        self.second = tf.constant(generator.normal(0, 1, (16, 10)))
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        images = tf.convert_to_tensor(images)
+        pixels = tf.reshape(images, [-1, 784])
+        hidden = tf.tanh(pixels @ tf.cast(self.first, pixels.dtype))
+        return hidden @ tf.cast(self.second, pixels.dtype)
+
+
+def pytest_sessionstart() -> None:
+    """Keep to the two cores that the suite is written for."""
+    tf.config.threading.set_intra_op_parallelism_threads(2)

@@ -1,0 +1,52 @@
+"""The package as a whole: what it promises to import, carry and name."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import mnist_adv
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_import_brings_neither_tensorflow_nor_anything_slow() -> None:
+    code = (
+        "import sys, mnist_adv; "
+        "print([m for m in ('tensorflow', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in mnist_adv.__all__:
+        assert getattr(mnist_adv, name).__doc__, name
+        assert name in dir(mnist_adv)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(mnist_adv, "fgsm_deluxe")
+
+
+def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        for file in (ROOT / "mnist_adv/mnist").iterdir():
+            assert archive.read(f"mnist_adv/mnist/{file.name}") == file.read_bytes()
+        (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+        commands = archive.read(entry_points).decode()
+    assert "mnist_adv/py.typed" in names and "mnist_adv/commands/attack.py" in names
+    assert "mnist-adv-train = mnist_adv.commands.train:main" in commands
+    assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
+    assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands
+    assert {"mnist_adv/foreign/open.py", "mnist_adv/doctor/__init__.py"} <= names
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
