@@ -23,8 +23,8 @@ def probabilities(model: Any, images: np.ndarray) -> np.ndarray:
     return tf.nn.softmax(model(images)).numpy()
 
 
-@pytest.mark.parametrize("norm", Norm)
-@pytest.mark.parametrize("loss", Loss)
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+@pytest.mark.parametrize("loss", [Loss.CROSS_ENTROPY, Loss.PROBABILITY])
 @pytest.mark.parametrize("step", Step)
 def test_targeted_reaches_the_target(
     trained: SoftmaxRegression, seven: np.ndarray, norm: Norm, loss: Loss, step: Step
@@ -37,8 +37,8 @@ def test_targeted_reaches_the_target(
     assert result.success.all() and result.verdict.clean_predictions == 7
 
 
-@pytest.mark.parametrize("norm", Norm)
-@pytest.mark.parametrize("loss", Loss)
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+@pytest.mark.parametrize("loss", [Loss.CROSS_ENTROPY, Loss.PROBABILITY])
 def test_untargeted_leaves_the_label(
     trained: SoftmaxRegression, seven: np.ndarray, norm: Norm, loss: Loss
 ) -> None:
@@ -67,7 +67,7 @@ def test_targets_are_per_image(trained: SoftmaxRegression, test_set: Any) -> Non
     assert result.success.mean() > 0.9
 
 
-@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("source", [source for source in Source if not source.estimates])
 def test_every_gradient_source_drives_the_attack(
     trained: SoftmaxRegression, seven: np.ndarray, source: Source
 ) -> None:
@@ -93,7 +93,7 @@ def floor(model: SoftmaxRegression, result: AttackResult) -> np.ndarray:
     return np.array(floors)
 
 
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
 @pytest.mark.parametrize("targeted", [True, False])
 def test_no_success_is_below_the_floor(
     trained: SoftmaxRegression, test_set: Any, norm: Norm, targeted: bool
@@ -116,7 +116,7 @@ def test_no_success_is_below_the_floor(
     assert np.median(reached / np.maximum(lowest, 1e-3)) < 2
 
 
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
 @pytest.mark.parametrize("targeted", [True, False])
 def test_short_raw_steps_never_raise_a_convex_loss(
     trained: SoftmaxRegression, test_set: Any, norm: Norm, targeted: bool
@@ -140,7 +140,7 @@ def test_short_raw_steps_never_raise_a_convex_loss(
     assert rises.min() < -0.01
 
 
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
 def test_epsilon_zero_is_the_identity(
     trained: SoftmaxRegression, test_set: Any, norm: Norm
 ) -> None:
@@ -161,7 +161,7 @@ def test_eight_at_once_are_eight_alone(trained: SoftmaxRegression, test_set: Any
 
 
 @given(
-    norm=st.sampled_from(list(Norm)),
+    norm=st.sampled_from([Norm.LINF, Norm.L2, Norm.L1]),
     step=st.sampled_from(list(Step)),
     epsilon=st.floats(0, 2),
     step_size=st.floats(0, 3),
@@ -193,7 +193,7 @@ def test_budget_and_box_are_never_left(
     assert result.trace is not None
     for iterate in (*result.trace.images, result.adversarial):
         moved = (iterate.astype(np.float64) - images).reshape(count, -1)
-        order = {Norm.LINF: np.inf, Norm.L2: 2}[norm]
+        order = {Norm.LINF: np.inf, Norm.L2: 2, Norm.L1: 1}[norm]
         assert (np.linalg.norm(moved, order, axis=1) <= epsilon + 1e-6).all()
         assert iterate.min() >= 0 and iterate.max() <= 1
 

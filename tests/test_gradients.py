@@ -15,6 +15,8 @@ from mnist_adv.losses import Loss
 from mnist_adv.models import SoftmaxRegression
 
 
+EXACT = [source for source in Source if not source.estimates]
+
 def by_hand(model: SoftmaxRegression, image: np.ndarray, target: int, loss: Loss) -> np.ndarray:
     """Chain rule in float64 NumPy."""
     weights, bias = model.W.numpy().astype(float), model.b.numpy().astype(float)
@@ -25,8 +27,8 @@ def by_hand(model: SoftmaxRegression, image: np.ndarray, target: int, loss: Loss
     return (weights @ upstream).reshape(image.shape)
 
 
-@pytest.mark.parametrize("loss", Loss)
-@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("loss", [Loss.CROSS_ENTROPY, Loss.PROBABILITY])
+@pytest.mark.parametrize("source", EXACT)
 def test_every_source_is_the_chain_rule_by_hand(
     trained: SoftmaxRegression, seven: np.ndarray, loss: Loss, source: Source
 ) -> None:
@@ -36,7 +38,7 @@ def test_every_source_is_the_chain_rule_by_hand(
     np.testing.assert_allclose(found, expected, atol=error * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("source", [source for source in Source if source.value != "closed_form"])
+@pytest.mark.parametrize("source", [source for source in EXACT if source is not Source.CLOSED_FORM])
 def test_every_source_agrees_on_a_network(
     network: tf.Module, seven: np.ndarray, source: Source
 ) -> None:
@@ -55,7 +57,7 @@ def test_the_gradient_has_the_shape_of_the_image(
     assert isinstance(gradient, np.ndarray)
 
 
-@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("source", EXACT)
 def test_images_do_not_influence_each_other(
     trained: SoftmaxRegression, test_set: Any, source: Source
 ) -> None:

@@ -1,0 +1,89 @@
+"""Write what the race of the peers found: JSON, a Markdown table, a plot."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pathlib
+from typing import Any
+
+_PACKAGES = {
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+    "foolbox": "foolbox",
+    "art": "adversarial-robustness-toolbox",
+    "cleverhans": "cleverhans",
+    "torchattacks": "torchattacks",
+    "adv-lib": "adv-lib",
+}
+
+
+def versions() -> dict[str, str]:
+    """Tell the version of every library in the race."""
+    return {name: importlib.metadata.version(package) for name, package in _PACKAGES.items()}
+
+
+def write(folder: pathlib.Path, record: dict[str, Any]) -> None:
+    """Write peers.json, peers.md and peers.png, merged with earlier runs of other attacks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "peers.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier["weights_sha256"] == record["weights_sha256"]:
+            record["attacks"] = {**earlier["attacks"], **record["attacks"]}
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    tables = "\n".join(table(record, attack) for attack in record["attacks"])
+    told = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
+    (folder / "peers.md").write_text(f"{tables}\nVersions: {told}. Two threads each.\n")
+    _plot(folder / "peers.png", record)
+
+
+def table(record: dict[str, Any], attack: str) -> str:
+    """Make one attack's table in Markdown."""
+    entry = record["attacks"][attack]
+    minimal = entry["epsilon"] is None
+    kind = "targeted" if entry["targeted"] else "untargeted"
+    lines = [
+        f"**{attack}**, {kind}, {entry['num_images']:,} images",
+        "",
+        f"| tool | seconds | times ours | success |{' median distance |' if minimal else ''}",
+        f"|---|---|---|---|{'---|' if minimal else ''}",
+    ]
+    for tool, result in _ranked(entry["tools"]):
+        if "failed" in result:
+            end = " |" if minimal else ""
+            lines.append(f"| {tool} | failed: {result['failed'][:80]} | | |{end}")
+            continue
+        success = f"{result['success']:.4f}" if "success" in result else ""
+        distance = f" {result.get('median_distance', float('nan')):.4f} |" if minimal else ""
+        seconds = sorted(result["seconds"])[len(result["seconds"]) // 2]
+        lines.append(
+            f"| {tool} | {seconds:.2f} | {result['times_ours']:.2f} | {success} |{distance}"
+        )
+    if entry["disagree"]:
+        lines += ["", f"Success differs by more than 0.2 points: {', '.join(entry['disagree'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def _ranked(tools: dict[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(tools.items(), key=lambda item: item[1].get("times_ours", float("inf")))
+
+
+def _plot(path: pathlib.Path, record: dict[str, Any]) -> None:
+    from matplotlib.figure import Figure
+
+    attacks = record["attacks"]
+    figure = Figure(figsize=(9, 1 + 1.4 * len(attacks)), layout="constrained")
+    axes = figure.subplots(len(attacks), squeeze=False)[:, 0]
+    for axis, (attack, entry) in zip(axes, attacks.items()):
+        ranked = [(t, r) for t, r in _ranked(entry["tools"]) if "times_ours" in r][::-1]
+        names, ratios = [t for t, _ in ranked], [r["times_ours"] for _, r in ranked]
+        colours = ["tab:orange" if name == "mnist_adv" else "tab:gray" for name in names]
+        bars = axis.barh(names, ratios, color=colours)
+        axis.bar_label(bars, fmt="%.1f", padding=3)
+        axis.set_xscale("log")
+        axis.set_title(attack, loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.12)
+    axes[-1].set_xlabel("time over mnist_adv's, median of paired ratios (log scale)")
+    figure.savefig(path, dpi=110)
