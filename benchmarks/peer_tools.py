@@ -161,7 +161,7 @@ def _ours(
         settings["stop_early"] = False
 
     def run(images: np.ndarray, classes: np.ndarray, targeted: bool) -> np.ndarray:
-        goal = {"targets" if targeted else "labels": classes}
+        goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
         return attack(models.ours, images, method=method, norm=norm, **settings, **goal).adversarial
 
     return run
