@@ -48,7 +48,7 @@ class Models:
         self.foolbox_tf = foolbox.TensorFlowModel(self.ours, bounds=(0, 1))
         self.foolbox_torch = foolbox.PyTorchModel(self.torch, bounds=(0, 1))
         self.art = art.TensorFlowV2Classifier(
-            model=self.ours,
+            model=lambda images, training=False: self.ours(images),
             nb_classes=10,
             input_shape=(28, 28, 1),
             loss_object=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -68,11 +68,12 @@ def _stand_in_for_torchvision() -> None:
 def bare_products(model: SoftmaxRegression, rows: int) -> Callable[[np.ndarray], None]:
     """Make the floor: the two matrix products of each of the steps alone, XLA, same batch."""
 
-    @tf.function(jit_compile=True)
-    def products(pixels: Any) -> Any:
+    def loop(pixels: Any) -> Any:
         for _ in tf.range(NUM_STEPS):
             pixels = tf.matmul(pixels @ model.W, model.W, transpose_b=True)
         return pixels
+
+    products = tf.function(loop, jit_compile=True)
 
     def run(images: np.ndarray) -> None:
         padding = -len(images) % rows
@@ -161,7 +162,7 @@ def _ours(
         settings["stop_early"] = False
 
     def run(images: np.ndarray, classes: np.ndarray, targeted: bool) -> np.ndarray:
-        goal = {"targets" if targeted else "labels": classes}
+        goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
         return attack(models.ours, images, method=method, norm=norm, **settings, **goal).adversarial
 
     return run

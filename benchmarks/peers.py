@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import pathlib
 import platform
 import time
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting must not steal the others' time
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -131,7 +131,7 @@ def _judge(
     norm = "linf" if attack in ("pgd_linf", "mi_fgsm") else "l2"
     tools = record["tools"]
     record["norm"], record["epsilon"] = norm, budgets.get(attack)
-    goal = {"targets" if targeted else "labels": classes}
+    goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
     for result in tools.values():
         found = result.pop("adversarial", None)
         if found is None:

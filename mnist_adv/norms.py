@@ -66,10 +66,17 @@ def _linf_steepest(gradient: Any) -> Any:
 
 
 def _l2_length(perturbation: Any) -> Any:
-    # Scaled by the largest entry, or squares of tiny gradients underflow and the length reads 0.
-    largest = tf.reduce_max(tf.abs(perturbation), axis=_PIXELS)
-    scaled = tf.math.divide_no_nan(perturbation, per_image(largest))
-    return largest * tf.sqrt(tf.reduce_sum(scaled * scaled, axis=_PIXELS))
+    # Scaled first, or squares of tiny gradients underflow and the length reads 0.
+    size = _sum(tf.abs(perturbation))
+    scaled = tf.math.divide_no_nan(perturbation, per_image(size))
+    return size * tf.sqrt(_sum(scaled * scaled))
+
+
+def _sum(values: Any) -> Any:
+    # A product with ones: compiled, it uses whole vectors, where a plain sum adds one by one.
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    ones = tf.ones([tf.shape(flat)[1], 1], flat.dtype)
+    return tf.matmul(flat, ones)[:, 0]
 
 
 def _l2_project(perturbation: Any, epsilon: Any) -> Any:
@@ -84,7 +91,7 @@ def _l2_steepest(gradient: Any) -> Any:
 
 
 def _l1_length(perturbation: Any) -> Any:
-    return tf.reduce_sum(tf.abs(perturbation), axis=_PIXELS)
+    return _sum(tf.abs(perturbation))
 
 
 def _l1_project(perturbation: Any, epsilon: Any) -> Any:

@@ -17,6 +17,7 @@ from mnist_adv.models import SoftmaxRegression
 
 EXACT = [source for source in Source if not source.estimates]
 
+
 def by_hand(model: SoftmaxRegression, image: np.ndarray, target: int, loss: Loss) -> np.ndarray:
     """Chain rule in float64 NumPy."""
     weights, bias = model.W.numpy().astype(float), model.b.numpy().astype(float)

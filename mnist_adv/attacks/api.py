@@ -26,8 +26,10 @@ from mnist_adv.verdict import judge_goal
 if TYPE_CHECKING:
     from mnist_adv.models import Model
 
-# Projections are exact but for rounding, which this share of the radius outweighs.
+# Projections are exact but for rounding: a share of the radius, and in L1 the sum over all pixels
+# of half a unit in the last place of a pixel near 1.
 _SLACK = 1e-6
+_L1_SLACK = 784 * 2.0**-25
 
 
 def attack(
@@ -213,8 +215,10 @@ def _check_shape(name: str, values: np.ndarray, count: int) -> None:
 def _rows(
     clean: np.ndarray, goal: Goal, norm: Norm, epsilon: Any, num_steps: np.ndarray, seed: Any
 ) -> Rows:
-    shrink = 1 - _SLACK if norm in (Norm.L2, Norm.L1) else 1
-    budgets = np.broadcast_to(np.asarray(epsilon * shrink, np.float32), (len(clean),))
+    shrunk = epsilon * (1 - _SLACK if norm in (Norm.L2, Norm.L1) else 1)
+    if norm is Norm.L1:
+        shrunk = np.maximum(shrunk - _L1_SLACK, 0)
+    budgets = np.broadcast_to(np.asarray(shrunk, np.float32), (len(clean),))
     seeds = np.asarray(seed)
     if not np.issubdtype(seeds.dtype, np.integer) or (seeds < 0).any():
         raise ValueError(f"seed must be an integer, at least 0. Received: {seed!r}")
