@@ -1,0 +1,264 @@
+"""Check a claimed smallest perturbation. Short, float64 NumPy, and blind to the solvers.
+
+From above: the image lies in the box, and an ordinary forward pass classifies it as wanted; its
+distance is an upper bound. From below: for any multipliers lambda >= 0, an image d away that is
+classified as wanted satisfies `c . d >= h` with `c = sum lambda_k (w_t - w_k)` and
+`h = sum lambda_k g_k`. The least norm at which the box allows that is a closed form, found here by
+sorting: a lower bound, whoever made the multipliers. Nothing here imports from the solvers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+_ROWS = 512  # problems at a time, to bound memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What was found true of n claimed optima.
+
+    Attributes:
+        lower_bound: `[n]`, proved here from the multipliers; infinity: no such image exists.
+        upper_bound: `[n]`, the measured norm; infinity where the image is not as wanted.
+        gap: `[n]`, relative to the upper bound.
+        in_box: `[n]` bool.
+        shortfall: `[n]`, by how much the float64 logits miss the wanted lead; at most 0 if met.
+        accepted: `[n]` bool: proved smallest within the allowed gap, or proved impossible, and no
+            claim contradicted.
+        reasons: `[n]` strings, empty where accepted.
+    """
+
+    lower_bound: np.ndarray
+    upper_bound: np.ndarray
+    gap: np.ndarray
+    in_box: np.ndarray
+    shortfall: np.ndarray
+    accepted: np.ndarray
+    reasons: tuple[str, ...]
+
+
+def check(
+    W: Any,
+    b: Any,
+    images: Any,
+    adversarial: Any,
+    *,
+    norm: str,
+    targets: Any = None,
+    labels: Any = None,
+    multipliers: Any = None,
+    claimed_lower: Any = None,
+    claimed_upper: Any = None,
+    margin: float = 0.0,
+    lower: Any = 0.0,
+    upper: Any = 1.0,
+    allowed_gap: float = 1e-6,
+) -> Certificate:
+    """Judge claimed smallest perturbations of a linear classifier.
+
+    Args:
+        W: `[D, K]`.
+        b: `[K]`.
+        images: clean, `[n, D]` or image-shaped.
+        adversarial: the claimed nearest images, the same shape.
+        norm: "linf", "l2", "l1" or "l0".
+        targets: `[n]`, the classes to reach, with `multipliers`; or
+        labels: `[n]`, the classes to leave.
+        multipliers: `[n, K]`, any scale; for targets.
+        claimed_lower: `[n]`, refused where more is claimed than can be proved.
+        claimed_upper: `[n]`, refused where less is claimed than is measured.
+        margin: by which the wanted class leads.
+        lower: the box, one number or `[D]`.
+        upper: likewise.
+        allowed_gap: relative.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        ValueError: shapes differ, or not exactly one of targets and labels.
+    """
+    weights, bias = np.asarray(W, np.float64), np.asarray(b, np.float64)
+    clean = np.asarray(images, np.float64).reshape(-1, len(weights))
+    final = np.asarray(adversarial, np.float64).reshape(-1, len(weights))
+    if len(clean) != len(final) or (targets is None) == (labels is None):
+        raise ValueError(
+            "images and adversarial must be equally many, with exactly one of targets and labels. "
+            f"Received: {len(clean)} and {len(final)} images, {targets!r}, {labels!r}"
+        )
+    classes = np.asarray(labels if targets is None else targets)
+    if classes.shape != (len(clean),):
+        raise ValueError(f"one class per image must be given. Received: {list(classes.shape)}")
+    lambdas = np.zeros((len(clean), weights.shape[1])) if multipliers is None else multipliers
+    lambdas = np.asarray(lambdas, np.float64)
+    box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
+    below, above, inside, short = (np.zeros(len(clean)) for _ in range(4))
+    for start in range(0, len(clean), _ROWS):
+        part = slice(start, start + _ROWS)
+        x, y, k = clean[part], final[part], classes[part]
+        inside[part] = (np.isfinite(y) & (y >= box[0]) & (y <= box[1])).all(axis=1)
+        above[part] = measure(norm, y - x)
+        leads = _leads(y @ weights + bias, k, targets is not None)
+        short[part] = margin - leads
+        room = (box[1] - x, x - box[0])
+        needs = margin - _leads_each(x @ weights + bias, k)
+        if targets is None:
+            below[part] = _leave_bound(norm, weights, k, -needs + 2 * margin, room)
+        else:
+            below[part] = reach_bound(norm, weights, k, lambdas[part], needs, room)
+    in_box = inside.astype(bool)
+    upper_bound = np.where(in_box & (short <= 0), above, np.inf)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.where(np.isinf(upper_bound), 1.0, (upper_bound - below) / upper_bound)
+    gap = np.where(upper_bound <= below, 0.0, gap)
+    # The proof from below is itself float64: two honest evaluations differ by rounding.
+    rounding = 1e-9
+    faults = {
+        "the image leaves the box": ~in_box,
+        "a multiplier is negative or not finite": ~(
+            np.isfinite(lambdas) & (lambdas >= 0)
+        ).all(axis=1),
+        "the image is not classified as wanted": np.isinf(upper_bound) & np.isfinite(below),
+        "the image is nearer than the bound: the multipliers and the image contradict each other": (
+            upper_bound < below * (1 - rounding)
+        ) & np.isfinite(upper_bound),
+        "the gap is too large": gap > allowed_gap,
+    }
+    if claimed_lower is not None:
+        low = np.asarray(claimed_lower, np.float64)
+        faults["the claimed lower bound is not proved"] = ~(low <= below * (1 + rounding))
+    if claimed_upper is not None:
+        high = np.asarray(claimed_upper, np.float64)
+        faults["the claimed upper bound is not met"] = ~(high >= upper_bound * (1 - rounding))
+    reasons = [
+        "; ".join(fault for fault, where in faults.items() if where[i]) for i in range(len(clean))
+    ]
+    return Certificate(
+        lower_bound=below,
+        upper_bound=upper_bound,
+        gap=gap,
+        in_box=in_box,
+        shortfall=short,
+        accepted=np.array([not reason for reason in reasons], bool),
+        reasons=tuple(reasons),
+    )
+
+
+def measure(norm: str, perturbation: np.ndarray) -> np.ndarray:
+    """Measure perturbations `[n, D]` in a norm: `[n]`."""
+    if norm == "linf":
+        return np.abs(perturbation).max(axis=1, initial=0)
+    if norm == "l2":
+        return np.sqrt((perturbation**2).sum(axis=1))
+    if norm == "l1":
+        return np.abs(perturbation).sum(axis=1)
+    return np.count_nonzero(perturbation, axis=1).astype(np.float64)
+
+
+def reach_bound(
+    norm: str,
+    weights: np.ndarray,
+    targets: np.ndarray,
+    multipliers: np.ndarray,
+    needs: np.ndarray,
+    room: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Bound the distance to images of the target class from below, by weak duality.
+
+    Args:
+        norm: of the distance.
+        weights: `[D, K]`.
+        targets: `[n]`.
+        multipliers: `[n, K]`; negative ones count as 0.
+        needs: `[n, K]`, what `(w_t - w_k) . d` must reach.
+        room: `[n, D]` up and down.
+
+    Returns:
+        `[n]`.
+    """
+    lambdas = np.maximum(np.nan_to_num(multipliers), 0)
+    signed = -lambdas
+    signed[np.arange(len(signed)), targets] += lambdas.sum(axis=1)
+    return _one_row_bound(norm, signed @ weights.T, room, (lambdas * needs).sum(axis=1))
+
+
+def _leave_bound(
+    norm: str,
+    weights: np.ndarray,
+    labels: np.ndarray,
+    needs: np.ndarray,
+    room: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    best = np.full(len(labels), np.inf)
+    for rival in range(weights.shape[1]):
+        row = weights[:, rival] - weights[:, labels].T
+        bound = _one_row_bound(norm, row, room, needs[:, rival])
+        best = np.where(labels == rival, best, np.minimum(best, bound))
+    return best
+
+
+def _leads_each(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    return logits[np.arange(len(logits)), classes][:, np.newaxis] - logits
+
+
+def _leads(logits: np.ndarray, classes: np.ndarray, targeted: bool) -> np.ndarray:
+    leads = _leads_each(logits, classes)
+    leads[np.arange(len(leads)), classes] = np.inf
+    return leads.min(axis=1) if targeted else (-leads).max(axis=1, initial=-np.inf)
+
+
+def _one_row_bound(
+    norm: str, row: np.ndarray, room: tuple[np.ndarray, np.ndarray], need: np.ndarray
+) -> np.ndarray:
+    """Find the least norm of d in the rooms with `row . d >= need`: `[n]`."""
+    strength = np.abs(row)
+    reach = np.where(row > 0, room[0], np.where(row < 0, room[1], 0.0))
+    need = np.maximum(need, 0)
+    if norm in ("l1", "l0"):
+        # Fill whole rooms in the best order; L1 may stop within the last one.
+        gains = strength * reach
+        order = np.argsort(-(strength if norm == "l1" else gains), axis=1)
+        gains, each = _sorted(gains, order), _sorted(reach, order)
+        filled = np.cumsum(gains, axis=1)
+        count = (filled < need[:, np.newaxis]).sum(axis=1)
+        last = np.minimum(count, row.shape[1] - 1)[:, np.newaxis]
+        if norm == "l0":
+            bound = count.astype(np.float64)
+        else:
+            before = _sorted(filled - gains, last)[:, 0]
+            rate = _sorted(_sorted(strength, order), last)[:, 0]
+            whole = _sorted(np.cumsum(each, axis=1) - each, last)[:, 0]
+            bound = whole + np.maximum(need - before, 0) / np.where(rate > 0, rate, 1)
+    else:
+        # d_i = min(t p_i, reach_i): pixels reach the ends of their rooms in the order of their
+        # turning points t; between two of them everything is linear in t.
+        power = np.ones_like(strength) if norm == "linf" else strength
+        moves = (strength > 0) & (reach > 0)
+        turning = np.where(moves, reach / np.where(moves, power, 1), np.inf)
+        order = np.argsort(turning, axis=1)
+        turn, room_, rate, speed = (_sorted(a, order) for a in (turning, reach, strength, power))
+        live = np.isfinite(turn)
+        ended = np.cumsum(np.where(live, rate * room_, 0), axis=1)
+        slope = np.cumsum(np.where(live, rate * speed, 0)[:, ::-1], axis=1)[:, ::-1]
+        earlier = np.concatenate([np.zeros((len(row), 1)), ended[:, :-1]], axis=1)
+        filled = np.where(live, earlier + slope * np.where(live, turn, 0), np.inf)
+        last = np.minimum((filled < need[:, np.newaxis]).sum(axis=1), row.shape[1] - 1)
+        here = last[:, np.newaxis]
+        slope_here = _sorted(slope, here)[:, 0]
+        t = (need - _sorted(earlier, here)[:, 0]) / np.where(slope_here > 0, slope_here, 1)
+        t = np.where(need > 0, np.maximum(t, 0), 0)
+        bound = t if norm == "linf" else measure(
+            "l2", np.minimum(t[:, np.newaxis] * power, reach)
+        )
+    # Beyond all rooms together (and beyond rounding): no such image exists.
+    total = (strength * reach).sum(axis=1)
+    bound = np.where(need > total * (1 + 1e-12), np.inf, bound)
+    return np.where(need > 0, bound, 0.0)
+
+
+def _sorted(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, order, axis=1)
