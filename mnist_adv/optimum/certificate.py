@@ -227,7 +227,7 @@ def _one_row_bound(
         count = (filled < need[:, np.newaxis]).sum(axis=1)
         last = np.minimum(count, row.shape[1] - 1)[:, np.newaxis]
         if norm == "l0":
-            bound = count.astype(np.float64)
+            bound = count + 1.0
         else:
             before = _sorted(filled - gains, last)[:, 0]
             rate = _sorted(_sorted(strength, order), last)[:, 0]

@@ -17,6 +17,7 @@ from mnist_adv.optimum.problem import Block
 
 _NUM_COLUMNS = 128
 _PAYS = 1 + 1e-9
+_NOTHING = 1e-7
 
 
 def solve(block: Block, costs: np.ndarray | None = None) -> Solution:
@@ -61,9 +62,10 @@ def _solve(
     # A column without room would have no interior: it becomes one that does nothing.
     columns = rows[index, best % num_pixels] * (sign * here)[:, :, np.newaxis]
     form = ColumnForm(columns, np.where(here, room[index, best], 1.0), price[index, best])
-    solution = interior.solve(form, needs, block.slack[chosen])
+    solution = interior.solve(form, needs)
     moves = np.zeros_like(room)
-    moves[index, best] = solution.points * here
+    # Interior points are never quite zero; what is lost by rounding down is repaired elsewhere.
+    moves[index, best] = solution.points * (here & (solution.points > _NOTHING))
     points = moves[:, :num_pixels] - moves[:, num_pixels:]
     row = np.matmul(rows, solution.multipliers[:, :, np.newaxis])[:, :, 0]
     worth = np.where(room > 0, np.concatenate([row, -row], axis=1) - price * _PAYS, 0.0)

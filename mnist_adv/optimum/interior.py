@@ -21,6 +21,7 @@ import numpy as np
 
 _TOLERANCE = 1e-10  # relative gap at which a problem leaves
 _EXHAUSTED = 1e-14  # relative gap beyond which float64 has nothing to give
+_MET = 1e-8  # residual of the rows that can be repaired afterwards
 _MAX_ITERATIONS = 60
 _TINY = 1e-200
 _BACK_OFF = 0.9995  # share of the way to the nearest bound
@@ -83,13 +84,12 @@ class Solution:
     empty: np.ndarray
 
 
-def solve(form: Form, needs: np.ndarray, slack: np.ndarray) -> Solution:
+def solve(form: Form, needs: np.ndarray) -> Solution:
     """Solve a block of linear programs as far as float64 goes; a certificate judges the result.
 
     Args:
         form: the norm's form of the problems.
         needs: g, `[n, K]`.
-        slack: `[n]`, the residual of the rows that is small enough.
 
     Returns:
         Points and multipliers in the order of the problems.
@@ -111,7 +111,7 @@ def solve(form: Form, needs: np.ndarray, slack: np.ndarray) -> Solution:
         weights = duals * gaps
         total = weights.sum(axis=(0, 2)) + (lam * over).sum(axis=1)
         missing = needs + over - form.rows(point)
-        met = np.abs(missing).max(axis=1) <= slack
+        met = np.abs(missing).max(axis=1) <= _MET
         cost = form.cost(point)
         empty = form.most(lam) < (lam * needs).sum(axis=1)
         leave = (total <= _TOLERANCE * cost) & met | empty | (total <= _EXHAUSTED * cost)
@@ -128,7 +128,7 @@ def solve(form: Form, needs: np.ndarray, slack: np.ndarray) -> Solution:
             alive, form, point = alive[keep], form.take(keep), point[keep]
             duals, gaps, weights = duals[:, keep], gaps[:, keep], weights[:, keep]
             lam, over, needs, missing = lam[keep], over[keep], needs[keep], missing[keep]
-            slack, total = slack[keep], total[keep]
+            total = total[keep]
         point, duals, lam, over = _step(form, point, duals, lam, over, gaps, weights, missing, total)
     return solution
 
@@ -209,8 +209,10 @@ class _Factor:
         matrix *= self._scale[:, :, np.newaxis] * self._scale[:, np.newaxis, :]
         # Equal columns of W make equal rows: keep the system regular, whatever they share.
         matrix[:, diagonal, diagonal] = 1 + 1e-13
-        self._inverse = np.linalg.inv(matrix)
+        self._matrix, self._inverse = matrix, np.linalg.inv(matrix)
 
     def __call__(self, right: np.ndarray) -> np.ndarray:
-        scaled = self._inverse @ (right * self._scale)[:, :, np.newaxis]
+        wanted = (right * self._scale)[:, :, np.newaxis]
+        scaled = self._inverse @ wanted
+        scaled += self._inverse @ (wanted - self._matrix @ scaled)  # an inverse alone loses digits
         return scaled[:, :, 0] * self._scale

@@ -10,6 +10,7 @@ from mnist_adv.optimum import columns, interior, newton
 from mnist_adv.optimum.forms import LinfForm
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
+from mnist_adv.optimum.repair import repair
 
 
 @dataclasses.dataclass
@@ -55,6 +56,9 @@ def reach(
     block = take(block, chosen)
     solution = _solve(norm, block)
     scaled = np.where(solution.empty[:, np.newaxis], 0.0, solution.points)
+    found = np.flatnonzero(~solution.empty)
+    part = take(block, found)
+    scaled[found] = repair(norm, part.rows, part.room, part.needs, scaled[found], part.slack)
     wide = np.zeros((len(chosen), len(classifier.lower)))
     wide[:, classifier.active] = scaled * classifier.width
     answer.perturbations[chosen] = wide
@@ -79,7 +83,7 @@ def _solve(norm: str, block: Block) -> Solution:
         return newton.solve(block)
     if norm == "l1":
         return columns.solve(block)
-    solution = interior.solve(LinfForm(block.rows, block.room), block.needs, block.slack)
+    solution = interior.solve(LinfForm(block.rows, block.room), block.needs)
     return dataclasses.replace(solution, points=solution.points[:, :-1])
 
 
