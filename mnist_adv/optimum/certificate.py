@@ -96,20 +96,18 @@ def check(
     lambdas = np.zeros((len(clean), weights.shape[1])) if multipliers is None else multipliers
     lambdas = np.asarray(lambdas, np.float64)
     box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
-    below, above, inside, short = (np.zeros(len(clean)) for _ in range(4))
+    wanted = {"labels" if targets is None else "targets": classes}
+    below = lower_bounds(
+        weights, bias, clean, norm=norm, multipliers=lambdas, margin=margin, lower=lower,
+        upper=upper, **wanted,
+    )
+    short = margin - leads(weights, bias, final, **wanted)
+    above, inside = np.zeros(len(clean)), np.zeros(len(clean))
     for start in range(0, len(clean), _ROWS):
         part = slice(start, start + _ROWS)
-        x, y, k = clean[part], final[part], classes[part]
+        x, y = clean[part], final[part]
         inside[part] = (np.isfinite(y) & (y >= box[0]) & (y <= box[1])).all(axis=1)
         above[part] = measure(norm, y - x)
-        leads = _leads(y @ weights + bias, k, targets is not None)
-        short[part] = margin - leads
-        room = (box[1] - x, x - box[0])
-        needs = margin - _leads_each(x @ weights + bias, k)
-        if targets is None:
-            below[part] = _leave_bound(norm, weights, k, -needs + 2 * margin, room)
-        else:
-            below[part] = reach_bound(norm, weights, k, lambdas[part], needs, room)
     in_box = inside.astype(bool)
     upper_bound = np.where(in_box & (short <= 0), above, np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -159,6 +157,79 @@ def measure(norm: str, perturbation: np.ndarray) -> np.ndarray:
     return np.count_nonzero(perturbation, axis=1).astype(np.float64)
 
 
+def leads(
+    W: Any, b: Any, images: Any, *, targets: Any = None, labels: Any = None
+) -> np.ndarray:
+    """Compute by how much the wanted class leads, in float64.
+
+    Args:
+        W: `[D, K]`.
+        b: `[K]`.
+        images: `[n, D]` or image-shaped.
+        targets: `[n]`: the target's lead on the best other class; or
+        labels: `[n]`: the best other class's lead on the label.
+
+    Returns:
+        `[n]`.
+    """
+    weights = np.asarray(W, np.float64)
+    logits = np.asarray(images, np.float64).reshape(-1, len(weights)) @ weights
+    classes = np.asarray(labels if targets is None else targets)
+    each = _leads_each(logits + np.asarray(b, np.float64), classes)
+    each[np.arange(len(each)), classes] = np.inf
+    return each.min(axis=1) if labels is None else (-each).max(axis=1)
+
+
+def lower_bounds(
+    W: Any,
+    b: Any,
+    images: Any,
+    *,
+    norm: str,
+    targets: Any = None,
+    labels: Any = None,
+    multipliers: Any = None,
+    margin: Any = 0.0,
+    lower: Any = 0.0,
+    upper: Any = 1.0,
+) -> np.ndarray:
+    """Prove how far the nearest image that is classified as wanted is at least.
+
+    Args:
+        W: `[D, K]`.
+        b: `[K]`.
+        images: clean, `[n, D]` or image-shaped.
+        norm: "linf", "l2", "l1" or "l0".
+        targets: `[n]`, the classes to reach, with `multipliers`; or
+        labels: `[n]`, the classes to leave.
+        multipliers: `[n, K]`, any scale; for targets.
+        margin: by which the wanted class leads, one number or `[n]`.
+        lower: the box, one number or `[D]`.
+        upper: likewise.
+
+    Returns:
+        `[n]`; infinity where no such image exists.
+    """
+    weights, bias = np.asarray(W, np.float64), np.asarray(b, np.float64)
+    clean = np.asarray(images).reshape(-1, len(weights))
+    classes = np.asarray(labels if targets is None else targets)
+    margins = np.broadcast_to(np.asarray(margin, np.float64), (len(clean),))[:, np.newaxis]
+    low, high = (np.asarray(side, np.float64).reshape(-1) for side in (lower, upper))
+    below = np.zeros(len(clean))
+    for start in range(0, len(clean), _ROWS):
+        part = slice(start, start + _ROWS)
+        x, k = clean[part].astype(np.float64), classes[part]
+        ahead = _leads_each(x @ weights + bias, k)
+        room = (high - x, x - low)
+        if targets is None:
+            below[part] = _leave_bound(norm, weights, k, margins[part] + ahead, room)
+        else:
+            needs = margins[part] - ahead
+            needs[np.arange(len(k)), k] = 0
+            below[part] = reach_bound(norm, weights, k, multipliers[part], needs, room)
+    return below
+
+
 def reach_bound(
     norm: str,
     weights: np.ndarray,
@@ -203,12 +274,6 @@ def _leave_bound(
 
 def _leads_each(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return logits[np.arange(len(logits)), classes][:, np.newaxis] - logits
-
-
-def _leads(logits: np.ndarray, classes: np.ndarray, targeted: bool) -> np.ndarray:
-    leads = _leads_each(logits, classes)
-    leads[np.arange(len(leads)), classes] = np.inf
-    return leads.min(axis=1) if targeted else (-leads).max(axis=1, initial=-np.inf)
 
 
 def _one_row_bound(

@@ -8,12 +8,14 @@ changes in proportion to what was missing. Only if that fails may every pixel mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mnist_adv.optimum.rows import Rows
 
 _ROUNDS = 4
-_NEAR = 1e-6  # rows with less to spare than this must not be pushed back
+_NEAR = 1e-4  # rows with less to spare than this must not be pushed back
 
 
 def repair(
@@ -38,18 +40,15 @@ def repair(
         `[n, D]`, inside the rooms; a point that could not be repaired misses its rows still.
     """
     points = points.copy()
-    for everywhere in (False, True):
+    for freedom in _FREEDOMS[norm]:
         for _ in range(_ROUNDS):
             short = needs - rows.apply(points)
             wrong = np.flatnonzero(short.max(axis=1) > slack)
             if not wrong.size:
                 return points
             part, rooms = points[wrong], room[:, wrong]
-            give = np.minimum(rooms[0], 1) + np.minimum(rooms[1], 1)
-            if not everywhere:
-                give = _distance(norm, part, rooms) ** 2
             chosen = rows.take(wrong)
-            move = _correction(chosen, give, short[wrong])
+            move = _correction(chosen, freedom(part, rooms), short[wrong])
             points[wrong] = np.clip(part + move, -rooms[1], rooms[0])
     return points
 
@@ -65,10 +64,31 @@ def _correction(rows: Rows, give: np.ndarray, short: np.ndarray) -> np.ndarray:
     return give * rows.combine(np.linalg.solve(matrix, right)[:, :, 0])
 
 
-def _distance(norm: str, points: np.ndarray, room: np.ndarray) -> np.ndarray:
-    if norm == "linf":
-        room = np.minimum(room, np.abs(points).max(axis=1, keepdims=True))
-    nearest = np.minimum(room[0] - points, room[1] + points)
-    # A pixel that sparse norms left alone is to stay alone.
-    moved = np.abs(points) > 0 if norm in ("l1", "l0") else True
-    return np.maximum(nearest, 0) * moved
+def _inside_box(points: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return np.maximum(np.minimum(room[0] - points, room[1] + points), 0) ** 2
+
+
+def _inside_ball(points: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return _inside_box(points, np.minimum(room, np.abs(points).max(axis=1, keepdims=True)))
+
+
+def _moved_inside_box(points: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return _inside_box(points, room) * (points != 0)
+
+
+def _moved(points: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return (points != 0).astype(np.float64)
+
+
+def _anywhere(points: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return np.minimum(room[0], 1) + np.minimum(room[1], 1)
+
+
+# How far each pixel may move, from the least harm to the norm to the most. The fewest pixels are
+# kept even where they do not suffice.
+_FREEDOMS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]] = {
+    "linf": (_inside_ball, _inside_box, _anywhere),
+    "l2": (_inside_box, _anywhere),
+    "l1": (_moved_inside_box, _moved, _anywhere),
+    "l0": (_moved_inside_box, _moved),
+}
