@@ -1,4 +1,4 @@
-"""The L-inf problem, and problems that add up columns (L1), as `interior.py` wants them."""
+"""The L-inf, the L2 and (by columns) the L1 problem, as `interior.py` wants them."""
 
 from __future__ import annotations
 
@@ -106,6 +106,61 @@ class _LinfReduced:
         net -= pull[3]
         total = (pull[0] + pull[1]).sum(axis=1) - np.einsum("nd,nd->n", self._tilt, net)
         return net, total
+
+
+@dataclasses.dataclass(frozen=True)
+class QuadraticForm:
+    """min 1/2 ||d||^2 inside the rooms; v is d.
+
+    Attributes:
+        all_rows: of n problems.
+        room: `[2, n, D]`, how far each pixel can rise and fall.
+    """
+
+    all_rows: Rows
+    room: np.ndarray
+
+    def start(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        up, down = self.room
+        point = (up - down) / 4
+        lam = np.full((len(up), self.all_rows.weights.shape[1]), 0.1)
+        pull = self.all_rows.combine(lam) - point
+        duals = np.stack([np.maximum(pull, 0), np.maximum(-pull, 0)]) + 0.1
+        return point, duals, lam
+
+    def slacks(self, point: np.ndarray) -> np.ndarray:
+        return self.room + self.change(point)
+
+    def change(self, direction: np.ndarray) -> np.ndarray:
+        return np.stack([-direction, direction])
+
+    def rows(self, point: np.ndarray) -> np.ndarray:
+        return self.all_rows.apply(point)
+
+    def cost(self, point: np.ndarray) -> np.ndarray:
+        return 0.5 * np.einsum("nd,nd->n", point, point)
+
+    def most(self, multipliers: np.ndarray) -> np.ndarray:
+        row = self.all_rows.combine(multipliers)
+        return np.maximum(row * self.room[0], -row * self.room[1]).sum(axis=1)
+
+    def reduce(self, scaling: np.ndarray) -> _QuadraticReduced:
+        return _QuadraticReduced(self.all_rows, 1 / (1 + scaling[0] + scaling[1]))
+
+    def take(self, keep: np.ndarray) -> QuadraticForm:
+        return QuadraticForm(self.all_rows.take(keep), self.room[:, keep])
+
+
+class _QuadraticReduced:
+    def __init__(self, rows: Rows, give: np.ndarray) -> None:
+        self._rows, self._give = rows, give
+        self.matrix = rows.gram(give)
+
+    def right(self, pull: np.ndarray) -> np.ndarray:
+        return self._rows.apply(self._give * (pull[1] - pull[0]))
+
+    def direction(self, pull: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+        return self._give * (self._rows.combine(multipliers) + pull[1] - pull[0])
 
 
 @dataclasses.dataclass(frozen=True)

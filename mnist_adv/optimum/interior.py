@@ -1,4 +1,4 @@
-"""A primal-dual interior-point method for many small linear programs at once.
+"""A primal-dual interior-point method for many small convex programs at once.
 
 Each problem is `min cost . v` subject to bounds on v and the K rows `A d(v) >= g`. A form (see
 `forms.py`) says what v is for its norm; this file knows only that its bounds have slacks z
@@ -84,12 +84,13 @@ class Solution:
     empty: np.ndarray
 
 
-def solve(form: Form, needs: np.ndarray) -> Solution:
+def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
     """Solve a block of linear programs as far as float64 goes; a certificate judges the result.
 
     Args:
         form: the norm's form of the problems.
         needs: g, `[n, K]`.
+        joint: take primal and dual steps of one length, as a quadratic objective demands.
 
     Returns:
         Points and multipliers in the order of the problems.
@@ -129,7 +130,9 @@ def solve(form: Form, needs: np.ndarray) -> Solution:
             duals, gaps, weights = duals[:, keep], gaps[:, keep], weights[:, keep]
             lam, over, needs, missing = lam[keep], over[keep], needs[keep], missing[keep]
             total = total[keep]
-        point, duals, lam, over = _step(form, point, duals, lam, over, gaps, weights, missing, total)
+        point, duals, lam, over = _step(
+            form, point, duals, lam, over, gaps, weights, missing, total, joint
+        )
     return solution
 
 
@@ -143,6 +146,7 @@ def _step(
     weights: np.ndarray,
     missing: np.ndarray,
     total: np.ndarray,
+    joint: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     inverse = np.reciprocal(gaps)
     reduced = form.reduce(duals * inverse)
@@ -158,6 +162,8 @@ def _step(
     low, high = ratios.min(axis=(0, 2)), ratios.max(axis=(0, 2))
     primal = _length(np.minimum(low, (d_over / over).min(axis=1)))
     dual = _length(np.minimum(-1 - high, (d_lam / lam).min(axis=1)))
+    if joint:
+        primal = dual = np.minimum(primal, dual)
     first = np.einsum("bnd,bnd->n", weights, ratios)
     ratios_squared = ratios * ratios
     second = np.einsum("bnd,bnd->n", weights, ratios_squared)
@@ -187,6 +193,8 @@ def _step(
     primal = _length(np.minimum(ratios.min(axis=(0, 2)), (d_over / over).min(axis=1)), _BACK_OFF)
     aim -= ratios
     dual = _length(np.minimum(aim.min(axis=(0, 2)), (d_lam / lam).min(axis=1)), _BACK_OFF)
+    if joint:
+        primal = dual = np.minimum(primal, dual)
     aim *= dual[:, np.newaxis]
     aim += 1
     primal, dual = primal[:, np.newaxis], dual[:, np.newaxis]

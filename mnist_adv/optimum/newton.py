@@ -7,18 +7,23 @@ With multipliers lambda >= 0 and `c = sum lambda_k a_k`, the best d for the Lagr
 
 once differentiable (its gradient is A d - g), with piecewise constant second derivative
 `A diag(unclipped) A^T`. Newton's step, projected onto lambda >= 0 and shortened until phi falls,
-ends after finitely many pieces (Qi and Sun, 1993; the projection as in Bertsekas, 1982).
+ends after finitely many pieces (Qi and Sun, 1993; the projection as in Bertsekas, 1982). Where
+the box leaves fewer free pixels than rows, that second derivative is singular and the iteration may
+stall; those few problems go to the interior-point method.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from mnist_adv.optimum import interior
+from mnist_adv.optimum.forms import QuadraticForm
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block
 from mnist_adv.optimum.rows import Rows
 
-_MAX_EVALUATIONS = 200
+_MAX_EVALUATIONS = 60
+_STALLED = 1e-3  # a step shortened to this is no Newton step any more
 _TOLERANCE = 1e-13  # complementarity relative to ||d||^2
 _SUFFICIENT = 1e-4  # Armijo's share of the predicted fall
 
@@ -40,6 +45,7 @@ def solve(block: Block) -> Solution:
         np.zeros(count, np.int64),
         np.zeros(count, bool),
     )
+    settled = np.zeros(count, bool)
     alive = np.arange(count)
     lam = _start(rows, needs)
     point, value, gradient = _evaluate(rows, room, needs, lam)
@@ -58,14 +64,15 @@ def solve(block: Block) -> Solution:
         open_gap = (lam * np.abs(gradient)).sum(axis=1)
         met = gradient.min(axis=1) >= -slack
         empty = _most(rows, room, lam) < (lam * needs).sum(axis=1)
-        leave = met & (open_gap <= _TOLERANCE * (point**2).sum(axis=1)) | empty
-        leave |= (length < 1e-12) | (number == _MAX_EVALUATIONS)
+        done = met & (open_gap <= _TOLERANCE * (point**2).sum(axis=1)) | empty
+        leave = done | (length < _STALLED) | (number == _MAX_EVALUATIONS)
         if leave.any():
             gone = alive[leave]
             solution.points[gone] = point[leave]
             solution.multipliers[gone] = lam[leave]
             solution.iterations[gone] = number
             solution.empty[gone] = empty[leave]
+            settled[gone] = done[leave]
             keep = ~leave
             if not keep.any():
                 break
@@ -76,6 +83,13 @@ def solve(block: Block) -> Solution:
         if better.any():
             chosen = rows.take(better)
             step[better] = _step(chosen, room[:, better], lam[better], gradient[better])
+    again = np.flatnonzero(~settled)
+    if again.size:
+        form = QuadraticForm(block.rows.take(again), block.room[:, again])
+        second = interior.solve(form, block.needs[again], joint=True)
+        solution.points[again], solution.empty[again] = second.points, second.empty
+        solution.multipliers[again] = second.multipliers
+        solution.iterations[again] += second.iterations
     return solution
 
 

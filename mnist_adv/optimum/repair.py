@@ -48,7 +48,9 @@ def repair(
                 return points
             part, rooms = points[wrong], room[:, wrong]
             chosen = rows.take(wrong)
-            move = _correction(chosen, freedom(part, rooms), short[wrong])
+            give = freedom(part, rooms)
+            limit = np.sqrt(give)
+            move = np.clip(_correction(chosen, give, short[wrong]), -limit, limit)
             points[wrong] = np.clip(part + move, -rooms[1], rooms[0])
     return points
 
@@ -84,8 +86,8 @@ def _anywhere(points: np.ndarray, room: np.ndarray) -> np.ndarray:
     return np.minimum(room[0], 1) + np.minimum(room[1], 1)
 
 
-# How far each pixel may move, from the least harm to the norm to the most. The fewest pixels are
-# kept even where they do not suffice.
+# The square of how far each pixel may move, from the least harm to the norm to the most. The fewest
+# pixels are kept even where they do not suffice.
 _FREEDOMS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]] = {
     "linf": (_inside_ball, _inside_box, _anywhere),
     "l2": (_inside_box, _anywhere),
