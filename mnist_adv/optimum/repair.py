@@ -15,7 +15,7 @@ import numpy as np
 from mnist_adv.optimum.rows import Rows
 
 _ROUNDS = 4
-_NEAR = 1e-4  # rows with less to spare than this must not be pushed back
+_NEAR = 30  # rows with less to spare than this many times the worst lack must not be pushed back
 
 
 def repair(
@@ -57,7 +57,7 @@ def repair(
 
 def _correction(rows: Rows, give: np.ndarray, short: np.ndarray) -> np.ndarray:
     matrix = rows.gram(give)
-    near = (short > -_NEAR).astype(np.float64)
+    near = (short > -_NEAR * short.max(axis=1, keepdims=True)).astype(np.float64)
     matrix *= near[:, :, np.newaxis] * near[:, np.newaxis, :]
     diagonal = np.arange(short.shape[1])
     size = matrix[:, diagonal, diagonal].max(axis=1, keepdims=True)
