@@ -107,7 +107,8 @@ def _targeted(
         )
         check_seconds += time.perf_counter() - started
         # Bounds and multipliers are small; the images are dropped here to bound memory.
-        parts.append(dataclasses.replace(optimum, images=None, adversarial=None))
+        nothing = np.empty(0)
+        parts.append(dataclasses.replace(optimum, images=nothing, adversarial=nothing))
         checks.append(certificate.accepted)
     return _row(f"targeted {norm}", parts, checks, check_seconds)
 

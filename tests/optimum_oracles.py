@@ -51,9 +51,9 @@ def highs(
 def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray) -> float:
     """Solve one L2 problem as a bounded least-squares problem (Lawson and Hanson's duality).
 
-    The least distance `min ||d||, G d >= h` is read off the nonnegative least-squares problem
-    `min ||E u - f||` with `E = [G^T; h^T]`, `f = [0, ..., 0, 1]`: `d = -r / r_last`, r the residual.
-    Its active constraints, solved as equations, take the answer to full precision.
+    The least distance `min ||d||, G d >= h` is read off a nonnegative least-squares problem,
+    `min ||E u - f||` with `E = [G^T; h^T]`, `f = [0, ..., 0, 1]`: `d = -r / r_last`, r the
+    residual. Its active constraints, solved as equations, take the answer to full precision.
 
     Args:
         rows: `[m, D]`.

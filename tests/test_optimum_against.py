@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mnist_adv.models import SoftmaxRegression
 from mnist_adv.optimum import (
     BelowOptimumError,
     as_attack,
-    certificate,
+    bounds,
     compare,
     largest_lead,
     smallest_perturbation,
@@ -40,7 +41,9 @@ def test_the_optimum_is_an_attack_that_no_attack_beats(
     digits: tuple[np.ndarray, np.ndarray],
 ) -> None:
     images, labels = digits
-    wanted = {"targets": (labels + 1) % 10} if targeted else {"labels": labels}
+    wanted: dict[str, Any] = {"labels": labels}
+    if targeted:
+        wanted = {"targets": (labels + 1) % 10}
     best, optimum = as_attack(trained, images, norm=norm, **wanted)
     assert best.success.all()
     comparison = compare(trained, best, optimum=optimum)
@@ -90,7 +93,8 @@ def test_float32_images_keep_their_class_and_stay_near(
 ) -> None:
     images, labels = digits
     W, b = trained.W.numpy(), trained.b.numpy()
-    for wanted in ({"targets": (labels + 3) % 10}, {"labels": labels}):
+    goals: tuple[dict[str, Any], ...] = ({"targets": (labels + 3) % 10}, {"labels": labels})
+    for wanted in goals:
         optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
         rounded, kept = to_float32(W, b, optimum)
         assert rounded.dtype == np.float32 and kept.all()
@@ -101,7 +105,7 @@ def test_float32_images_keep_their_class_and_stay_near(
         else:
             assert (predictions != labels).all()
         moved = (rounded.astype(np.float64) - images).reshape(COUNT, -1)
-        distance = certificate.measure(norm, moved)
+        distance = bounds.measure(norm, moved)
         assert (distance <= optimum.upper_bound * (1 + 1e-3) + 1e-4).all()
         if norm == "l0":
             np.testing.assert_array_equal(distance, optimum.upper_bound)
@@ -111,14 +115,15 @@ def test_float32_images_keep_their_class_and_stay_near(
 def test_the_inverse_question_inverts(norm: str) -> None:
     W, b, images, targets = random_problem(41, 25, 5, 20)
     epsilon = {"linf": 0.2, "l2": 0.6, "l1": 1.5}[norm]
-    for wanted in ({"targets": targets}, {"labels": targets}):
+    goals: tuple[dict[str, Any], ...] = ({"targets": targets}, {"labels": targets})
+    for wanted in goals:
         lead = largest_lead(W, b, images, norm=norm, epsilon=epsilon, **wanted)
         assert (lead.upper_bound >= lead.lower_bound - 1e-12).all()
         assert (lead.upper_bound - lead.lower_bound).max() < 1e-6
-        distance = certificate.measure(norm, lead.adversarial - images)
+        distance = bounds.measure(norm, lead.adversarial - images)
         assert (distance <= epsilon * (1 + 1e-12)).all()
         assert lead.adversarial.min() >= 0 and lead.adversarial.max() <= 1
-        measured = certificate.leads(W, b, lead.adversarial, **wanted)
+        measured = bounds.leads(W, b, lead.adversarial, **wanted)
         np.testing.assert_allclose(measured, lead.lower_bound, atol=1e-12)
         optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
         np.testing.assert_array_equal(lead.certified, optimum.lower_bound > epsilon)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,8 @@ def test_any_box_and_any_shape() -> None:
     images = generator.uniform(lower, upper, (10, 12)).reshape(10, 3, 4)
     labels = (images.reshape(10, 12) @ W + b).argmax(axis=1)
     for norm in NORMS:
-        for wanted in ({"labels": labels}, {"targets": (labels + 1) % 3}):
+        goals: tuple[dict[str, Any], ...] = ({"labels": labels}, {"targets": (labels + 1) % 3})
+        for wanted in goals:
             optimum = smallest_perturbation(
                 W, b, images, norm=norm, lower=lower, upper=upper, **wanted
             )

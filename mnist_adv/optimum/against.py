@@ -11,7 +11,7 @@ from mnist_adv.goals import make_goal
 from mnist_adv.images import as_batch
 from mnist_adv.linear import linear_parts
 from mnist_adv.norms import Norm
-from mnist_adv.optimum import certificate
+from mnist_adv.optimum import bounds
 from mnist_adv.optimum.result import Optimum
 from mnist_adv.optimum.single import to_float32
 from mnist_adv.optimum.solve import smallest_perturbation
@@ -93,7 +93,7 @@ def compare(
     """
     W, b = _parts(model)
     norm, goal = result.norm.value, result.goal
-    wanted = {"targets" if goal.targeted else "labels": goal.classes}
+    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
     if optimum is None:
         optimum = smallest_perturbation(W, b, result.images, norm=norm, **wanted, **settings)
     if (
@@ -149,12 +149,12 @@ def as_attack(
     W, b = _parts(model)
     clean = as_batch(images).astype(np.float32)
     goal = make_goal(len(clean), W.shape[1], targets=targets, labels=labels)
-    wanted = {"targets" if goal.targeted else "labels": goal.classes}
+    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
     optimum = smallest_perturbation(W, b, clean, norm=norm, margin=margin, **wanted, **settings)
     adversarial, _ = to_float32(W, b, optimum)
     if epsilon is None:
         moved = adversarial.astype(np.float64) - clean
-        lengths = certificate.measure(optimum.norm, moved.reshape(len(clean), -1))
+        lengths = bounds.measure(optimum.norm, moved.reshape(len(clean), -1))
         epsilon = float(lengths.max(initial=0))
     result = AttackResult(
         images=clean,
@@ -187,12 +187,12 @@ def _require_possible(
     hit: np.ndarray,
 ) -> None:
     goal = result.goal
-    wanted = {"targets" if goal.targeted else "labels": goal.classes[hit]}
+    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[hit]}
     clean, final = result.images[hit], result.adversarial[hit]
-    short = -certificate.leads(W, b, final, **wanted)
+    short = -bounds.leads(W, b, final, **wanted)
     size = np.abs(final.reshape(len(final), -1)).astype(np.float64) @ np.abs(W)
     rounding = np.finfo(np.float32).eps * (size + np.abs(b)).max(axis=1)
-    bound = certificate.lower_bounds(
+    bound = bounds.lower_bounds(
         W,
         b,
         clean,

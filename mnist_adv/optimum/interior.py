@@ -2,7 +2,7 @@
 
 Each problem is `min cost . v` subject to bounds on v and the K rows `A d(v) >= g`. A form (see
 `forms.py`) says what v is for its norm; this file knows only that its bounds have slacks z
-`[s, n, m]` that are affine in v, and that Newton's equations reduce to one K x K system per problem.
+`[s, n, m]` that are affine in v, and that Newton's equations reduce to a K x K system per problem.
 Both start feasible in the bounds and in the dual equations and stay so; only the K rows have a
 residual. Mehrotra's predictor and corrector (1992), written in the ratios r = dz / z, in which the
 change of a bound's multiplier y is known without another division: dy / y = q - r.
@@ -168,9 +168,8 @@ def _step(
     ratios_squared = ratios * ratios
     second = np.einsum("bnd,bnd->n", weights, ratios_squared)
     bound_total = weights.sum(axis=(0, 2))
-    ahead = (
-        bound_total + primal * first - dual * (bound_total + first) - primal * dual * (first + second)
-    )
+    ahead = bound_total + primal * first - dual * (bound_total + first)
+    ahead -= primal * dual * (first + second)
     ahead += (
         (over + primal[:, np.newaxis] * d_over) * (lam + dual[:, np.newaxis] * d_lam)
     ).sum(axis=1)

@@ -1,10 +1,10 @@
-"""The inverse question: inside this budget, how far can a class get ahead, and is the label safe?
+"""The inverse question: inside a budget, how far can a class get ahead, and is the label safe?
 
-Untargeted: each rival's largest lead is one closed form (`support.py`). Targeted: the largest margin
+Untargeted: a rival's largest lead is one closed form (`support.py`). Targeted: the largest margin
 m whose smallest perturbation is no longer than epsilon. That length is a convex, growing function
 of m, so each solve at a margin too large gives multipliers, their line a smaller upper bound on m,
 and the bound falls to the root (Newton's iteration from the right; finitely many pieces for L-inf
-and L1). Each bound comes with a proof: an image for what can be reached, multipliers for what cannot.
+and L1). Each bound comes with a proof: an image for what is reached, multipliers for what is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.images import as_classes
-from mnist_adv.optimum.certificate import measure
+from mnist_adv.optimum.bounds import measure
 from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
 from mnist_adv.optimum.rows import combine
 from mnist_adv.optimum.solve import NORMS, as_pixels, blocks, in_parallel

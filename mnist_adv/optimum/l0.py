@@ -1,8 +1,8 @@
 """Targeted L0: the fewest pixels, by a mixed-integer program that is small once bounds are known.
 
 Each pixel moved one way is a column with a switch. With the switches relaxed this is the L1
-program with costs 1 / room, so `columns.py` gives multipliers (a lower bound that anybody can check)
-and a rounded answer at most K - 1 pixels above it. The two bounds settle nearly all switches
+program with costs 1 / room, so `columns.py` gives multipliers (a lower bound, easy to check) and a
+rounded answer at most K - 1 pixels above it. The two bounds settle nearly all switches
 (reduced-cost fixing: a switch whose price exceeds the gap cannot be on in a better answer); HiGHS
 branches on the rest. What branch and bound proves has no short certificate, so it is reported
 apart from what the multipliers prove.
@@ -14,7 +14,7 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse
 
-from mnist_adv.optimum import certificate, columns
+from mnist_adv.optimum import bounds, columns
 from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
 from mnist_adv.optimum.repair import repair
 from mnist_adv.optimum.targeted import Reached, take
@@ -54,7 +54,7 @@ def reach(
     answer.multipliers[chosen] = relaxed.multipliers / classifier.unit
     answer.iterations[chosen] = relaxed.iterations
     points = repair("l0", block.rows, room, block.needs, relaxed.points, block.slack)
-    proved = certificate.reach_bound(
+    proved = bounds.reach_bound(
         "l0",
         block.rows.weights,
         block.rows.targets,

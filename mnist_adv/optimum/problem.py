@@ -107,7 +107,7 @@ def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifi
 
 
 def row_needs(
-    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: float
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
 ) -> np.ndarray:
     """Compute g: how much more than now the target's logit must gain on each class.
 
@@ -115,7 +115,7 @@ def row_needs(
         classifier: of K classes.
         images: `[n, D]` float64.
         targets: `[n]`.
-        margin: by which the target's logit must lead.
+        margin: by which the target's logit must lead, one number or `[n, 1]`.
 
     Returns:
         `[n, K]`; minus infinity at the target itself.
@@ -128,7 +128,7 @@ def row_needs(
 
 
 def make_block(
-    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: float
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
 ) -> Block:
     """Set up the problems of some images and their targets.
 
@@ -136,7 +136,7 @@ def make_block(
         classifier: prepared.
         images: `[n, D]` float64, inside the box.
         targets: `[n]` int64.
-        margin: by which the target's logit must lead.
+        margin: by which the target's logit must lead, one number or `[n, 1]`.
 
     Returns:
         The block.

@@ -133,7 +133,7 @@ class Optimum:
 
 
 def relative_gap(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Compute `(upper - lower) / upper`; 0 where both are 0 or both infinite, 1 where only upper is.
+    """Compute `(upper - lower) / upper`; 0 where both are equal, 1 where only upper is infinite.
 
     Args:
         lower: `[n]`.

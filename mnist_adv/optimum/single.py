@@ -92,7 +92,7 @@ def _push(
     short[own, targets] = -np.inf
     exact = row_needs(classifier, images.astype(np.float64), targets, optimum.margin)
     both = np.where(matters, np.maximum(short + rounding[:, np.newaxis], exact), -np.inf)
-    return images, (both <= 0).all(axis=1)
+    return images, np.asarray((both <= 0).all(axis=1))
 
 
 def _inside(pixels: np.ndarray, classifier: Classifier) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mnist_adv.images import as_classes
-from mnist_adv.optimum import certificate
+from mnist_adv.optimum import bounds
 from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
 from mnist_adv.optimum.result import Optimum
 from mnist_adv.optimum.targeted import reach
@@ -133,7 +133,9 @@ def blocks(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def in_parallel(work: Any, parts: list[slice], total: int, unit: str, progress: bool | None) -> None:
+def in_parallel(
+    work: Any, parts: list[slice], total: int, unit: str, progress: bool | None
+) -> None:
     """Run `work(part)` for every part on all processors, with a progress bar.
 
     Args:
@@ -212,13 +214,13 @@ def _targeted(
         needs[np.arange(len(t)), t] = 0
         room = (classifier.upper - x, x - classifier.lower)
         multipliers[part], iterations[part] = answer.multipliers, answer.iterations
-        below[part] = certificate.reach_bound(
+        below[part] = bounds.reach_bound(
             norm, classifier.weights, t, answer.multipliers, needs, room
         )
         final = np.clip(x + answer.perturbations, classifier.lower, classifier.upper)
-        reached = (row_needs(classifier, final, t, margin) <= 0).all(axis=1)
+        reached = row_needs(classifier, final, t, margin).max(axis=1) <= 0
         adversarial[part] = np.where(reached[:, np.newaxis], final, x)
-        above[part] = np.where(reached, certificate.measure(norm, adversarial[part] - x), np.inf)
+        above[part] = np.where(reached, bounds.measure(norm, adversarial[part] - x), np.inf)
 
     in_parallel(work, blocks(count, _BLOCK[norm]), count, "pair", progress)
     return {
@@ -257,11 +259,11 @@ def _untargeted(
         final = np.clip(moved, classifier.lower, classifier.upper)
         index = np.arange(len(y))
         leads = 2 * margin - row_needs(classifier, final, y, margin)
-        left = leads[index, nearest.rival] <= 0
+        left = np.asarray(leads[index, nearest.rival] <= 0)
         adversarial[part] = np.where(left[:, np.newaxis], final, x)
         reached[part], iterations[part] = nearest.rival, nearest.pieces
         below[part] = nearest.distance
-        above[part] = np.where(left, certificate.measure(norm, adversarial[part] - x), np.inf)
+        above[part] = np.where(left, bounds.measure(norm, adversarial[part] - x), np.inf)
 
     size = min(_GROUPED, -(-count // _num_threads()) or 1)
     in_parallel(work, blocks(count, size), count, "image", progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Reached:
 
 
 def reach(
-    norm: str, classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: float
+    norm: str, classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
 ) -> Reached:
     """Find the smallest perturbations that reach the targets.
 
@@ -38,7 +39,7 @@ def reach(
         classifier: prepared.
         images: `[n, D]` float64, in the box.
         targets: `[n]` int64.
-        margin: by which the targets' logits must lead.
+        margin: by which the targets' logits must lead, one number or `[n, 1]`.
 
     Returns:
         The answers; zero perturbations where an image is there already or no point exists.
