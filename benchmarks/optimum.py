@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mnist_adv import data
+from mnist_adv import checkpoints, data
 from mnist_adv.models import SoftmaxRegression
 from mnist_adv.optimum import check, smallest_perturbation
 from mnist_adv.training import train
-from tests.optimum_oracles import highs, quadratic
+from tests.optimum_oracles import dual_quadratic, highs
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NORMS = ("linf", "l2", "l1", "l0")
@@ -50,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num_images", type=int, default=10_000, help="test images to solve for")
     parser.add_argument("--num_oracle", type=int, default=200, help="pairs solved by HiGHS too")
     parser.add_argument("--num_l0", type=int, default=500, help="pairs solved for targeted L0")
+    parser.add_argument("--checkpoint_dir", help="of train.py; None trains with the defaults")
     parser.add_argument("--output_dir", type=pathlib.Path, default=RESULTS)
     settings = parser.parse_args(argv)
-    model, test_set = _train()
+    model, test_set = _model(settings.checkpoint_dir)
     W, b = model.W.numpy(), model.b.numpy()
     images = test_set.images[: settings.num_images].reshape(-1, 784)
     labels = test_set.labels[: settings.num_images]
@@ -79,8 +80,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if all(row.accepted == row.problems for row in rows) else 1
 
 
-def _train() -> tuple[SoftmaxRegression, data.Dataset]:
+def _model(checkpoint_dir: str | None) -> tuple[SoftmaxRegression, data.Dataset]:
     model, test_set = SoftmaxRegression(), data.load("mnist", "test")
+    if checkpoint_dir:
+        return checkpoints.restore(checkpoint_dir), test_set
     for _ in train(model, data.load("mnist", "train"), test_set):
         pass
     return model, test_set
@@ -173,14 +176,14 @@ def _oracle(
             continue
         started = time.perf_counter()
         if norm == "l2":
-            expected = quadratic(rows, needs, 1 - image, image)
+            expected = dual_quadratic(rows, needs, 1 - image, image)
         else:
             expected = highs(norm, rows, needs, 1 - image, image)
         seconds += time.perf_counter() - started
         differences.append(abs(float(optimum.upper_bound[i]) - expected) / expected)
     return {
         "norm": norm,
-        "solver": "nonnegative least squares (SciPy)" if norm == "l2" else "HiGHS (SciPy)",
+        "solver": "L-BFGS-B on the dual (SciPy)" if norm == "l2" else "HiGHS (SciPy)",
         "pairs": len(chosen),
         "largest_difference": max(differences),
         "seconds_per_pair": seconds / len(chosen),

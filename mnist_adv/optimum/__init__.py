@@ -2,6 +2,8 @@
 
 from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare
 from mnist_adv.optimum.certificate import Certificate, check
+from mnist_adv.optimum.curve import robust_accuracy
+from mnist_adv.optimum.grid import GridOptimum, on_grid
 from mnist_adv.optimum.inverse import LargestLead, largest_lead
 from mnist_adv.optimum.result import Optimum, Status
 from mnist_adv.optimum.single import to_float32
@@ -11,6 +13,7 @@ __all__ = [
     "BelowOptimumError",
     "Certificate",
     "Comparison",
+    "GridOptimum",
     "LargestLead",
     "Optimum",
     "Status",
@@ -18,6 +21,8 @@ __all__ = [
     "check",
     "compare",
     "largest_lead",
+    "on_grid",
+    "robust_accuracy",
     "smallest_perturbation",
     "to_float32",
 ]

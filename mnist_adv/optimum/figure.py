@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint_dir", type=pathlib.Path, default=pathlib.Path("checkpoints"))
     parser.add_argument("--output_dir", type=pathlib.Path, default=pathlib.Path("docs/img"))
     parser.add_argument("--csv_dir", type=pathlib.Path, default=pathlib.Path("benchmarks/results"))
+    parser.add_argument("--num_images", type=int, default=10_000, help="of the curve")
     settings = parser.parse_args(argv)
     from mnist_adv import checkpoints, data
 
@@ -109,7 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     curves = {}
     for norm in NORMS:
-        optimum = smallest_perturbation(W, b, test_set.images, labels=test_set.labels, norm=norm)
+        images, labels = (part[: settings.num_images] for part in (test_set.images, test_set.labels))
+        optimum = smallest_perturbation(W, b, images, labels=labels, norm=norm)
         curves[norm] = (_BUDGETS[norm], robust_accuracy(optimum, _BUDGETS[norm]))
     for folder in (settings.output_dir, settings.csv_dir):
         folder.mkdir(parents=True, exist_ok=True)
