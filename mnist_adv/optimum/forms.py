@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from mnist_adv.optimum.interior import Finish
 from mnist_adv.optimum.rows import Rows
 
 
@@ -27,7 +28,7 @@ class LinfForm:
         largest = np.abs(perturbation).max(axis=1, keepdims=True) + self.room.max() / 4
         count, num_pixels = up.shape
         length = np.abs(self.all_rows.weights).sum(axis=0).max()
-        lam = np.full((count, self.all_rows.weights.shape[1]), 0.1 / max(length, 1e-300))
+        lam = np.full((count, self.all_rows.weights.shape[1]), 0.03 / max(length, 1e-300))
         row = self.all_rows.combine(lam)
         duals = np.empty((4, count, num_pixels))
         duals[:2] = 0.5 / num_pixels
@@ -83,29 +84,24 @@ class _LinfReduced:
             / self._stiffness[:, np.newaxis, np.newaxis]
         )
 
-    def right(self, pull: np.ndarray) -> np.ndarray:
-        net, raise_largest = self._collect(pull)
-        return (
-            self._lift * (raise_largest / self._stiffness)[:, np.newaxis]
-            - self._rows.apply(self._give * net)
-        )
-
-    def direction(self, pull: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        net, raise_largest = self._collect(pull)
-        raise_largest += np.einsum("nk,nk->n", self._lift, multipliers)
-        largest = (raise_largest / self._stiffness)[:, np.newaxis]
-        move = self._rows.combine(multipliers)
-        move -= net
-        move *= self._give
-        move += self._tilt * largest
-        return np.concatenate([move, largest], axis=1)
-
-    def _collect(self, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pulled(self, pull: np.ndarray) -> tuple[np.ndarray, Finish]:
         net = pull[0] - pull[1]
         net += pull[2]
         net -= pull[3]
-        total = (pull[0] + pull[1]).sum(axis=1) - np.einsum("nd,nd->n", self._tilt, net)
-        return net, total
+        wish = (pull[0] + pull[1]).sum(axis=1) - np.einsum("nd,nd->n", self._tilt, net)
+        net *= self._give
+        taken = self._lift * (wish / self._stiffness)[:, np.newaxis] - self._rows.apply(net)
+
+        def finish(multipliers: np.ndarray) -> np.ndarray:
+            rise = wish + np.einsum("nk,nk->n", self._lift, multipliers)
+            largest = (rise / self._stiffness)[:, np.newaxis]
+            move = self._rows.combine(multipliers)
+            move *= self._give
+            move -= net
+            move += self._tilt * largest
+            return np.concatenate([move, largest], axis=1)
+
+        return taken, finish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +152,13 @@ class _QuadraticReduced:
         self._rows, self._give = rows, give
         self.matrix = rows.gram(give)
 
-    def right(self, pull: np.ndarray) -> np.ndarray:
-        return self._rows.apply(self._give * (pull[1] - pull[0]))
+    def pulled(self, pull: np.ndarray) -> tuple[np.ndarray, Finish]:
+        net = pull[1] - pull[0]
 
-    def direction(self, pull: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        return self._give * (self._rows.combine(multipliers) + pull[1] - pull[0])
+        def finish(multipliers: np.ndarray) -> np.ndarray:
+            return self._give * (self._rows.combine(multipliers) + net)
+
+        return self._rows.apply(self._give * net), finish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +214,10 @@ class _ColumnReduced:
         scaled = form.columns * give[:, :, np.newaxis]
         self.matrix = np.matmul(scaled.transpose(0, 2, 1), form.columns)
 
-    def right(self, pull: np.ndarray) -> np.ndarray:
-        return self._form.rows(self._give * (pull[0] - pull[1]))
+    def pulled(self, pull: np.ndarray) -> tuple[np.ndarray, Finish]:
+        net = pull[0] - pull[1]
 
-    def direction(self, pull: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        return self._give * (self._form._combine(multipliers) + pull[0] - pull[1])
+        def finish(multipliers: np.ndarray) -> np.ndarray:
+            return self._give * (self._form._combine(multipliers) + net)
+
+        return self._form.rows(self._give * net), finish

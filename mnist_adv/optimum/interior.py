@@ -15,16 +15,21 @@ problem and iteration).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-_TOLERANCE = 1e-10  # relative gap at which a problem leaves
+_TOLERANCE = 1e-9  # relative gap at which a problem leaves
 _EXHAUSTED = 1e-14  # relative gap beyond which float64 has nothing to give
 _MET = 1e-8  # residual of the rows that can be repaired afterwards
 _MAX_ITERATIONS = 60
+_PATIENCE = 8  # iterations before anybody looks for a proof that no point exists
 _TINY = 1e-200
 _BACK_OFF = 0.9995  # share of the way to the nearest bound
+
+
+Finish = Callable[[np.ndarray], np.ndarray]
 
 
 class Form(Protocol):
@@ -60,11 +65,13 @@ class Reduced(Protocol):
 
     matrix: np.ndarray  # [n, K, K]
 
-    def right(self, pull: np.ndarray) -> np.ndarray:
-        """Return what the bounds' pull `[s, n, m]` takes off the rows' right-hand side."""
+    def pulled(self, pull: np.ndarray) -> tuple[np.ndarray, Finish]:
+        """Eliminate the bounds' pull `[s, n, m]`.
 
-    def direction(self, pull: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        """Return the change of v for a change `[n, K]` of the rows' multipliers."""
+        Returns:
+            What it takes off the rows' right-hand side, `[n, K]`, and the function that turns the
+            rows' change of multipliers `[n, K]` into the change of v.
+        """
 
 
 @dataclasses.dataclass
@@ -105,7 +112,7 @@ def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
         np.zeros(count, bool),
     )
     # A start that is generous to every row: its residual shrinks with the first long steps.
-    over = np.maximum(form.rows(point) - needs, 0.1)
+    over = np.maximum(form.rows(point) - needs, 0.3)
     for iteration in range(_MAX_ITERATIONS + 1):
         gaps = form.slacks(point)
         np.maximum(gaps, _TINY, out=gaps)
@@ -114,7 +121,9 @@ def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
         missing = needs + over - form.rows(point)
         met = np.abs(missing).max(axis=1) <= _MET
         cost = form.cost(point)
-        empty = form.most(lam) < (lam * needs).sum(axis=1)
+        empty = np.zeros(len(alive), bool)
+        if iteration >= _PATIENCE and not met.all():
+            empty = form.most(lam) < (lam * needs).sum(axis=1)
         leave = (total <= _TOLERANCE * cost) & met | empty | (total <= _EXHAUSTED * cost)
         leave |= iteration == _MAX_ITERATIONS
         if leave.any():
@@ -130,9 +139,11 @@ def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
             duals, gaps, weights = duals[:, keep], gaps[:, keep], weights[:, keep]
             lam, over, needs, missing = lam[keep], over[keep], needs[keep], missing[keep]
             total = total[keep]
-        point, duals, lam, over = _step(
-            form, point, duals, lam, over, gaps, weights, missing, total, joint
-        )
+        # A problem without a solution runs off to infinity; what it returns proves itself or not.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            point, duals, lam, over = _step(
+                form, point, duals, lam, over, gaps, weights, missing, total, joint
+            )
     return solution
 
 
@@ -155,8 +166,9 @@ def _step(
 
     # Predictor: aim at the bounds themselves.
     pull = -duals
-    d_lam = solve_rows(missing - over - reduced.right(pull))
-    ratios = form.change(reduced.direction(pull, d_lam))
+    taken, finish = reduced.pulled(pull)
+    d_lam = solve_rows(missing - over - taken)
+    ratios = form.change(finish(d_lam))
     ratios *= inverse
     d_over = -over - ease * d_lam
     low, high = ratios.min(axis=(0, 2)), ratios.max(axis=(0, 2))
@@ -184,8 +196,9 @@ def _step(
     aim -= 1
     pull = duals * aim
     row_pull = (center[:, np.newaxis] - d_over * d_lam) / over - lam
-    d_lam = solve_rows(missing + ease * row_pull - reduced.right(pull))
-    direction = reduced.direction(pull, d_lam)
+    taken, finish = reduced.pulled(pull)
+    d_lam = solve_rows(missing + ease * row_pull - taken)
+    direction = finish(d_lam)
     ratios = form.change(direction)
     ratios *= inverse
     d_over = ease * (row_pull - d_lam)
