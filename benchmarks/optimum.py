@@ -221,8 +221,8 @@ def _report(targeted: list[Row], untargeted: list[Row], oracles: list[dict[str, 
         "*Proved* counts answers that the separate checker accepts: smallest within a relative gap "
         "of 1e-6. Medians are over images that have to change.",
         "",
-        "| problem | pairs | seconds | CPU seconds | ms each | median | largest gap | proved | status "
-        "| iterations | check, seconds |",
+        "| problem | pairs | seconds | CPU seconds | ms each | median | largest gap | proved "
+        "| status | iterations | check, seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in targeted + untargeted:

@@ -110,7 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     curves = {}
     for norm in NORMS:
-        images, labels = (part[: settings.num_images] for part in (test_set.images, test_set.labels))
+        images, labels = test_set.images[: settings.num_images], test_set.labels
+        labels = labels[: settings.num_images]
         optimum = smallest_perturbation(W, b, images, labels=labels, norm=norm)
         curves[norm] = (_BUDGETS[norm], robust_accuracy(optimum, _BUDGETS[norm]))
     for folder in (settings.output_dir, settings.csv_dir):

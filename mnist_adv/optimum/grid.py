@@ -84,7 +84,9 @@ def on_grid(W: Any, b: Any, optimum: Optimum) -> GridOptimum:
                 break
             cap = least[part] + extra if optimum.norm == "linf" else np.full(len(part), _TOP)
             far = moves[part] * (1 + _FARTHER * extra)
-            steps, reached = _search(classifier, optimum, part, clean[part], far, cap[:, np.newaxis])
+            steps, reached = _search(
+                classifier, optimum, part, clean[part], far, cap[:, np.newaxis]
+            )
             final[part[reached]] += steps[reached]
             found[part[reached]] = True
             part = part[~reached]
