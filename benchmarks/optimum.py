@@ -206,6 +206,7 @@ def _machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -216,7 +217,9 @@ def _report(targeted: list[Row], untargeted: list[Row], oracles: list[dict[str, 
         "",
         "MNIST test images, softmax regression trained with the defaults, box [0, 1], margin 0. "
         "Written by `python -m benchmarks.optimum` in one run "
-        f"({machine['cores']} cores, Python {machine['python']}, NumPy {machine['numpy']}).",
+        f"({machine['cores']} cores, Python {machine['python']}, NumPy {machine['numpy']}; load "
+        f"average at the end {machine['load']}: on a machine with other work to do, CPU seconds say "
+        "more than seconds).",
         "",
         "*Proved* counts answers that the separate checker accepts: smallest within a relative gap "
         "of 1e-6. Medians are over images that have to change.",
