@@ -218,7 +218,7 @@ def _report(targeted: list[Row], untargeted: list[Row], oracles: list[dict[str, 
         "MNIST test images, softmax regression trained with the defaults, box [0, 1], margin 0. "
         "Written by `python -m benchmarks.optimum` in one run "
         f"({machine['cores']} cores, Python {machine['python']}, NumPy {machine['numpy']}; load "
-        f"average at the end {machine['load']}: on a machine with other work to do, CPU seconds say "
+        f"average at the end {machine['load']}: on a machine with other work, CPU seconds say "
         "more than seconds).",
         "",
         "*Proved* counts answers that the separate checker accepts: smallest within a relative gap "
