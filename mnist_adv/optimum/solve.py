@@ -66,6 +66,16 @@ def smallest_perturbation(
         ValueError: shapes, classes or numbers out of form or range; an image outside the box; a
             target that is the label.
 
+    Example:
+        >>> import numpy as np
+        >>> from mnist_adv import smallest_perturbation
+        >>> image = np.array([[0.8, 0.2]])  # logits 0.8 and 0.2
+        >>> optimum = smallest_perturbation(np.eye(2), np.zeros(2), image, 1, norm="linf")
+        >>> float(optimum.upper_bound[0].round(6))
+        0.3
+        >>> optimum.status[0].name
+        'OPTIMAL'
+
     References:
         Hein, Andriushchenko, "Formal Guarantees on the Robustness of a Classifier against
         Adversarial Manipulation", 2017 (one constraint and a box).
