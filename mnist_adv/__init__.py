@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from mnist_adv.gradients import Source as Source
     from mnist_adv.gradients import compute_gradient as compute_gradient
     from mnist_adv.levels import to_levels as to_levels
+    from mnist_adv.linear import LinearModel as LinearModel
     from mnist_adv.losses import Loss as Loss
     from mnist_adv.models import SoftmaxRegression as SoftmaxRegression
     from mnist_adv.norms import Norm as Norm
+    from mnist_adv.optimum import Optimum as Optimum
+    from mnist_adv.optimum import smallest_perturbation as smallest_perturbation
     from mnist_adv.steps import Step as Step
     from mnist_adv.training import train as train
     from mnist_adv.training_config import TrainingConfig as TrainingConfig
@@ -39,9 +42,11 @@ _HOME = {
     "Activation": "foreign.activation",
     "AttackResult": "attacks",
     "Finding": "doctor.finding",
+    "LinearModel": "linear",
     "Loss": "losses",
     "Norm": "norms",
     "OpenedModel": "foreign.open",
+    "Optimum": "optimum",
     "PixelScale": "foreign.pixels",
     "Pixels": "foreign.pixels",
     "Polarity": "foreign.pixels",
@@ -60,6 +65,7 @@ _HOME = {
     "open_model": "foreign.open",
     "read_digit": "digits",
     "restore": "checkpoints",
+    "smallest_perturbation": "optimum",
     "to_levels": "levels",
     "train": "training",
 }

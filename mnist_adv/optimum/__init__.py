@@ -1,0 +1,28 @@
+"""The truth to measure attacks against: certified smallest perturbations of linear classifiers."""
+
+from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare
+from mnist_adv.optimum.certificate import Certificate, check
+from mnist_adv.optimum.curve import robust_accuracy
+from mnist_adv.optimum.grid import GridOptimum, on_grid
+from mnist_adv.optimum.inverse import LargestLead, largest_lead
+from mnist_adv.optimum.result import Optimum, Status
+from mnist_adv.optimum.single import to_float32
+from mnist_adv.optimum.solve import smallest_perturbation
+
+__all__ = [
+    "BelowOptimumError",
+    "Certificate",
+    "Comparison",
+    "GridOptimum",
+    "LargestLead",
+    "Optimum",
+    "Status",
+    "as_attack",
+    "check",
+    "compare",
+    "largest_lead",
+    "on_grid",
+    "robust_accuracy",
+    "smallest_perturbation",
+    "to_float32",
+]

@@ -1,0 +1,163 @@
+"""From a linear classifier and images to the numbers that the solvers work on.
+
+"Image x, of class t" reads: `a_k . d >= g_k` for every class k, with `a_k = w_t - w_k`,
+`g_k = z_k(x) - z_t(x) + margin`, and d inside the rooms that the box leaves to each pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.optimum.rows import Rows, make_rows
+
+# What the solvers aim for beyond g, so that rounding leaves a feasible image: relative to the
+# largest need, and to the size of the logits.
+_EXCESS = 1e-11
+_ROUNDING = 3e-15
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A linear classifier `z = x W + b` on a box of images, prepared once for many problems.
+
+    Attributes:
+        weights: `[D, K]` float64.
+        bias: `[K]` float64.
+        lower: `[D]` float64, the box.
+        upper: `[D]` float64.
+        active: `[D]` bool, the pixels that can move and matter to some pair of classes.
+        unit: the longest row, by which all rows are divided for the solvers.
+        width: the widest pixel, by which all rooms are divided for the solvers.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    active: np.ndarray
+    unit: float
+    width: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some targeted problems, scaled: rooms at most 1, the longest row about 1.
+
+    Attributes:
+        rows: a_k, over the active pixels.
+        room: `[2, n, D]`, how far each active pixel can rise and fall.
+        needs: g, `[n, K]`, with a little excess; -1 where the row is zero and holds anyway.
+        slack: `[n]`, the part of the excess that a solver may leave unmet.
+        hopeless: `[n, K]` bool, rows that are zero and do not hold.
+    """
+
+    rows: Rows
+    room: np.ndarray
+    needs: np.ndarray
+    slack: np.ndarray
+    hopeless: np.ndarray
+
+
+def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifier:
+    """Check and prepare a linear classifier.
+
+    Args:
+        weights: `[D, K]`, K at least 2; column k is the template of class k.
+        bias: `[K]`.
+        lower: the least value of a pixel, one number or `[D]`.
+        upper: the largest.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: shapes that do not fit, numbers that are not finite, an empty box.
+    """
+    weights = np.asarray(weights, np.float64)
+    bias = np.asarray(bias, np.float64)
+    if weights.ndim != 2 or weights.shape[0] < 1 or weights.shape[1] < 2:
+        raise ValueError(
+            "W must have shape [pixels, classes] with at least two classes. "
+            f"Received: {list(weights.shape)}"
+        )
+    if bias.shape != weights.shape[1:]:
+        raise ValueError(f"b must have shape [{weights.shape[1]}]. Received: {list(bias.shape)}")
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise ValueError("W and b must be finite. Received: NaN or infinite entries")
+    pixels = weights.shape[0]
+    box = [np.asarray(side, np.float64).reshape(-1) for side in (lower, upper)]
+    if any(side.size not in (1, pixels) for side in box):
+        raise ValueError(
+            f"lower and upper must be one number each, or one per pixel ({pixels}). "
+            f"Received: {[side.size for side in box]} numbers"
+        )
+    low, high = (np.broadcast_to(side, (pixels,)) for side in box)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+        raise ValueError(
+            f"lower and upper must be finite, lower <= upper. Received: {lower!r} and {upper!r}"
+        )
+    active = (np.ptp(weights, axis=1) > 0) & (high > low)
+    centered = weights[active] - weights[active].mean(axis=1, keepdims=True)
+    unit = float(np.sqrt((centered**2).sum(axis=0)).max(initial=0)) or 1.0
+    width = float((high - low).max(initial=0)) or 1.0
+    return Classifier(weights, bias, low, high, active, unit, width)
+
+
+def row_needs(
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
+) -> np.ndarray:
+    """Compute g: how much more than now the target's logit must gain on each class.
+
+    Args:
+        classifier: of K classes.
+        images: `[n, D]` float64.
+        targets: `[n]`.
+        margin: by which the target's logit must lead, one number or `[n, 1]`.
+
+    Returns:
+        `[n, K]`; minus infinity at the target itself.
+    """
+    logits = images @ classifier.weights + classifier.bias
+    index = np.arange(len(images))
+    needs = logits - logits[index, targets][:, np.newaxis] + margin
+    needs[index, targets] = -np.inf
+    return needs
+
+
+def make_block(
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
+) -> Block:
+    """Set up the problems of some images and their targets.
+
+    Args:
+        classifier: prepared.
+        images: `[n, D]` float64, inside the box.
+        targets: `[n]` int64.
+        margin: by which the target's logit must lead, one number or `[n, 1]`.
+
+    Returns:
+        The block.
+    """
+    active = classifier.active
+    weights = classifier.weights[active] / classifier.unit
+    needs = row_needs(classifier, images, targets, margin)
+    columns = np.abs(classifier.weights)
+    size = (np.abs(images) @ columns + np.abs(classifier.bias)).max(axis=1)
+    excess = _EXCESS * needs.max(axis=1) + _ROUNDING * size
+    scale = classifier.unit * classifier.width
+    room = np.stack([classifier.upper - images, images - classifier.lower])[:, :, active]
+    scaled = (needs + excess[:, np.newaxis]) / scale
+    lengths = (weights**2).sum(axis=0)
+    zero = (weights[:, :, np.newaxis] == weights[:, np.newaxis, :]).all(axis=0)[targets]
+    hopeless = zero & (needs > 0)
+    scaled[zero] = -max(1.0, float(lengths.max(initial=0)))
+    return Block(
+        rows=make_rows(weights, targets),
+        room=room / classifier.width,
+        needs=scaled,
+        slack=0.5 * excess / scale,
+        hopeless=hopeless,
+    )

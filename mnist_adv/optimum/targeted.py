@@ -1,0 +1,96 @@
+"""Targeted problems of one block of images: set up, solve, scale back, make feasible."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.optimum import columns, interior, newton
+from mnist_adv.optimum.forms import LinfForm
+from mnist_adv.optimum.interior import Solution
+from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
+from mnist_adv.optimum.repair import repair
+
+
+@dataclasses.dataclass
+class Reached:
+    """Answers for one block.
+
+    Attributes:
+        perturbations: `[n, D]`, over all pixels.
+        multipliers: `[n, K]`, in units of the norm per unit of margin.
+        iterations: `[n]` int64.
+    """
+
+    perturbations: np.ndarray
+    multipliers: np.ndarray
+    iterations: np.ndarray
+
+
+def reach(
+    norm: str, classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
+) -> Reached:
+    """Find the smallest perturbations that reach the targets.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        classifier: prepared.
+        images: `[n, D]` float64, in the box.
+        targets: `[n]` int64.
+        margin: by which the targets' logits must lead, one number or `[n, 1]`.
+
+    Returns:
+        The answers; zero perturbations where an image is there already or no point exists.
+    """
+    count, num_classes = len(images), classifier.weights.shape[1]
+    answer = Reached(
+        np.zeros(images.shape), np.zeros((count, num_classes)), np.zeros(count, np.int64)
+    )
+    away = (row_needs(classifier, images, targets, margin) > 0).any(axis=1)
+    block = make_block(classifier, images, targets, margin)
+    answer.multipliers[block.hopeless] = 1.0
+    chosen = np.flatnonzero(away & ~block.hopeless.any(axis=1))
+    if not chosen.size:
+        return answer
+    block = take(block, chosen)
+    solution = _solve(norm, block)
+    scaled = np.where(solution.empty[:, np.newaxis], 0.0, solution.points)
+    found = np.flatnonzero(~solution.empty)
+    part = take(block, found)
+    scaled[found] = repair(norm, part.rows, part.room, part.needs, scaled[found], part.slack)
+    wide = np.zeros((len(chosen), len(classifier.lower)))
+    wide[:, classifier.active] = scaled * classifier.width
+    answer.perturbations[chosen] = wide
+    answer.multipliers[chosen] = _per_margin(norm, solution) / classifier.unit
+    answer.iterations[chosen] = solution.iterations
+    return answer
+
+
+def take(block: Block, chosen: np.ndarray) -> Block:
+    """Keep some problems of a block."""
+    return Block(
+        rows=block.rows.take(chosen),
+        room=block.room[:, chosen],
+        needs=block.needs[chosen],
+        slack=block.slack[chosen],
+        hopeless=block.hopeless[chosen],
+    )
+
+
+def _solve(norm: str, block: Block) -> Solution:
+    if norm == "l2":
+        return newton.solve(block)
+    if norm == "l1":
+        return columns.solve(block)
+    solution = interior.solve(LinfForm(block.rows, block.room), block.needs)
+    return dataclasses.replace(solution, points=solution.points[:, :-1])
+
+
+def _per_margin(norm: str, solution: Solution) -> np.ndarray:
+    if norm != "l2":
+        return solution.multipliers
+    # Newton's multipliers belong to 1/2 ||d||^2, whose derivative is ||d|| times the norm's.
+    lengths = np.sqrt((solution.points**2).sum(axis=1, keepdims=True))
+    return solution.multipliers / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,103 @@
+"""Smallest perturbations by solvers that the package does not use, all from SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+
+
+def highs(
+    norm: str, rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray
+) -> float:
+    """Solve one L-inf or L1 problem as a linear program; infinity if it is infeasible.
+
+    Args:
+        norm: "linf" or "l1".
+        rows: `[m, D]`.
+        needs: `[m]`.
+        up: `[D]`, room to rise.
+        down: `[D]`, room to fall.
+    """
+    pixels = rows.shape[1]
+    one = scipy.sparse.eye(pixels)
+    if norm == "linf":
+        column = scipy.sparse.csr_matrix(np.ones((pixels, 1)))
+        matrix = scipy.sparse.vstack(
+            [
+                scipy.sparse.hstack([scipy.sparse.csr_matrix(-rows), np.zeros((len(rows), 1))]),
+                scipy.sparse.hstack([one, -column]),
+                scipy.sparse.hstack([-one, -column]),
+            ]
+        )
+        right = np.concatenate([-needs, np.zeros(2 * pixels)])
+        costs = np.concatenate([np.zeros(pixels), [1.0]])
+        bounds = [*zip(-down, up), (0, None)]
+    else:
+        matrix = scipy.sparse.csr_matrix(np.hstack([-rows, rows]))
+        right, costs = -needs, np.ones(2 * pixels)
+        bounds = [(0, room) for room in np.concatenate([up, down])]
+    result = scipy.optimize.linprog(
+        costs,
+        A_ub=matrix.tocsr(),
+        b_ub=right,
+        bounds=bounds,
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    return float(result.fun) if result.status == 0 else np.inf
+
+
+def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray) -> float:
+    """Solve one L2 problem as a bounded least-squares problem (Lawson and Hanson's duality).
+
+    The least distance `min ||d||, G d >= h` is read off a nonnegative least-squares problem,
+    `min ||E u - f||` with `E = [G^T; h^T]`, `f = [0, ..., 0, 1]`: `d = -r / r_last`, r the
+    residual. Its active constraints, solved as equations, take the answer to full precision.
+
+    Args:
+        rows: `[m, D]`.
+        needs: `[m]`.
+        up: `[D]`, room to rise.
+        down: `[D]`, room to fall.
+    """
+    one = np.eye(rows.shape[1])
+    constraints = np.vstack([rows, -one, one])
+    right = np.concatenate([needs, -up, -down])
+    matrix = np.vstack([constraints.T, right])
+    aim = np.zeros(len(matrix))
+    aim[-1] = 1
+    solution, norm = scipy.optimize.nnls(matrix, aim, maxiter=50 * len(right))
+    if norm < 1e-10:
+        return np.inf
+    active = solution > 1e-12 * solution.max()
+    point, *_ = np.linalg.lstsq(constraints[active], right[active])
+    return float(np.linalg.norm(point))
+
+
+def dual_quadratic(
+    rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray
+) -> float:
+    """Solve one L2 problem by L-BFGS-B on its dual: fast enough for hundreds of digits.
+
+    Args:
+        rows: `[m, D]`.
+        needs: `[m]`.
+        up: `[D]`, room to rise.
+        down: `[D]`, room to fall.
+    """
+
+    def negative(lam: np.ndarray) -> tuple[float, np.ndarray]:
+        row = lam @ rows
+        move = np.clip(row, -down, up)
+        return float(row @ move - 0.5 * move @ move - lam @ needs), rows @ move - needs
+
+    result = scipy.optimize.minimize(
+        negative,
+        np.zeros(len(needs)),
+        jac=True,
+        bounds=[(0, None)] * len(needs),
+        method="L-BFGS-B",
+        options={"ftol": 1e-16, "gtol": 1e-11, "maxiter": 5000, "maxfun": 10_000},
+    )
+    return float(np.sqrt(-2 * result.fun))
