@@ -88,6 +88,11 @@ def test_letters_with_numbers_are_paired_by_number() -> None:
     assert _find(shapes).layers == (Layer("W1", "b1"), Layer("W2", "b2"))
 
 
+def test_names_that_share_nothing_but_a_number_are_paired_by_it() -> None:
+    shapes: Shapes = {"w_in1": [784, 10], "w_out2": [10, 10], "b_out2": [10], "b_in1": [10]}
+    assert _find(shapes).layers == (Layer("w_in1", "b_in1"), Layer("w_out2", "b_out2"))
+
+
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=5, unique=True), st.randoms())
 @settings(derandomize=True, deadline=None)
 def test_any_perceptron_of_different_widths_is_found(widths: list[int], random: object) -> None:

@@ -36,7 +36,10 @@ def test_examples_in_docstrings_run(
 
 @pytest.mark.parametrize(
     "name",
-    ["attack", "check_gradient", "compute_gradient", "judge", "load", "restore", "to_levels"],
+    [
+        *("attack", "check_gradient", "compute_gradient", "examine", "judge", "load"),
+        *("open_model", "restore", "to_levels"),
+    ],
 )
 def test_what_a_newcomer_calls_first_shows_an_example(name: str) -> None:
     assert ">>> " in (inspect.getdoc(getattr(mnist_adv, name)) or "")

@@ -142,7 +142,9 @@ def test_layers_between_one_another_are_not_taken_for_a_chain(
 ) -> None:
     inputs = keras.Input((784,))
     one, two = layers.Dense(10)(inputs), layers.Dense(10)(inputs)
-    for combined in (layers.Add()([one, two]), one + two, keras.ops.maximum(one, two)):
+    shared = layers.Dense(10)
+    twice = shared(shared(one))
+    for combined in (layers.Add()([one, two]), one + two, keras.ops.maximum(one, two), twice):
         model = keras.Model(inputs, combined)
         model.save(tmp_path / "my.keras")
         opened = open_model(tmp_path / "my.keras")

@@ -48,6 +48,13 @@ def examine(
 
     Raises:
         ValueError: images or labels out of form or range, or a model that returns no `[n, k]`.
+
+    Example:
+        >>> import mnist_adv
+        >>> test_set = mnist_adv.load()
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> mnist_adv.examine(model, test_set.images, test_set.labels)
+        []
     """
     count = _NUM_IMAGES if thorough else _NUM_QUICK
     batch = as_batch(images[:count]).astype(np.float32)

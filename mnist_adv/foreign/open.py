@@ -73,6 +73,12 @@ def open_model(
         FileNotFoundError: no such file, or one of its parts missing; it is named.
         ValueError: damaged, of another task, ambiguous, of a kind that is never loaded, or with
             outputs that are neither logits nor probabilities of one softmax.
+
+    Example:
+        >>> import mnist_adv
+        >>> opened = mnist_adv.open_model("checkpoints")
+        >>> print(*opened.notes)
+        took model/W [784, 10] as weights and model/b [10] as bias
     """
     if images is None:
         images = data.load().images
