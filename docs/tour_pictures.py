@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
+from PIL.PngImagePlugin import PngInfo
 
 _DPI = 80
 _COLOURS = 255
+_TITLES = "Description"
 _VISIBLE = 3.0  # grey levels of 255, on average
 _GREEN, _RED, _BLUE, _GREY = "#2ca02c", "#d62728", "#1f77b4", "#7f7f7f"
 
@@ -59,21 +61,36 @@ def alike(first: bytes, second: bytes) -> bool:
         Whether they have one size and, blurred, differ little in their grey levels on average.
     """
     blur = ImageFilter.BoxBlur(3)
-    one, two = (
-        Image.open(io.BytesIO(content)).convert("RGB").filter(blur) for content in (first, second)
-    )
+    one, two = (Image.open(io.BytesIO(content)) for content in (first, second))
     if one.size != two.size:
         return False
-    difference = np.asarray(one, float) - np.asarray(two, float)
+    levels = [np.asarray(image.convert("RGB").filter(blur), float) for image in (one, two)]
+    difference = levels[0] - levels[1]
     return float(np.abs(difference).mean()) < _VISIBLE
+
+
+def titles(content: bytes) -> str:
+    """Read the titles of a picture's parts, numbers and all, which `draw` has noted in its file.
+
+    Args:
+        content: a PNG.
+
+    Returns:
+        The titles, separated by semicolons.
+    """
+    return str(Image.open(io.BytesIO(content)).info[_TITLES])
 
 
 def _png(figure: Figure) -> bytes:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    notes = PngInfo()
+    notes.add_text(_TITLES, "; ".join(axes.get_title() for axes in figure.axes))
     content = io.BytesIO()
-    drawn.quantize(_COLOURS, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    drawn.quantize(_COLOURS, dither=Image.Dither.NONE).save(
+        content, "PNG", optimize=True, pnginfo=notes
+    )
     return content.getvalue()
 
 
@@ -230,9 +247,7 @@ def _adding_up(v: dict[str, Any]) -> Figure:
     single.set(title="-d[i] (W[i, 7] - W[i, 2])", xlabel="i")
     total.plot(np.cumsum(taken), color=_GREEN)
     total.axhline(v["lead"], color=_RED, linestyle="--")
-    name = f"z[7] - z[2] = {v['lead']:.1f}"
-    total.text(784, v["lead"] - 0.3, name, color=_RED, ha="right", va="top")
-    total.set(title="$\\sum$", xlabel="i", ylim=(0, None))
+    total.set(title=f"$\\sum$,  z[7] - z[2] = {v['lead']:.1f}", xlabel="i", ylim=(0, None))
     return figure
 
 

@@ -19,8 +19,9 @@ class TrainingConfig:
 
     Example:
         >>> import mnist_adv
-        >>> mnist_adv.TrainingConfig(num_epochs=5)
-        TrainingConfig(num_epochs=5, batch_size=100, learning_rate=1.0, seed=0)
+        >>> config = mnist_adv.TrainingConfig(num_epochs=5)
+        >>> config.num_epochs, config.seed
+        (5, 0)
     """
 
     num_epochs: int = 8
