@@ -6,6 +6,7 @@ Figures are drawn without pyplot, so nothing global is touched and no window is 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,8 @@ def attack_figure(
         _caption(figure, 0.335, f"gradient at the clean image\n(red: brighter leads {towards})")
     _signed(figure, 0.51, saved - result.images[0])
     length = f"{result.norm.value} {verdict.norms[result.norm.value][0]:.4g}"
-    _caption(figure, 0.61, f"perturbation\n{length} of {result.epsilon:.4g}")
+    limit = f" of {result.epsilon:.4g}" if math.isfinite(result.epsilon) else ""
+    _caption(figure, 0.61, f"perturbation\n{length}{limit}")
     _digit(figure.add_axes((0.795, 0.53, 0.2, 0.37)), saved)
     _caption(figure, 0.895, f"saved: {seen(after, class_names)}")
     _bars(figure.add_axes((0.04, 0.1, 0.44, 0.32)), before, after, class_names)

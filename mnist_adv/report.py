@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnist_adv.attacks import AttackResult
 from mnist_adv.figures import seen
 from mnist_adv.norms import Norm
 from mnist_adv.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mnist_adv.optimum import Comparison, Optimum
 
 READ_ATTACK = """How to read the rest: under Images, `attack/figure` tells it at a glance and
 `attack/film_strip` shows the digit changing, and `attack/iterate` and `attack/gradient_image` have
@@ -34,6 +38,8 @@ def budget(result: AttackResult) -> str:
     Returns:
         The norm and epsilon: "linf at most 0.3 (76.5 of 255 levels)".
     """
+    if math.isinf(result.epsilon):
+        return f"{result.norm.value} as small as possible"
     levels = f" ({255 * result.epsilon:g} of 255 levels)" if result.norm is Norm.LINF else ""
     return f"{result.norm.value} at most {result.epsilon:g}{levels}"
 
@@ -53,7 +59,8 @@ def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) 
     name, steps = class_names[wanted], int(result.num_steps[0])
     now = seen(verdict.probabilities[0], class_names)
     if verdict.success[0]:
-        lines = [f"reached in {_count(steps, 'step')}: the saved image is seen as {now}"]
+        effort = "" if result.method == "optimum" else f" in {_count(steps, 'step')}"
+        lines = [f"reached{effort}: the saved image is seen as {now}"]
     elif verdict.reached[0] and not verdict.confident[0]:
         lines = [
             f"NOT reached with confidence {result.goal.confidence:g}: the best saved image is seen "
@@ -96,8 +103,7 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
         },
         "threat": {
             "norm": result.norm.value,
-            "epsilon": result.epsilon,
-            "epsilon_times_255": 255 * result.epsilon,
+            "epsilon": result.epsilon if math.isfinite(result.epsilon) else None,
             "box": [0, 1],
             "knowledge": "white box: weights and gradients",
         },
@@ -122,6 +128,51 @@ def _judged(verdict: Verdict) -> dict[str, Any]:
         "reached": bool(verdict.reached[0]),
         "confident": bool(verdict.confident[0]),
         "success": bool(verdict.success[0]),
+    }
+
+
+def optimum_lines(truth: Comparison | None, proof: Optimum | None) -> list[str]:
+    """Say how far one image is from the smallest change that could do.
+
+    Args:
+        truth: the saved image beside the optimum; None if none is known.
+        proof: the optimum, if it was what was asked for.
+
+    Returns:
+        Lines.
+    """
+    if truth is None:
+        return []
+    lines = [] if proof is None else [f"proof: {proof.sentence(0)}"]
+    known, bound = truth.optimum.lower_bound[0], truth.ratio[0]
+    if math.isfinite(bound):
+        lines.append(f"the saved image: {truth.sentence} ({truth.optimum.norm} {known:.6g})")
+    elif 0 < known < math.inf:
+        lines.append(f"the smallest possible change: {truth.optimum.norm} {known:.6g}")
+    return lines
+
+
+def optimum_record(truth: Comparison) -> dict[str, Any]:
+    """Turn the certificate of one image into JSON; infinite bounds become null.
+
+    Args:
+        truth: the saved image beside the optimum.
+
+    Returns:
+        Status, bounds, gap, multipliers, and the saved image's ratio to the lower bound.
+    """
+    optimum = truth.optimum
+    numbers = {
+        "lower_bound": optimum.lower_bound[0],
+        "upper_bound": optimum.upper_bound[0],
+        "relative_gap": optimum.gap[0],
+        "saved_over_lower_bound": truth.ratio[0],
+    }
+    return {
+        "status": optimum.status[0].name.lower(),
+        "sentence": optimum.sentence(0),
+        **{name: float(x) if math.isfinite(x) else None for name, x in numbers.items()},
+        "multipliers": optimum.multipliers[0].tolist(),
     }
 
 

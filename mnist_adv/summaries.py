@@ -33,7 +33,8 @@ _HPARAMS = (
     hp.HParam("step_size"),
     hp.HParam("num_steps"),
     hp.HParam("step"),
-    hp.HParam("attack_loss"),
+    hp.HParam("attack"),
+    hp.HParam("loss"),
 )
 _METRICS = (
     hp.Metric("accuracy", group="test", display_name="test accuracy"),

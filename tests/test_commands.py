@@ -122,6 +122,33 @@ def test_every_norm_and_step(attack: Attack, norm: str, step: str) -> None:
     assert attack("--target=3", f"--norm={norm}", f"--step={step}", "--num_steps=150") == 0
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_the_optimum_comes_with_its_proof(
+    attack: Attack, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], norm: str
+) -> None:
+    assert attack("--target=2", "--attack=optimum", f"--norm={norm}") == 0
+    printed = capsys.readouterr().out
+    assert f"proof: {norm} to be classified as 2: no smaller change exists" in printed
+    assert "above the smallest possible" in printed
+    record = result(tmp_path, "mnist-test-0-to-2")
+    proof = record["optimum"]
+    assert proof["lower_bound"] <= proof["upper_bound"] <= record["after"]["norms"][norm] + 1e-9
+    assert proof["relative_gap"] <= 1e-6 and len(proof["multipliers"]) == 10
+
+
+def test_every_report_says_how_far_above_the_optimum_it_is(
+    attack: Attack, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attack("--target=2", "--attack=ddn", "--norm=l2") == 0
+    assert " % above the smallest possible (l2 1.3" in capsys.readouterr().out
+    assert 1 <= result(tmp_path, "mnist-test-0-to-2")["optimum"]["saved_over_lower_bound"] < 1.1
+    # out of reach: the proof says how far it would have been
+    assert attack("--target=2", "--attack=optimum", "--norm=linf", "--epsilon=0.01") == 1
+    assert "NOT reached within the budget" in capsys.readouterr().out
+    assert attack("--target=2", "--epsilon=0.01") == 1
+    assert "the smallest possible change: linf 0.08" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("source", ["forward_mode", "forward_difference", "central_difference"])
 def test_numerical_sources_attack_too(attack: Attack, source: str) -> None:
     assert attack("--target=2", f"--source={source}", "--loss=cross_entropy") == 0
@@ -194,7 +221,7 @@ def test_running_again_replaces_only_a_result(
         (["--target=7"], "targets must differ from labels. Received: target 7"),
         (["--target=two"], "flag --target=two"),
         (["--targt=2"], "Unknown command line flag 'targt'. Did you mean: target"),
-        (["--target=2", "--norm=l7"], "flag --norm=l7: value should be one of <linf|l2"),
+        (["--target=2", "--norm=l7"], "flag --norm=l7: value should be one of <linf|l2),
         (["--target=2", "--epsilon=-0.1"], "epsilon must be a finite number, at least 0"),
         (["--target=2", "--step_size=nan"], "step_size must be a finite number"),
         (["--target=2", "--num_steps=-1"], "num_steps must be at least 0"),
@@ -206,6 +233,9 @@ def test_running_again_replaces_only_a_result(
         (["--target=2", "--checkpoint_dir=nowhere"], "no folder nowhere; python train.py makes it"),
         (["--target=2", "--dataset=no_such_set"], "Received: 'no_such_set'"),
         (["--target=2", "--name=a/b"], "name must be a plain folder name. Received: 'a/b'"),
+        (["--target=2", "--attack=magic"], "method must be one of fgsm, bim, pgd"),
+        (["--target=2", "--attack=ddn"], "norm of ddn must be one of l2. Received: 'linf'"),
+        (["--target=2", "--attack=optimum", "--num_steps=3"], "the optimum takes no steps"),
         (["--target=2", "and more"], "unknown argument 'and more'"),
     ],
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnist_adv._lazy import tf
 from mnist_adv.attacks.result import Trace
 from mnist_adv.attacks.state import Method, Outcome, Rows, Task, advance, begin, square
+from mnist_adv.goals import Goal
+from mnist_adv.gradients import GradientSource
+from mnist_adv.losses import Loss, Objective
+
+if TYPE_CHECKING:
+    from mnist_adv.models import Model
 
 
 class Recorder:
@@ -48,6 +54,33 @@ class Recorder:
             number=state["best_number"].numpy(),
             steps=state["number"].numpy().astype(np.int64) + 1,
         )
+
+
+def from_start_to_end(
+    model: Model, goal: Goal, images: np.ndarray, adversarial: np.ndarray
+) -> Trace:
+    """Make the trace of a method that jumps: its start and its end.
+
+    Args:
+        model: images -> logits.
+        goal: the classes to be reached or left.
+        images: clean, `[n, 28, 28, 1]` float32.
+        adversarial: the same shape.
+
+    Returns:
+        Two iterates, with the cross-entropy and its gradient at the first.
+    """
+    objective = Objective.to_descend(Loss.CROSS_ENTROPY, targeted=goal.targeted)
+    classes = tf.constant(goal.classes)
+    ends = [
+        GradientSource()(model, objective, tf.constant(at), classes) for at in (images, adversarial)
+    ]
+    return Trace(
+        images=np.stack([images, adversarial]),
+        logits=np.stack([logits.numpy() for logits, _ in ends]),
+        objective=np.stack([objective(logits, classes).numpy() for logits, _ in ends]),
+        gradients=ends[0][1].numpy()[np.newaxis],
+    )
 
 
 def _stack(images: list[Any]) -> np.ndarray:

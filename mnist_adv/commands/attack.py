@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import pathlib
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
     from mnist_adv.commands.image_flags import Chosen
     from mnist_adv.commands.model_flags import Subject
+    from mnist_adv.optimum import Optimum
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,8 +37,8 @@ def define_flags(values: flags.FlagValues) -> None:
     def real(name: str, default: float | None, help_text: str) -> None:
         flags.DEFINE_float(name, default, help_text, flag_values=values)
 
-    def choice(name: str, default: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, default, type(default), help_text, flag_values=values)
+    def choice(name: str, kind: type[enum.Enum], help_text: str) -> None:
+        flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
 
     def switch(name: str, help_text: str) -> None:
         flags.DEFINE_boolean(name, False, help_text, flag_values=values)
@@ -44,13 +46,15 @@ def define_flags(values: flags.FlagValues) -> None:
     number("target", None, "Class to reach; without it: away from the label.")
     real("confidence", None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
-    choice("norm", Norm.LINF, "Norm of the budget.")
+    text("attack", "pgd", "One of --list; optimum: the smallest change there is, with its proof.")
+    flags.DEFINE_enum_class("norm", Norm.LINF, Norm, "Norm of the budget.", flag_values=values)
     real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
     real("step_size", None, "Length of a step; epsilon / 30 if not given.")
-    number("num_steps", 40, "Most steps taken.")
-    choice("step", Step.STEEPEST, "How a gradient becomes a step.")
-    choice("loss", Loss.CROSS_ENTROPY, "What the gradient is of.")
-    choice("source", Source.TAPE, "Where it comes from.")
+    number("num_steps", None, "Most steps taken; 40 for pgd, if not given.")
+    number("seed", 0, "Of what is drawn at random.")
+    choice("step", Step, "How a gradient becomes a step; steepest, if not given.")
+    choice("loss", Loss, "What the gradient is of; cross_entropy, if not given.")
+    choice("source", Source, "Where it comes from; tape, if not given.")
     real("difference_step", None, "e of the two differences.")
     switch("check_gradient", "Compare all sources on the chosen image.")
     model_flags.define_flags(values)
@@ -59,7 +63,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text("logdir", "logs", "Where TensorBoard's files go.")
     switch("save_iterates", "Save every iterate as PNG.")
     switch("animation", "Save the digit changing as GIF.")
-    switch("list", "List losses, gradient sources, norms, steps and data sets.")
+    switch("list", "List attacks, losses, gradient sources, norms, steps and data sets.")
 
 
 _COMMAND = cli.Command(
@@ -71,8 +75,8 @@ _COMMAND = cli.Command(
         model_flags.GROUP,
         cli.Group(
             "Attack",
-            "python attack.py --target 2 --norm l2 --epsilon 1.5",
-            ("norm", "epsilon", "step_size", "num_steps", "step"),
+            "python attack.py --target 2 --attack ddn --norm l2",
+            ("attack", "norm", "epsilon", "step_size", "num_steps", "step", "seed"),
         ),
         cli.Group(
             "Gradient",
@@ -107,29 +111,14 @@ def _attack(values: flags.FlagValues) -> int:
         voice.say(*_choices())
         return cli.DONE
     cli.load_tensorflow(values)
-    from mnist_adv import attacks, figures, report
+    from mnist_adv import figures, report
 
     subject = model_flags.open_subject(values)
     chosen = image_flags.choose(values, subject)
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
     findings = _examine(values, subject)
     label = _predict(subject, chosen) if chosen.label is None else chosen.label
-    result = attacks.attack(
-        subject.model,
-        chosen.image,
-        targets=values.target,
-        labels=label,
-        norm=values.norm,
-        epsilon=values.epsilon,
-        step_size=values.step_size,
-        num_steps=values.num_steps,
-        step=values.step,
-        loss=values.loss,
-        source=values.source,
-        difference_step=values.difference_step,
-        confidence=values.confidence,
-        trace=True,
-    )
+    result, proof = _make(values, subject, chosen, label)
     class_names = subject.class_names
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
@@ -137,11 +126,49 @@ def _attack(values: flags.FlagValues) -> int:
         f"{chosen.name}{told}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {report.budget(result)}",
     )
-    return _report(values, subject, chosen, result, findings)
+    return _report(values, subject, chosen, result, proof, findings)
+
+
+def _make(
+    values: flags.FlagValues, subject: Subject, chosen: Chosen, label: int
+) -> tuple[AttackResult, Optimum | None]:
+    given = {
+        name: values[name].value
+        for name in ("step_size", "num_steps", "step", "loss", "source", "difference_step")
+        if values[name].value is not None
+    }
+    question = {"targets": values.target, "labels": label, "norm": values.norm}
+    if values.attack != "optimum":
+        from mnist_adv import attacks
+
+        result = attacks.attack(
+            subject.model,
+            chosen.image,
+            method=values.attack,
+            epsilon=values.epsilon,
+            confidence=values.confidence,
+            seed=values.seed,
+            trace=True,
+            **question,
+            **given,
+        )
+        return result, None
+    from mnist_adv import optimum
+
+    if given or values.confidence is not None:
+        raise ValueError(
+            f"the optimum takes no steps. Received: --{next(iter(given), 'confidence')}"
+        )
+    return optimum.as_attack(
+        subject.model, chosen.image, epsilon=values.epsilon, trace=True, **question
+    )
 
 
 def _choices() -> list[str]:
+    from mnist_adv.attacks.registry import REGISTRY
+
     kinds: dict[str, list[str]] = {
+        "attacks": [*REGISTRY, "optimum"],
         "losses": [loss.value for loss in Loss],
         "gradient sources": [source.value for source in Source],
         "norms": [norm.value for norm in Norm],
@@ -171,15 +198,19 @@ def _report(
     subject: Subject,
     chosen: Chosen,
     result: AttackResult,
+    proof: Optimum | None,
     findings: list[str],
 ) -> int:
-    from mnist_adv import figures, report, results, summaries
+    from mnist_adv import figures, optimum, report, results, summaries
 
     class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
     with results.new_folder(values.results_dir, name) as folder:
         saved, verdict = results.save_picture(folder, subject.model, result)
         lines = report.outcome(result, verdict, class_names)
+        on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
+        truth = optimum.set_beside(subject.model, on_disk, proof)
+        lines += report.optimum_lines(truth, proof)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),
             "film_strip": figures.film_strip(figures.required_trace(result), class_names),
@@ -199,6 +230,7 @@ def _report(
             "findings": findings,
             "image": chosen.origin,
             **report.record(result, verdict),
+            "optimum": None if truth is None else report.optimum_record(truth),
         }
         results.write_record(folder, record)
         results.write_arrays(folder, result, saved)
@@ -229,18 +261,19 @@ def _check_gradient(
 ) -> tuple[bool, list[str], np.ndarray]:
     from mnist_adv import figures, gradient_check, report
 
+    loss = values.loss or Loss.CROSS_ENTROPY
     question = (subject.model, chosen.image, int(result.goal.classes[0]))
     errors = gradient_check.check_gradient(
-        *question, loss=values.loss, difference_step=values.difference_step
+        *question, loss=loss, difference_step=values.difference_step
     )
     dtype, worst, agreed = gradient_check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"
     lines = [
-        f"gradient of {values.loss.value} for {question[2]}, against the tape in {dtype}:",
+        f"gradient of {loss.value} for {question[2]}, against the tape in {dtype}:",
         *report.gradient_table(errors),
         f"the sources {verdict}: they differ by {worst:.1e} at most in {dtype}",
     ]
-    curves, defaults = gradient_check.difference_errors(*question, loss=values.loss)
+    curves, defaults = gradient_check.difference_errors(*question, loss=loss)
     return agreed, lines, figures.difference_error(curves, defaults)
 
 
@@ -249,9 +282,9 @@ def _hparams(values: flags.FlagValues, record: dict[str, Any]) -> dict[str, Any]
     return {
         "command": "attack",
         "goal": f"{goal['kind']} {goal['class']}",
-        "attack_loss": values.loss.value,
+        "attack": values.attack,
         **{name: record["threat"][name] for name in ("norm", "epsilon")},
-        **{name: _plain(values[name].value) for name in ("step_size", "num_steps", "step")},
+        **{name: _plain(values[name].value) for name in ("loss", "step_size", "num_steps", "step")},
     }
 
 

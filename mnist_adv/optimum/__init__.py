@@ -1,6 +1,6 @@
 """The truth to measure attacks against: certified smallest perturbations of linear classifiers."""
 
-from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare
+from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare, set_beside
 from mnist_adv.optimum.certificate import Certificate, check
 from mnist_adv.optimum.curve import robust_accuracy
 from mnist_adv.optimum.grid import GridOptimum, on_grid
@@ -23,6 +23,7 @@ __all__ = [
     "largest_lead",
     "on_grid",
     "robust_accuracy",
+    "set_beside",
     "smallest_perturbation",
     "to_float32",
 ]

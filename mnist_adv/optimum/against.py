@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +116,25 @@ def compare(
     return Comparison(optimum, distance, ratio)
 
 
+def set_beside(
+    model: Any, result: AttackResult, optimum: Optimum | None = None
+) -> Comparison | None:
+    """Compare with the optimum where the model has a known one.
+
+    Args:
+        model: any.
+        result: of any attack on it.
+        optimum: for these images, goal and norm, if it is there already.
+
+    Returns:
+        The comparison; None if the model is not linear in the pixels.
+
+    Raises:
+        BelowOptimumError: a success is nearer than the certified bound allows.
+    """
+    return None if linear_parts(model) is None else compare(model, result, optimum=optimum)
+
+
 def as_attack(
     model: Any,
     images: Any,
@@ -124,6 +144,7 @@ def as_attack(
     norm: Norm | str = Norm.L2,
     epsilon: float | None = None,
     margin: float = 0.0,
+    trace: bool = False,
     **settings: Any,
 ) -> tuple[AttackResult, Optimum]:
     """Produce the optimum in the form of an attack's result, judged like any other.
@@ -136,6 +157,7 @@ def as_attack(
         norm: "linf", "l2", "l1" or "l0".
         epsilon: the budget; images whose optimum is larger fail. None: as large as needed.
         margin: lead of the wanted logit.
+        trace: whether to keep the clean image and the optimum as a trace of two iterates.
         settings: for `smallest_perturbation`.
 
     Returns:
@@ -145,6 +167,7 @@ def as_attack(
         ValueError: as `smallest_perturbation`; or the model is not linear.
     """
     from mnist_adv.attacks import AttackResult
+    from mnist_adv.attacks.traced import from_start_to_end
 
     W, b = _parts(model)
     clean = as_batch(images).astype(np.float32)
@@ -152,10 +175,8 @@ def as_attack(
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
     optimum = smallest_perturbation(W, b, clean, norm=norm, margin=margin, **wanted, **settings)
     adversarial, _ = to_float32(W, b, optimum)
-    if epsilon is None:
-        moved = adversarial.astype(np.float64) - clean
-        lengths = bounds.measure(optimum.norm, moved.reshape(len(clean), -1))
-        epsilon = float(lengths.max(initial=0))
+    epsilon = math.inf if epsilon is None else epsilon
+    none = np.zeros(len(clean), np.int64)  # a linear model is solved from its weights
     result = AttackResult(
         images=clean,
         adversarial=adversarial,
@@ -163,7 +184,11 @@ def as_attack(
         norm=Norm(optimum.norm),
         epsilon=epsilon,
         num_steps=optimum.iterations,
+        num_queries=none,
+        num_gradients=none,
         verdict=judge(model, clean, adversarial, norm=optimum.norm, epsilon=epsilon, **wanted),
+        method="optimum",
+        trace=from_start_to_end(model, goal, clean, adversarial) if trace else None,
     )
     return result, optimum
 
@@ -186,6 +211,8 @@ def _require_possible(
     distance: np.ndarray,
     hit: np.ndarray,
 ) -> None:
+    if not hit.any():
+        return
     goal = result.goal
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[hit]}
     clean, final = result.images[hit], result.adversarial[hit]
