@@ -221,7 +221,7 @@ def test_running_again_replaces_only_a_result(
         (["--target=7"], "targets must differ from labels. Received: target 7"),
         (["--target=two"], "flag --target=two"),
         (["--targt=2"], "Unknown command line flag 'targt'. Did you mean: target"),
-        (["--target=2", "--norm=l7"], "flag --norm=l7: value should be one of <linf|l2),
+        (["--target=2", "--norm=l7"], "flag --norm=l7: value should be one of <linf|l2"),
         (["--target=2", "--epsilon=-0.1"], "epsilon must be a finite number, at least 0"),
         (["--target=2", "--step_size=nan"], "step_size must be a finite number"),
         (["--target=2", "--num_steps=-1"], "num_steps must be at least 0"),
