@@ -171,7 +171,7 @@ def _load_tfds(
     split: str,
     data_dir: str | None,
     manual_dir: str | None,
-    rows: tuple[int, int] | None,
+    rows: tuple[int, int] | None = None,
 ) -> Dataset:
     import tensorflow_datasets as tfds
 
