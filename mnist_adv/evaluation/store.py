@@ -12,6 +12,7 @@ import os
 import pathlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -95,8 +96,10 @@ class Store:
                     return False
             with np.load(path, allow_pickle=False) as arrays:
                 return str(arrays[_DIGEST]) == self.plan.digest
-        except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        except FileNotFoundError:
             return False
+        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError):
+            return False  # damaged: computed again, and replaced
 
 
 def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
@@ -113,7 +116,7 @@ def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
     with zipfile.ZipFile(content, "w") as archive:
         for name, values in {**arrays, _DIGEST: np.array(digest)}.items():
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+            np.lib.format.write_array(member, np.array(values, order="C"), allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, member.getvalue(), compresslevel=1)
