@@ -1,9 +1,10 @@
-"""The gradient of an image's objective with respect to its pixels, from five independent sources.
+"""The gradient of an image's objective with respect to its pixels, from independent sources.
 
 Back propagation gives the derivative of the loss for every weight; carried one step further, past
 the weights, it gives one for every pixel. All sources answer the same question, so they check one
 another: two are exact by calculus (reverse and forward mode), one by hand (softmax regression
-only), two by nudging every pixel and looking.
+only), two by nudging every pixel and looking, two by nudging all pixels at once in random
+directions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mnist_adv._lazy import tf
 from mnist_adv.data import IMAGE_SHAPE
 from mnist_adv.images import as_batch, as_classes
 from mnist_adv.losses import Loss, Objective
+from mnist_adv.randomness import keys_of, normal, signs
 
 if TYPE_CHECKING:
     from mnist_adv.models import Model
@@ -36,6 +38,8 @@ class Source(enum.Enum):
     CENTRAL_DIFFERENCE: `(f(x + e) - f(x - e)) / 2e` per pixel; error O(e^2) + O(rounding / e).
     CLOSED_FORM: `W (dloss/dlogits)`, which for cross-entropy is `W (p - onehot(class))`; for
         softmax regression.
+    SPSA: the mean of `(f(x + e v) - f(x - e v)) / 2e v` over random signs v (Spall, 1992).
+    NES: the same over normal v (Ilyas et al., 2018). Both are right in expectation only.
     """
 
     TAPE = "tape"
@@ -43,6 +47,13 @@ class Source(enum.Enum):
     FORWARD_DIFFERENCE = "forward_difference"
     CENTRAL_DIFFERENCE = "central_difference"
     CLOSED_FORM = "closed_form"
+    SPSA = "spsa"
+    NES = "nes"
+
+    @property
+    def estimates(self) -> bool:
+        """Whether it draws at random, and so is right in expectation only."""
+        return self in (Source.SPSA, Source.NES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +62,46 @@ class GradientSource:
 
     Attributes:
         source: which.
-        difference_step: the e of the two numerical sources, in pixel units; None chooses it by
+        difference_step: the e of the numerical sources, in pixel units; None chooses it by
             `default_difference_step`.
+        num_samples: how many directions SPSA and NES draw, two queries each.
     """
 
     source: Source = Source.TAPE
     difference_step: float | None = None
+    num_samples: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse a step that moves nothing."""
+        """Refuse settings that move nothing."""
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1. Received: {self.num_samples}")
         if self.difference_step is not None and not 0 < self.difference_step <= 1:
             raise ValueError(
                 f"difference_step must lie in (0, 1]. Received: {self.difference_step}"
             )
 
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Model queries, and gradients among them, for one image (the logits' own included)."""
+        return {
+            Source.TAPE: (1, 1),
+            Source.CLOSED_FORM: (1, 1),
+            Source.FORWARD_MODE: (1 + _NUM_PIXELS, _NUM_PIXELS),
+            Source.FORWARD_DIFFERENCE: (2 + _NUM_PIXELS, 0),
+            Source.CENTRAL_DIFFERENCE: (1 + 2 * _NUM_PIXELS, 0),
+            Source.SPSA: (1 + 2 * self.num_samples, 0),
+            Source.NES: (1 + 2 * self.num_samples, 0),
+        }[self.source]
+
     def __call__(
-        self, model: Model, objective: Objective, images: Any, classes: Any
+        self,
+        model: Model,
+        objective: Objective,
+        images: Any,
+        classes: Any,
+        *,
+        keys: Any = None,
+        stream: Any = None,
     ) -> tuple[Any, Any]:
         """Compute logits and input gradients.
 
@@ -75,6 +110,8 @@ class GradientSource:
             objective: the signed loss, one number per image.
             images: tensor `[n, 28, 28, 1]`, float32 or float64.
             classes: tensor `[n]` int64.
+            keys: `[n, 2]` uint32, see `randomness`; only SPSA and NES need them.
+            stream: `[n]` int32, which draw; another number, other directions.
 
         Returns:
             Logits `[n, k]` at the images, gradients `[n, 28, 28, 1]`.
@@ -89,6 +126,10 @@ class GradientSource:
         if self.source is Source.FORWARD_MODE:
             return model(images), _forward_mode(model, objective, images, classes)
         step = self.difference_step or default_difference_step(self.source, images.dtype)
+        if self.source.estimates:
+            draw = signs if self.source is Source.SPSA else normal
+            directions = draw(keys, stream, (self.num_samples, *IMAGE_SHAPE))
+            return _along(model, objective, images, classes, step, directions)
         central = self.source is Source.CENTRAL_DIFFERENCE
         return _differences(model, objective, images, classes, step, central=central)
 
@@ -103,14 +144,14 @@ def default_difference_step(source: Source, dtype: Any) -> float:
     one pixel alone bends it little. `attack.py --check_gradient` draws both errors against e.
 
     Args:
-        source: FORWARD_DIFFERENCE or CENTRAL_DIFFERENCE.
+        source: FORWARD_DIFFERENCE, or one of the others, which are central.
         dtype: float32 or float64.
 
     Returns:
         e in pixel units: 0.022 and 0.079 in float32, 9.5e-7 and 9.7e-5 in float64.
     """
     spacing = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
-    power = 1 / 3 if source is Source.CENTRAL_DIFFERENCE else 1 / 2
+    power = 1 / 2 if source is Source.FORWARD_DIFFERENCE else 1 / 3
     return float((_ROUNDING_TO_BENDING * spacing) ** power)
 
 
@@ -123,6 +164,8 @@ def compute_gradient(
     source: Source | str = Source.TAPE,
     difference_step: float | None = None,
     dtype: str | None = None,
+    num_samples: int = 32,
+    seed: int = 0,
 ) -> np.ndarray:
     """Compute the derivative of the loss for the intended label with respect to every pixel.
 
@@ -135,10 +178,12 @@ def compute_gradient(
         intended_labels: one integer, or one per image.
         loss: "cross_entropy" (`-log p[intended]`) or "probability" (`p[intended]`, whose
             upstream gradient at the softmax is the one-hot vector).
-        source: "tape", "forward_mode", "forward_difference", "central_difference" or
-            "closed_form".
-        difference_step: e of the two differences; a step suited to the dtype if None.
+        source: "tape", "forward_mode", "forward_difference", "central_difference",
+            "closed_form", "spsa" or "nes".
+        difference_step: e of the differences; a step suited to the dtype if None.
         dtype: "float32" or "float64", to compute in; that of the images if None.
+        num_samples: directions that SPSA and NES draw.
+        seed: of these directions.
 
     Returns:
         The gradient, in the shape of `images`: one number per pixel.
@@ -151,8 +196,12 @@ def compute_gradient(
     pixels = tf.constant(batch.astype(dtype or batch.dtype))
     num_classes = check_logits(model, pixels)
     classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
-    compute = GradientSource(Source(source), difference_step)
-    _, gradients = compute(model, Objective(Loss(loss)), pixels, classes)
+    compute = GradientSource(Source(source), difference_step, num_samples)
+    keys = tf.constant(keys_of(batch, seed))
+    stream = tf.zeros([len(batch)], tf.int32)
+    _, gradients = compute(
+        model, Objective(Loss(loss)), pixels, classes, keys=keys, stream=stream
+    )
     return gradients.numpy().reshape(np.shape(images))
 
 
@@ -258,3 +307,21 @@ def _differences(
         return (values(above) - values(below)) / moved
 
     return model(images), tf.reshape(_each_image(one, images, classes), tf.shape(images))
+
+
+def _along(
+    model: Model, objective: Objective, images: Any, classes: Any, step: float, directions: Any
+) -> tuple[Any, Any]:
+    # directions [n, m, 28, 28, 1]
+    directions = tf.cast(directions, images.dtype)
+    size = tf.cast(step, images.dtype)
+    num_samples = directions.shape[1]
+
+    def values(sign: int) -> Any:
+        points = images[:, tf.newaxis] + sign * size * directions
+        flat = tf.reshape(points, [-1, *IMAGE_SHAPE])
+        rises = objective(model(flat), tf.repeat(classes, num_samples))
+        return tf.reshape(rises, [-1, num_samples, 1, 1, 1])
+
+    slopes = (values(1) - values(-1)) / (2 * size)
+    return model(images), tf.reduce_mean(slopes * directions, axis=1)

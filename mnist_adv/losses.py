@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mnist_adv._lazy import tf
 
 
@@ -19,6 +21,9 @@ class Loss(enum.Enum):
 
     CROSS_ENTROPY = "cross_entropy"
     PROBABILITY = "probability"
+    MARGIN = "margin"
+    DLR = "dlr"
+    TARGETED_DLR = "targeted_dlr"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +65,105 @@ def probability(logits: Any, classes: Any) -> Any:
     return tf.gather(tf.nn.softmax(logits), classes, axis=1, batch_dims=1)
 
 
+def margin(logits: Any, classes: Any) -> Any:
+    """Compute `z[class] - max of the other z`; positive just when the class is predicted.
+
+    Args:
+        logits: `[n, k]`.
+        classes: `[n]` int64 in [0, k).
+
+    Returns:
+        `[n]`.
+
+    References:
+        Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017.
+    """
+    return tf.reduce_sum(_margin_upstream(logits, classes) * logits, axis=1)
+
+
+def dlr(logits: Any, classes: Any) -> Any:
+    """Compute the margin over `z_(1) - z_(3)`, the largest less the third largest logit.
+
+    The difference of logits ratio does not change when all logits are scaled or shifted, so its
+    gradient never underflows however sure the model is.
+
+    Args:
+        logits: `[n, k]`, k at least 3.
+        classes: `[n]` int64 in [0, k).
+
+    Returns:
+        `[n]`; 0 where the three largest logits are equal.
+
+    Raises:
+        ValueError: fewer than 3 classes.
+
+    References:
+        Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks", 2020.
+    """
+    return _ratio(logits, classes, _DLR_WEIGHTS)[0]
+
+
+def targeted_dlr(logits: Any, classes: Any) -> Any:
+    """Compute the margin over `z_(1) - (z_(3) + z_(4)) / 2`.
+
+    Croce and Hein's numerator is `z[label] - z[target]`; here the best other logit stands for the
+    label's, which is the same while the label leads, so that the sign still tells success.
+
+    Args:
+        logits: `[n, k]`, k at least 4.
+        classes: `[n]` int64 in [0, k).
+
+    Returns:
+        `[n]`; 0 where the four largest logits are equal.
+
+    Raises:
+        ValueError: fewer than 4 classes.
+
+    References:
+        Croce, Hein, 2020, as `dlr`.
+    """
+    return _ratio(logits, classes, _TARGETED_DLR_WEIGHTS)[0]
+
+
+# how much the k-th largest logit weighs in the denominator
+_DLR_WEIGHTS = (1.0, 0.0, -1.0)
+_TARGETED_DLR_WEIGHTS = (1.0, 0.0, -0.5, -0.5)
+
+
 def _onehot(logits: Any, classes: Any) -> Any:
     return tf.one_hot(classes, tf.shape(logits)[1], dtype=logits.dtype)
+
+
+def _largest(logits: Any) -> Any:
+    return _onehot(logits, tf.argmax(logits, axis=1))
+
+
+def _hide(logits: Any, chosen: Any) -> Any:
+    return tf.where(chosen > 0, tf.constant(-np.inf, logits.dtype), logits)
+
+
+def _ratio(logits: Any, classes: Any, weights: tuple[float, ...]) -> tuple[Any, Any]:
+    num_classes = logits.shape[1]
+    if num_classes is not None and num_classes < len(weights):
+        raise ValueError(
+            f"this loss needs at least {len(weights)} classes. Received: {num_classes}"
+        )
+    left, spread = logits, tf.zeros_like(logits)
+    for weight in weights:
+        chosen = _largest(left)
+        spread += weight * chosen
+        left = _hide(left, chosen)
+    difference = _margin_upstream(logits, classes)
+    below = tf.reduce_sum(spread * logits, axis=1, keepdims=True)
+    above = tf.reduce_sum(difference * logits, axis=1, keepdims=True)
+    value = tf.math.divide_no_nan(above, below)
+    return value[:, 0], tf.math.divide_no_nan(difference - value * spread, below)
+
+
+def _margin_upstream(logits: Any, classes: Any) -> Any:
+    wanted = _onehot(logits, classes)
+    return wanted - _largest(_hide(logits, wanted))
 
 
 def _cross_entropy_upstream(logits: Any, classes: Any) -> Any:
@@ -76,6 +178,11 @@ def _probability_upstream(logits: Any, classes: Any) -> Any:
 _TABLE = {
     Loss.CROSS_ENTROPY: _Row(cross_entropy, _cross_entropy_upstream, falls=True),
     Loss.PROBABILITY: _Row(probability, _probability_upstream, falls=False),
+    Loss.MARGIN: _Row(margin, _margin_upstream, falls=False),
+    Loss.DLR: _Row(dlr, lambda z, c: _ratio(z, c, _DLR_WEIGHTS)[1], falls=False),
+    Loss.TARGETED_DLR: _Row(
+        targeted_dlr, lambda z, c: _ratio(z, c, _TARGETED_DLR_WEIGHTS)[1], falls=False
+    ),
 }
 
 

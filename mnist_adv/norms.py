@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mnist_adv._lazy import tf
+from mnist_adv.selection import fill, largest, soft_threshold
 
 _PIXELS = (1, 2, 3)
 
@@ -21,6 +22,8 @@ class Norm(enum.Enum):
 
     LINF = "linf"
     L2 = "l2"
+    L1 = "l1"
+    L0 = "l0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +36,16 @@ class Geometry:
         steepest: gradient -> the direction of norm 1 with the largest inner product with it;
             zero where the gradient is zero.
         default_epsilon: a budget that lets nearly every digit become any other.
+        move: images, gradient, size `[n]` -> the images after the step of that norm, inside
+            [0, 1], that most lowers a linear objective; None: the steepest direction times the
+            size comes close enough, as every pixel takes part.
     """
 
     length: Callable[[Any], Any]
     project: Callable[[Any, Any], Any]
     steepest: Callable[[Any], Any]
     default_epsilon: float
+    move: Callable[[Any, Any, Any], Any] | None = None
 
 
 def per_image(values: Any) -> Any:
@@ -76,7 +83,58 @@ def _l2_steepest(gradient: Any) -> Any:
     return tf.math.divide_no_nan(gradient, per_image(_l2_length(gradient)))
 
 
+def _l1_length(perturbation: Any) -> Any:
+    return tf.reduce_sum(tf.abs(perturbation), axis=_PIXELS)
+
+
+def _l1_project(perturbation: Any, epsilon: Any) -> Any:
+    sizes = tf.abs(perturbation)
+    threshold = per_image(soft_threshold(sizes, epsilon))
+    shrunk = tf.sign(perturbation) * tf.maximum(sizes - threshold, 0)
+    inside = _l1_length(perturbation) <= epsilon
+    return tf.where(per_image(inside), perturbation, shrunk)
+
+
+def _l1_steepest(gradient: Any) -> Any:
+    return tf.sign(gradient) * _first_of(tf.abs(gradient))
+
+
+def _l1_move(images: Any, gradient: Any, size: Any) -> Any:
+    # One pixel would have no room for the whole step: spend it pixel by pixel.
+    room = tf.where(gradient > 0, images, 1 - images)
+    return images - tf.sign(gradient) * fill(tf.abs(gradient), room, size)
+
+
+def _l0_length(perturbation: Any) -> Any:
+    return tf.math.count_nonzero(perturbation, axis=_PIXELS, dtype=perturbation.dtype)
+
+
+def _l0_project(perturbation: Any, epsilon: Any) -> Any:
+    sizes = tf.abs(perturbation)
+    return tf.where(largest(sizes, tf.cast(epsilon, tf.int32)), perturbation, 0)
+
+
+def _l0_steepest(gradient: Any) -> Any:
+    # Of all directions that change one pixel by at most 1, the best.
+    return _l1_steepest(gradient)
+
+
+def _l0_move(images: Any, gradient: Any, size: Any) -> Any:
+    # The pixels whose whole way to the border is worth most.
+    room = tf.where(gradient > 0, images, 1 - images)
+    chosen = largest(tf.abs(gradient) * room, tf.cast(size, tf.int32))
+    return tf.where(chosen, images - tf.sign(gradient) * room, images)
+
+
+def _first_of(values: Any) -> Any:
+    flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2] * values.shape[3]])
+    chosen = tf.one_hot(tf.argmax(flat, axis=1), flat.shape[1], dtype=values.dtype)
+    return tf.reshape(chosen, tf.shape(values))
+
+
 GEOMETRY = {
     Norm.LINF: Geometry(_linf_length, _linf_project, _linf_steepest, 0.3),
     Norm.L2: Geometry(_l2_length, _l2_project, _l2_steepest, 3.0),
+    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, 30.0, _l1_move),
+    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_move),
 }

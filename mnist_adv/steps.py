@@ -6,7 +6,7 @@ import enum
 from typing import Any
 
 from mnist_adv._lazy import tf
-from mnist_adv.norms import GEOMETRY, Norm
+from mnist_adv.norms import GEOMETRY, Norm, per_image
 
 
 class Step(enum.Enum):
@@ -43,7 +43,26 @@ def direction(step: Step, norm: Norm, gradient: Any) -> Any:
     return tf.sign(gradient) if step is Step.SIGN else gradient
 
 
-def default_step_size(step: Step, norm: Norm, epsilon: float) -> float:
+def move(step: Step, norm: Norm, images: Any, gradient: Any, size: Any) -> Any:
+    """Take one step.
+
+    Args:
+        step: the rule.
+        norm: the norm of the budget; only STEEPEST depends on it.
+        images: `[n, 28, 28, 1]`.
+        gradient: the same shape.
+        size: `[n]`, of the step.
+
+    Returns:
+        The images after the step against the gradient, not yet inside any budget.
+    """
+    own = GEOMETRY[norm].move
+    if step is Step.STEEPEST and own is not None:
+        return own(images, gradient, size)
+    return images - per_image(size) * direction(step, norm, gradient)
+
+
+def default_step_size(step: Step, norm: Norm, epsilon: Any) -> Any:
     """Choose a step size for people who gave none.
 
     A thirtieth of the budget: forty steps reach its border and slide along it (the setting of
@@ -53,12 +72,13 @@ def default_step_size(step: Step, norm: Norm, epsilon: float) -> float:
     Args:
         step: the rule.
         norm: the norm of the budget.
-        epsilon: the budget.
+        epsilon: the budget, one number or `[n]`.
 
     Returns:
-        The step size.
+        The step size, in the form of epsilon.
     """
     own_unit = {Step.STEEPEST, Step.SIGN if norm is Norm.LINF else Step.UNIT}
     if step in own_unit:
         return epsilon / 30
-    return {Step.SIGN: 0.01, Step.UNIT: 0.1, Step.RAW: 0.1}[step]
+    constant = {Step.SIGN: 0.01, Step.UNIT: 0.1, Step.RAW: 0.1}[step]
+    return constant + 0 * epsilon
