@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_adv.attacks import attack, registry
 from mnist_adv.norms import Norm
 
 if TYPE_CHECKING:
@@ -38,23 +39,33 @@ class Question:
 
 def known_attacks() -> tuple[str, ...]:
     """List the names that `run_attack` takes."""
-    return ("pgd",)
+    return tuple(registry.REGISTRY)
 
 
 def require_known(name: str, norm: Norm) -> None:
-    """Refuse a name that is not an attack's, or a norm that the attack does not have."""
-    if name not in known_attacks():
+    """Refuse a name that is not an attack's, or a norm that the attack does not have.
+
+    Raises:
+        ValueError: either.
+    """
+    if name not in registry.REGISTRY:
         raise ValueError(f"attack must be one of {', '.join(known_attacks())}. Received: {name!r}")
+    norms = registry.find(name).method.norms
+    if norm not in norms:
+        raise ValueError(
+            f"norm of {name} must be one of {', '.join(known.value for known in norms)}. "
+            f"Received: {norm.value!r}"
+        )
 
 
 def is_minimal(name: str) -> bool:
     """Say whether an attack seeks the smallest change, and needs no budget."""
-    return False
+    return registry.find(name).method.minimal
 
 
 def is_baseline(name: str) -> bool:
-    """Say whether an attack uses no gradient and no query: what every other must beat."""
-    return False
+    """Say whether an attack asks the model nothing: every other must beat it."""
+    return registry.find(name).paper == "baseline"
 
 
 def run_attack(
@@ -67,17 +78,29 @@ def run_attack(
     step_size: float | None,
     seed: int,
 ) -> AttackResult:
-    """Run a named attack on all images of a question at one budget."""
-    from mnist_adv.attacks import attack
+    """Run a named attack on all images of a question.
 
-    given: dict[str, Any] = {} if num_steps is None else {"num_steps": num_steps}
+    Args:
+        name: one of `known_attacks`.
+        model: images -> logits.
+        question: the images and what is wanted of them.
+        epsilon: the budget; infinite for attacks that seek the smallest change.
+        num_steps: most steps; None: the attack's own.
+        step_size: length of a step in pixel units; None: the attack's own.
+        seed: of what is drawn at random.
+
+    Returns:
+        The attack's result.
+    """
     return attack(
         model,
         question.images,
+        method=name,
         targets=question.targets,
         labels=question.labels,
         norm=question.norm,
         epsilon=epsilon,
+        num_steps=num_steps,
         step_size=step_size,
-        **given,
+        seed=seed,
     )
