@@ -71,7 +71,7 @@ def hand_made(
     plan = Plan(
         **{
             **SMALL,
-            "attacks": tuple(f"attack{number}" for number in range(count)),
+            "attacks": ("pgd", "fgsm")[:count],
             "epsilons": (0.0, 0.1, 0.2),
             "targets": Targets.RANDOM if targeted else Targets.UNTARGETED,
         }

@@ -73,7 +73,9 @@ def test_budgets_as_text(text: str, budgets: tuple[float, ...]) -> None:
     assert parse_epsilons(text) == budgets
 
 
-@pytest.mark.parametrize("text", ["", "a", "0,...,1", "...", "0,0.2,...,0.3", "0,0,...,1", "1,2,..."])
+@pytest.mark.parametrize(
+    "text", ["", "a", "0,...,1", "...", "0,0.2,...,0.3", "0,0,...,1", "1,2,..."]
+)
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="epsilons"):
         parse_epsilons(text)

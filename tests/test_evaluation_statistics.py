@@ -61,7 +61,7 @@ def test_the_worst_case_is_per_image() -> None:
     # each attack fools half of the images; together they fool all
     table = hand_made([1, 2], [1, 2], [[0.1, INF], [INF, 0.2]])
     by_name = {curve.name: curve for curve in statistics.curves(table) if curve.form == "float"}
-    assert by_name["attack0"].robust[-1].count == by_name["attack1"].robust[-1].count == 1
+    assert by_name["pgd"].robust[-1].count == by_name["fgsm"].robust[-1].count == 1
     assert [share.count for share in by_name[statistics.WORST].robust] == [2, 1, 0]
     assert [share.count for share in by_name[statistics.WORST].success] == [0, 1, 2]
 
@@ -122,9 +122,9 @@ def test_verdicts_and_the_csv() -> None:
     )
     assert table.verdicts().tolist() == [["already", "reached", "lost in rounding", "missed"]]
     lines = to_csv(table).decode().splitlines()
-    assert len(lines) == 5 and lines[0].startswith("id,label,target,clean_prediction,attack,verdict")
-    assert lines[2].startswith("1,2,,2,attack0,reached,1,0.2,1,2,0.1,")
-    assert lines[4].startswith("3,4,,4,attack0,missed,1,0.2,0,4,0.2,")
+    assert len(lines) == 5 and lines[0].startswith("id,label,target,clean_prediction,attack,")
+    assert lines[2].startswith("1,2,,2,pgd,reached,1,0.2,1,2,0.1,")
+    assert lines[4].startswith("3,4,,4,pgd,missed,1,0.2,0,4,0.2,")
 
 
 def test_success_that_falls_is_noticed() -> None:

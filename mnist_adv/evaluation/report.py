@@ -206,7 +206,7 @@ def _shares_text() -> str:
 
 def _matrix_text(plan: Plan) -> str:
     if plan.targeted:
-        return "Rows: the true class; columns: the target. Where the median is infinite, most missed."
+        return "Rows: true classes; columns: targets. Where the median is infinite, most missed."
     return "Rows are the true classes, columns what the images ended as."
 
 
