@@ -47,4 +47,6 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     assert "mnist_adv/py.typed" in names and "mnist_adv/commands/attack.py" in names
     assert "mnist-adv-train = mnist_adv.commands.train:main" in commands
     assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
+    assert "mnist-adv-evaluate = mnist_adv.commands.evaluate:main" in commands
+    assert "mnist_adv/evaluation/report.html" in names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
