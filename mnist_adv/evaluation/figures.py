@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mnist_adv.evaluation.statistics import WORST, Curve, Matrices, Share
+from mnist_adv.evaluation.statistics import Curve, Matrices, Share
 from mnist_adv.evaluation.table import Table
 from mnist_adv.figures import rasterise
 
@@ -36,7 +36,7 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
     for curve in curves:
         colour = _colour(table, curve.name)
         style = "-" if curve.form == "float" else ":"
-        label = f"{curve.name}{'' if curve.form == 'float' else ', 8 bits'}"
+        label = curve.name if curve.form == "float" else None
         for axis, shares in ((left, curve.robust), (right, curve.success)):
             values, low, high = _ends(shares)
             axis.plot(epsilons, values, style, color=colour, label=label, marker=".", markersize=4)
@@ -50,6 +50,7 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
         axis.set(xlabel=f"epsilon ({table.plan.norm.value})", ylim=(-0.02, 1.02))
         axis.set_xlim(epsilons[0], epsilons[-1] if len(epsilons) > 1 else epsilons[0] + 1)
         axis.grid(alpha=0.3)
+    left.plot([], [], ":", color=_GREY, label="rounded to 8 bits")
     left.legend(frameon=False, fontsize=9)
     return rasterise(figure)
 
@@ -178,7 +179,7 @@ def _ends(shares: Sequence[Share]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _colour(table: Table, name: str) -> str:
-    if name == WORST:
+    if name not in table.plan.attacks:  # the worst case, or what no attack made
         return _GREY
     return _COLOURS[table.plan.attacks.index(name) % len(_COLOURS)]
 
