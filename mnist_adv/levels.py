@@ -76,6 +76,7 @@ def to_levels(
     for radius in (np.minimum(lengths + 1 / _TOP, whole), whole) if max_rounds else ():
         if len(rows):
             rows = _repair(model, levels, rows, goal, _Budget(origin, norm, radius), max_rounds)
+            rows = rows[radius[rows] < whole[rows]]  # the others have had the whole budget
     return levels.astype(np.uint8)
 
 
