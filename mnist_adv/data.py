@@ -54,8 +54,9 @@ def load(
     *,
     data_dir: str | None = None,
     manual_dir: str | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> Dataset:
-    """Load one split of a data set of 28 x 28 grey images.
+    """Load one split of a data set of 28 x 28 grey images, or some rows of it.
 
     Args:
         name: "mnist" for the package's own copy, else any TFDS data set of 28 x 28 x 1 images
@@ -63,6 +64,7 @@ def load(
         split: "train" or "test".
         data_dir: where TFDS keeps prepared data sets; its own default if None.
         manual_dir: a folder that holds the data set's original files, for use without network.
+        rows: the first row and the one after the last; None: all. Others are not turned to floats.
 
     Returns:
         The split's images and labels; MNIST in the original order.
@@ -79,8 +81,10 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    if rows is not None and not 0 <= rows[0] < rows[1]:
+        raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
     if name != "mnist":
-        return _load_tfds(name, split, data_dir, manual_dir)
+        return _load_tfds(name, split, data_dir, manual_dir, rows)
     if data_dir or manual_dir:
         raise ValueError(
             "data_dir and manual_dir are for TFDS data sets; mnist comes with the package. "
@@ -89,7 +93,37 @@ def load(
     images_file, labels_file = _FILES[split]
     images = read_idx(_FOLDER / images_file)[..., np.newaxis]
     labels = read_idx(_FOLDER / labels_file).astype(np.int64)
-    return Dataset(to_float(images), labels, tuple("0123456789"))
+    chosen = slice(None) if rows is None else slice(*rows)
+    return Dataset(to_float(images[chosen]), labels[chosen], tuple("0123456789"))
+
+
+def count(
+    name: str = "mnist",
+    split: str = "test",
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> int:
+    """Count the images of a split without reading them.
+
+    Args:
+        name: as in `load`.
+        split: as in `load`.
+        data_dir: as in `load`.
+        manual_dir: as in `load`.
+
+    Returns:
+        How many images the split has.
+
+    Raises:
+        ValueError: as `load`.
+        OSError: as `load`.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    if name == "mnist":
+        return len(read_idx(_FOLDER / _FILES[split][1]))
+    return int(_prepared(name, data_dir, manual_dir).info.splits[split].num_examples)
 
 
 def to_float(levels: np.ndarray) -> np.ndarray:
@@ -139,7 +173,28 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | None) -> Dataset:
+def _load_tfds(
+    name: str,
+    split: str,
+    data_dir: str | None,
+    manual_dir: str | None,
+    rows: tuple[int, int] | None = None,
+) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(name, data_dir, manual_dir)
+    part = split if rows is None else f"{split}[{rows[0]}:{rows[1]}]"
+    pairs = tfds.as_numpy(
+        builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, as_supervised=True)
+    )
+    levels, labels = pairs
+    if name.startswith("emnist"):
+        levels = levels.transpose(0, 2, 1, 3)  # TFDS hands EMNIST out lying on its side
+    names = tuple(builder.info.features["label"].names)
+    return Dataset(to_float(levels), labels.astype(np.int64), names)
+
+
+def _prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     try:
@@ -157,14 +212,7 @@ def _load_tfds(name: str, split: str, data_dir: str | None, manual_dir: str | No
             f"TFDS cannot prepare {name!r}: {first_line(error)}. Without network, put its "
             "original files into a folder and name that with manual_dir"
         ) from error
-    pairs = tfds.as_numpy(
-        builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, as_supervised=True)
-    )
-    levels, labels = pairs
-    if name.startswith("emnist"):
-        levels = levels.transpose(0, 2, 1, 3)  # TFDS hands EMNIST out lying on its side
-    names = tuple(builder.info.features["label"].names)
-    return Dataset(to_float(levels), labels.astype(np.int64), names)
+    return builder
 
 
 def _check_features(name: str, features: Any) -> None:

@@ -61,7 +61,7 @@ def attack_figure(
     steps = figure.add_axes((0.54, 0.1, 0.44, 0.32))
     _by_step(steps, _softmax(trace.logits[:, 0]), curves, class_names)
     steps.set_title(f"the {'target' if goal.targeted else 'label'}'s probability by step")
-    return _pixels(figure)
+    return rasterise(figure)
 
 
 def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
@@ -93,7 +93,7 @@ def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
             fontsize=9,
         )
     _digit(axis, strip[..., np.newaxis])
-    return _pixels(figure)
+    return rasterise(figure)
 
 
 def templates(weights: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -116,7 +116,7 @@ def templates(weights: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         shown = axis.imshow(template.reshape(28, 28), cmap="RdBu_r", vmin=-largest, vmax=largest)
         axis.set_title(name, fontsize=10)
     figure.colorbar(shown, ax=list(axes), shrink=0.8)
-    return _pixels(figure)
+    return rasterise(figure)
 
 
 def difference_error(
@@ -144,7 +144,7 @@ def difference_error(
     )
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return _pixels(figure)
+    return rasterise(figure)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -238,7 +238,8 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def rasterise(figure: Figure) -> np.ndarray:
+    """Draw a figure, `[height, width, 3]` uint8."""
     figure.set_dpi(_DPI)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()

@@ -21,7 +21,7 @@ from mnist_adv.attacks import AttackResult
 from mnist_adv.training import EpochReport
 
 _HPARAMS = (
-    hp.HParam("command", hp.Discrete(["train", "attack"])),
+    hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),
     hp.HParam("dataset"),
     hp.HParam("num_epochs"),
     hp.HParam("batch_size"),
@@ -35,6 +35,7 @@ _HPARAMS = (
     hp.HParam("step"),
     hp.HParam("attack"),
     hp.HParam("loss"),
+    hp.HParam("attacks"),
 )
 _METRICS = (
     hp.Metric("accuracy", group="test", display_name="test accuracy"),
@@ -42,6 +43,8 @@ _METRICS = (
     hp.Metric("attack/success", display_name="success (saved image)"),
     hp.Metric("attack/distance", display_name="distance"),
     hp.Metric("attack/steps", display_name="steps taken"),
+    hp.Metric("evaluation/success", display_name="success on the data set"),
+    hp.Metric("evaluation/robust_accuracy", display_name="robust accuracy"),
 )
 # TensorBoard keeps ten images of a tag unless told otherwise.
 _SAMPLES = "--samples_per_plugin=images=100"
@@ -77,7 +80,7 @@ def new_run(logdir: str | os.PathLike[str], name: str, hparams: Mapping[str, Any
     parent = pathlib.Path(logdir)
     parent.mkdir(parents=True, exist_ok=True)
     if not any(parent.glob("*.hparams")):
-        with _writing(parent, suffix=".hparams"):
+        with writing(parent, suffix=".hparams"):
             hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
     number = 1
     while True:
@@ -87,7 +90,7 @@ def new_run(logdir: str | os.PathLike[str], name: str, hparams: Mapping[str, Any
             break
         except FileExistsError:
             number += 1
-    with _writing(folder):
+    with writing(folder):
         hp.hparams({name: value for name, value in hparams.items() if value is not None})
     return folder
 
@@ -158,7 +161,7 @@ def write_attack(
     trace = figures.required_trace(result)
     probabilities = tf.nn.softmax(trace.logits[:, 0]).numpy()
     label = int(probabilities[0].argmax())
-    with _writing(folder):
+    with writing(folder):
         for step, image in enumerate(trace.images[:, 0]):
             tf.summary.experimental.set_step(step)
             tf.summary.scalar("attack/objective", trace.objective[step, 0])
@@ -186,7 +189,13 @@ def write_attack(
 
 
 @contextmanager
-def _writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
+def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
+    """Send summaries to a folder, at step 0 unless told otherwise.
+
+    Args:
+        folder: of the run; made if missing.
+        suffix: of the file's name.
+    """
     writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
     with writer.as_default(step=0):
         yield

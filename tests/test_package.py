@@ -49,4 +49,6 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
     assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands
     assert {"mnist_adv/foreign/open.py", "mnist_adv/doctor/__init__.py"} <= names
+    assert "mnist-adv-evaluate = mnist_adv.commands.evaluate:main" in commands
+    assert "mnist_adv/evaluation/report.html" in names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

@@ -1,0 +1,165 @@
+"""Restore a model, attack a whole data set, and say how robust the model is."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mnist_adv import cli, data
+from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
+from mnist_adv.norms import GEOMETRY, Norm
+
+if TYPE_CHECKING:
+    from mnist_adv.checkpoints import Restored
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+
+    def text(name: str, default: str | None, help_text: str) -> None:
+        flags.DEFINE_string(name, default, help_text, flag_values=values)
+
+    def number(name: str, default: int | None, help_text: str) -> None:
+        flags.DEFINE_integer(name, default, help_text, flag_values=values)
+
+    def choice(name: str, default: Any, help_text: str) -> None:
+        kinds = "|".join(member.value for member in type(default))
+        flags.DEFINE_enum_class(
+            name, default, type(default), f"{help_text} {kinds}", flag_values=values
+        )
+
+    flags.DEFINE_list("attack", ["pgd"], "Attacks, with commas.", flag_values=values)
+    choice("norm", Norm.LINF, "Norm of the budgets:")
+    text("epsilons", None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
+    choice("targets", Targets.UNTARGETED, "Classes to reach:")
+    number("num_steps", None, "Most steps of every attack; its own if not given.")
+    flags.DEFINE_float("step_size", None, "Length of a step; its own if not given.",
+                       flag_values=values)
+    number("seed", 0, "Of random targets and attacks.")
+    number("num_images", None, "The first so many of the split; all if not given.")
+    flags.DEFINE_enum("split", "test", data.SPLITS, "train|test", flag_values=values)
+    text("dataset", None, "The checkpoint's own, if not given.")
+    text("data_dir", None, "Where TFDS keeps its data sets.")
+    text("manual_dir", None, "Folder of a TFDS data set's original files.")
+    number("jobs", 1, "Local processes; 1 is this one.")
+    flags.DEFINE_enum("backend", "local", ("local", "dask"), "local|dask", flag_values=values)
+    text("scheduler", None, "Dask's scheduler, tcp://host:port.")
+    number("chunk_size", 1000, "Images per result file.")
+    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
+    text("results_dir", "results", "The folder of results is made here, or gone on with.")
+    text("name", None, "Its name; from the settings if not given.")
+    text("logdir", "logs", "Where TensorBoard's files go.")
+
+
+_COMMAND = cli.Command(
+    summary="Attack a whole data set and measure how robust the model is; start it again to go on.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group(
+            "Attacks",
+            "python evaluate.py --attack pgd --epsilons 0,0.02,...,0.3",
+            ("attack", "norm", "epsilons", "targets", "num_steps", "step_size", "seed"),
+        ),
+        cli.Group(
+            "Images",
+            "python evaluate.py --num_images 1000 --targets all",
+            ("num_images", "split", "dataset", "data_dir", "manual_dir"),
+        ),
+        cli.Group(
+            "Engine",
+            "python evaluate.py --jobs 2",
+            ("jobs", "backend", "scheduler", "chunk_size"),
+        ),
+        cli.Group(
+            "Files",
+            "python evaluate.py --name my_run",
+            ("checkpoint_dir", "results_dir", "name", "logdir"),
+        ),
+    ),
+    body=lambda values: _evaluate(values),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, program name first; those of the process if None.
+
+    Returns:
+        The exit status.
+    """
+    return cli.run(_COMMAND, argv)
+
+
+def _evaluate(values: flags.FlagValues) -> int:
+    epsilons = _epsilons(values)
+    cli.load_tensorflow(values)
+    from mnist_adv import checkpoints, summaries
+    from mnist_adv.evaluation import attacking, outputs, report, run, tensorboard
+    from mnist_adv.evaluation.chunk import Places
+    from mnist_adv.evaluation.store import Store
+
+    engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
+    for name in values.attack:
+        attacking.require_known(name, values.norm)
+    restored = checkpoints.load(values.checkpoint_dir)
+    plan = _plan(values, restored, epsilons)
+    places = Places(os.path.abspath(values.checkpoint_dir), values.data_dir, values.manual_dir)
+    name = values.name or _name(plan)
+    store = Store(pathlib.Path(values.results_dir) / name, plan)
+    computed = run.execute(store, places, engine)
+    resumed = len(plan.chunks()) - computed
+    if resumed:
+        print(f"{resumed} of {len(plan.chunks())} chunks were there already")
+    evaluation = outputs.finish(store, places, restored.model, restored.config["class_names"])
+    folder = summaries.new_run(values.logdir, f"evaluate-{name}", tensorboard.hparams(plan))
+    tensorboard.write(folder, evaluation)
+    print(*report.lines(evaluation.table, evaluation.curves, evaluation.checks), sep="\n")
+    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    print(f"report: {store.folder / 'report.html'}")
+    return cli.DONE if evaluation.sound else cli.NOT_REACHED
+
+
+def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
+    if values.epsilons is not None:
+        return parse_epsilons(values.epsilons)
+    largest = GEOMETRY[values.norm].default_epsilon
+    return parse_epsilons(f"0,{round(largest / 10, 12)},...,{largest}")
+
+
+def _plan(values: flags.FlagValues, restored: Restored, epsilons: tuple[float, ...]) -> Plan:
+    from mnist_adv import report
+
+    dataset = values.dataset or restored.config["dataset"]
+    there = data.count(
+        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
+    )
+    wanted = there if values.num_images is None else values.num_images
+    if wanted > there:
+        raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
+    return Plan(
+        checkpoint=restored.digest,
+        num_classes=restored.config["model"]["num_classes"],
+        dataset=dataset,
+        split=values.split,
+        num_images=wanted,
+        attacks=tuple(values.attack),
+        norm=values.norm,
+        epsilons=epsilons,
+        targets=values.targets,
+        num_steps=values.num_steps,
+        step_size=values.step_size,
+        seed=values.seed,
+        chunk_size=values.chunk_size,
+        versions=report.versions(),
+    )
+
+
+def _name(plan: Plan) -> str:
+    parts = (plan.dataset.replace("/", "-"), plan.split, "-".join(plan.attacks))
+    return "-".join(("evaluate", *parts, plan.norm.value, plan.targets.value))

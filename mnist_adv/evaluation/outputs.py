@@ -1,0 +1,159 @@
+"""The files that an evaluation ends in: the same bytes, however often it was cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv import data
+from mnist_adv.evaluation import checks as checking
+from mnist_adv.evaluation import figures, report, statistics
+from mnist_adv.evaluation.checks import Check
+from mnist_adv.evaluation.chunk import Places
+from mnist_adv.evaluation.figures import Pair
+from mnist_adv.evaluation.statistics import Curve
+from mnist_adv.evaluation.store import Store, json_bytes, pack, write
+from mnist_adv.evaluation.table import Table, read_table, to_csv
+from mnist_adv.figures import png
+
+if TYPE_CHECKING:
+    from mnist_adv.models import Model
+
+_EXTREMES, _COLUMNS, _MOSAIC = 20, 10, 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """All that was found.
+
+    Attributes:
+        table: the rows.
+        curves: security curves, float and saved.
+        checks: what must be true, and whether it is.
+        pictures: name -> `[height, width, 3]` uint8.
+    """
+
+    table: Table
+    curves: list[Curve]
+    checks: list[Check]
+    pictures: dict[str, np.ndarray]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for check in self.checks)
+
+
+def finish(
+    store: Store, places: Places, model: Model, class_names: Sequence[str]
+) -> Evaluation:
+    """Read the chunks and write everything that is said of them beside them.
+
+    Args:
+        store: with no chunk missing.
+        places: where the data are.
+        model: images -> logits.
+        class_names: k names.
+
+    Returns:
+        What was written: `summary.json`, `images.csv`, `results.npz`, `report.html` and the
+        pictures.
+    """
+    table = read_table(store)
+    curves = statistics.curves(table)
+    checks = checking.check_all(store, table, curves, model, places)
+    easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
+    spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
+    rows = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
+    pictures = {
+        "curve": figures.security_curve(table, curves),
+        "distances": figures.distances(table),
+        **{
+            f"matrix_{name}": figures.class_matrices(
+                table, name, statistics.matrices(table, number, "float"), class_names
+            )
+            for number, name in enumerate(table.plan.attacks)
+        },
+        **{
+            name: figures.mosaic(_pairs(store, table, places, chosen, class_names), _COLUMNS)
+            for name, chosen in rows.items()
+            if len(chosen)
+        },
+    }
+    extremes = {
+        name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
+    }
+    folder = store.folder
+    write(folder / "summary.json", json_bytes(report.record(table, curves, checks, extremes)))
+    write(folder / "images.csv", to_csv(table))
+    write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
+    for name, pixels in pictures.items():
+        write(folder / f"{name}.png", png(pixels))
+    write(folder / "report.html", report.page(table, curves, checks, pictures))
+    store.sweep()
+    return Evaluation(table, curves, checks, pictures)
+
+
+def _arrays(table: Table) -> dict[str, np.ndarray]:
+    plan = table.plan
+    found = [statistics.matrices(table, number, "float") for number in range(len(plan.attacks))]
+    return {
+        **table.columns,
+        "attacks": np.array(plan.attacks),
+        "epsilons": np.array(plan.epsilons),
+        "matrix_rows": np.stack([each.rows for each in found]),
+        "matrix_success": np.stack([each.success for each in found]),
+        "matrix_distance": np.stack([each.distance for each in found]),
+    }
+
+
+def _extreme(table: Table, row: int) -> dict[str, Any]:
+    number = int(table.distance("float")[:, row].argmin())
+    target = int(table["target"][row])
+    return {
+        "id": int(table["index"][row]),
+        "label": int(table["label"][row]),
+        "target": None if target < 0 else target,
+        "attack": table.plan.attacks[number],
+        "distance": statistics.finite(float(table.distance("float")[number, row])),
+        "prediction": int(table["float_prediction"][number, row]),
+    }
+
+
+def _pairs(
+    store: Store, table: Table, places: Places, rows: np.ndarray, class_names: Sequence[str]
+) -> list[Pair]:
+    """Fetch the images of some rows, chunk by chunk."""
+    plan, distance = table.plan, table.distance("float")
+    best = distance.argmin(axis=0)
+    firsts = np.searchsorted(table["index"], [chunk.first for chunk in plan.chunks()])
+    home = np.searchsorted(firsts, rows, side="right") - 1
+    pairs: dict[int, Pair] = {}
+    for chunk in plan.chunks():
+        mine = rows[home == chunk.number]
+        if not len(mine):
+            continue
+        levels = store.read_chunk(chunk, ("levels",))["levels"]
+        loaded = data.load(
+            plan.dataset,
+            plan.split,
+            data_dir=places.data_dir,
+            manual_dir=places.manual_dir,
+            rows=(chunk.first, chunk.end),
+        )
+        for row in mine.tolist():
+            index, number = int(table["index"][row]), int(best[row])
+            clean = loaded.images[index - chunk.first, ..., 0]
+            seen = class_names[table["saved_prediction"][number, row]]
+            before, length = class_names[table["label"][row]], distance[number, row]
+            far = f"{length:.3g}" if np.isfinite(length) else "not met"
+            pairs[row] = Pair(
+                clean=np.rint(255 * clean).astype(np.uint8),
+                changed=levels[number, row - firsts[chunk.number]].reshape(28, 28),
+                caption=f"#{index}: {before} to {seen}\n{far}",
+                met=bool(np.isfinite(length)),
+            )
+    return [pairs[row] for row in rows.tolist()]

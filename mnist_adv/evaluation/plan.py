@@ -1,0 +1,198 @@
+"""What is to be measured, cut into chunks: pure functions of settings, seed and index.
+
+Nothing here depends on what ran before, so that going on after a cut is arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.data import SPLITS
+from mnist_adv.norms import Norm
+
+
+class Targets(enum.Enum):
+    """Which classes the attacks have to reach."""
+
+    UNTARGETED = "untargeted"
+    RANDOM = "random"
+    NEXT = "next"
+    LEAST_LIKELY = "least_likely"
+    ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """A run of consecutive images: `first` to `end - 1` of the split."""
+
+    number: int
+    first: int
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that the result depends on, and nothing else.
+
+    Attributes:
+        checkpoint: SHA-256 of the model's checkpoint.
+        num_classes: of the model.
+        dataset: a name that `data.load` knows.
+        split: "train" or "test".
+        num_images: the first so many of the split are measured.
+        attacks: names, at least one, each once.
+        norm: of the budgets.
+        epsilons: budgets in pixel units, rising, at least 0.
+        targets: which classes are to be reached.
+        num_steps: most steps of every attack; None: each attack's own.
+        step_size: length of a step in pixel units; None: each attack's own.
+        seed: of random targets and of attacks that draw at random.
+        chunk_size: images per result file.
+        versions: name -> version of what can change a result.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    checkpoint: str
+    num_classes: int
+    dataset: str
+    split: str
+    num_images: int
+    attacks: tuple[str, ...]
+    norm: Norm
+    epsilons: tuple[float, ...]
+    targets: Targets
+    num_steps: int | None
+    step_size: float | None
+    seed: int
+    chunk_size: int
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}")
+        for name in ("num_images", "chunk_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0. Received: {self.seed}")
+        if not self.attacks or len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(
+                f"attacks must be names, each once. Received: {', '.join(self.attacks) or 'none'}"
+            )
+        rising = all(low < high for low, high in zip(self.epsilons, self.epsilons[1:]))
+        usable = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in self.epsilons)
+        if not (self.epsilons and rising and usable):
+            raise ValueError(
+                "epsilons must be finite numbers, at least 0, each larger than the one before. "
+                f"Received: {', '.join(map(str, self.epsilons)) or 'none'}"
+            )
+
+    @property
+    def targeted(self) -> bool:
+        """Whether there are classes to reach, and not only labels to leave."""
+        return self.targets is not Targets.UNTARGETED
+
+    def settings(self) -> dict[str, Any]:
+        """List the settings as JSON has them, in the order of their definition."""
+        return {
+            field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings, hexadecimal."""
+        text = json.dumps(self.settings(), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def chunks(self) -> list[Chunk]:
+        """Cut the images into chunks; the last may be shorter."""
+        starts = range(0, self.num_images, self.chunk_size)
+        return [
+            Chunk(number, first, min(first + self.chunk_size, self.num_images))
+            for number, first in enumerate(starts)
+        ]
+
+
+def make_rows(
+    plan: Plan, chunk: Chunk, labels: np.ndarray, logits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """List what is asked of a chunk: one row per image, or per image and target.
+
+    Args:
+        plan: the settings.
+        chunk: the images.
+        labels: `[m]` int64, theirs.
+        logits: `[m, k]`, the model's, for the clean images.
+
+    Returns:
+        `[r]` int64, each row's image, counted from the chunk's first; `[r]` int64, its target,
+        never the label; -1 without targets.
+    """
+    images = np.arange(len(labels))
+    k = plan.num_classes
+    if plan.targets is Targets.ALL:
+        shifts = np.tile(np.arange(1, k), len(labels))
+        images = np.repeat(images, k - 1)
+        order = np.lexsort(((labels[images] + shifts) % k, images))
+        return images, ((labels[images] + shifts) % k)[order]
+    if plan.targets is Targets.NEXT:
+        return images, (labels + 1) % k
+    if plan.targets is Targets.RANDOM:
+        draws = [
+            np.random.default_rng([plan.seed, index]).integers(1, k)
+            for index in range(chunk.first, chunk.end)
+        ]
+        return images, (labels + np.array(draws, np.int64)) % k
+    if plan.targets is Targets.LEAST_LIKELY:
+        others = logits.astype(np.float64)
+        others[images, labels] = np.inf
+        return images, others.argmin(axis=1)
+    return images, np.full(len(labels), -1)
+
+
+def parse_epsilons(text: str) -> tuple[float, ...]:
+    """Read a list of budgets, in which "..." goes on in equal steps: "0,0.02,...,0.3".
+
+    Args:
+        text: numbers and at most one "..." after two of them and before the last, with commas.
+
+    Returns:
+        The budgets.
+
+    Raises:
+        ValueError: not such a list, or steps that do not meet the last number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if "..." not in parts:
+            return tuple(float(part) for part in parts)
+        place = parts.index("...")
+        before = [float(part) for part in parts[:place]]
+        (last,) = (float(part) for part in parts[place + 1 :])
+        step = before[-1] - before[-2]
+        count = round((last - before[-1]) / step)
+    except (ValueError, IndexError, ZeroDivisionError, OverflowError):
+        raise ValueError(
+            f"epsilons must be numbers with commas, such as 0,0.1,0.2 or 0,0.02,...,0.3. "
+            f"Received: {text!r}"
+        ) from None
+    if count < 1 or abs(before[-1] + count * step - last) > 1e-9:
+        raise ValueError(f"the steps of epsilons must meet the last number. Received: {text!r}")
+    # Rounded, or 0.1 + 0.2 would be a budget of 0.30000000000000004.
+    between = tuple(round(before[-1] + step * number, 12) for number in range(1, count))
+    return (*before, *between, last)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value

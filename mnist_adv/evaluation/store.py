@@ -1,0 +1,163 @@
+"""The folder of an evaluation: a manifest, one result file per chunk, each whole or not there.
+
+Files are written under a temporary name, flushed to the disk and renamed, and hold the same bytes
+for the same content: npz members carry no clock, JSON is sorted where order means nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.evaluation.plan import Chunk, Plan
+
+MANIFEST, CHUNKS = "manifest.json", "chunks"
+_TEMPORARY = ".part-"
+_DIGEST = "digest"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Store:
+    """The results of one plan, on disk.
+
+    Args:
+        folder: made if missing. If it is there it must be empty or of the same plan.
+        plan: what is measured.
+
+    Raises:
+        ValueError: the folder belongs to other settings (they are named), or to something else.
+        OSError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plan: Plan) -> None:
+        self.folder = pathlib.Path(folder)
+        self.plan = plan
+        manifest = self.folder / MANIFEST
+        if manifest.exists():
+            _require_same(manifest, plan)
+        elif self.folder.exists() and any(
+            not path.name.startswith(_TEMPORARY) for path in self.folder.iterdir()
+        ):
+            raise ValueError(f"{self.folder} holds something else; choose another --name")
+        (self.folder / CHUNKS).mkdir(parents=True, exist_ok=True)
+        if not manifest.exists():
+            content = {"digest": plan.digest, "settings": plan.settings()}
+            write(manifest, json_bytes(content))
+
+    def path(self, chunk: Chunk) -> pathlib.Path:
+        """Name a chunk's result file."""
+        return self.folder / CHUNKS / f"{chunk.number:06d}.npz"
+
+    def missing(self) -> list[Chunk]:
+        """List the chunks that have no intact result file of this plan."""
+        return [chunk for chunk in self.plan.chunks() if not self._intact(self.path(chunk))]
+
+    def put(self, chunk: Chunk, content: bytes) -> None:
+        """Write a chunk's result file."""
+        write(self.path(chunk), content)
+
+    def read(self, names: tuple[str, ...] | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """Read the result files in order, one in memory at a time.
+
+        Args:
+            names: which arrays; None: all.
+
+        Yields:
+            name -> array.
+        """
+        for chunk in self.plan.chunks():
+            yield self.read_chunk(chunk, names)
+
+    def read_chunk(
+        self, chunk: Chunk, names: tuple[str, ...] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Read one chunk's result file; arguments and arrays as in `read`."""
+        with np.load(self.path(chunk), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays.files if name != _DIGEST}
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written."""
+        for path in self.folder.rglob(f"{_TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+
+    def _intact(self, path: pathlib.Path) -> bool:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return False
+            with np.load(path, allow_pickle=False) as arrays:
+                return str(arrays[_DIGEST]) == self.plan.digest
+        except FileNotFoundError:
+            return False
+        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError):
+            return False  # damaged: computed again, and replaced
+
+
+def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
+    """Encode arrays as npz, always in the same bytes.
+
+    Args:
+        arrays: name -> array, of no object dtype.
+        digest: of the plan that they belong to.
+
+    Returns:
+        What `np.load(..., allow_pickle=False)` reads.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, values in {**arrays, _DIGEST: np.array(digest)}.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.array(values, order="C"), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue(), compresslevel=1)
+    return content.getvalue()
+
+
+def json_bytes(content: Any) -> bytes:
+    """Encode as JSON; numbers that it has no word for are refused."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all, even after a power cut."""
+    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _require_same(manifest: pathlib.Path, plan: Plan) -> None:
+    try:
+        there = json.loads(manifest.read_text())
+        settings = dict(there["settings"])
+        digest = there["digest"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{manifest} is damaged: {error!r}; choose another --name") from error
+    here = json.loads(json.dumps(plan.settings()))
+    different = [
+        f"{name} is {settings.get(name)!r} there and {here.get(name)!r} here"
+        for name in {**here, **settings}
+        if settings.get(name) != here.get(name)
+    ]
+    if different or digest != plan.digest:
+        raise ValueError(
+            f"{manifest.parent} belongs to other settings: "
+            f"{'; '.join(different) or 'its digest differs'}; choose another --name"
+        )
