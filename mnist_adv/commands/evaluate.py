@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(values: flags.FlagValues) -> int:
-    epsilons = _epsilons(values)
+    voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
     from mnist_adv import checkpoints, summaries
     from mnist_adv.evaluation import attacking, outputs, report, run, tensorboard
@@ -115,13 +116,18 @@ def _evaluate(values: flags.FlagValues) -> int:
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
-        print(f"{resumed} of {len(plan.chunks())} chunks were there already")
+        voice.say(f"{resumed} of {len(plan.chunks())} chunks were there already")
     evaluation = outputs.finish(store, places, restored.model, restored.config["class_names"])
     folder = summaries.new_run(values.logdir, f"evaluate-{name}", tensorboard.hparams(plan))
     tensorboard.write(folder, evaluation)
-    print(*report.lines(evaluation.table, evaluation.curves, evaluation.checks), sep="\n")
-    print(f"to look at it: {summaries.tensorboard_line(values.logdir)}")
-    print(f"report: {store.folder / 'report.html'}")
+    voice.say(
+        *report.lines(
+            evaluation.table, evaluation.curves, evaluation.checks, evaluation.truth
+        ),
+        f"to look at it: {summaries.tensorboard_line(values.logdir)}",
+        f"report: {store.folder / 'report.html'}",
+    )
+    voice.answer(json.loads((store.folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
 
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from mnist_adv import data
 from mnist_adv.evaluation import checks as checking
-from mnist_adv.evaluation import figures, report, statistics
+from mnist_adv.evaluation import figures, report, statistics, truth
 from mnist_adv.evaluation.checks import Check
 from mnist_adv.evaluation.chunk import Places
 from mnist_adv.evaluation.figures import Pair
 from mnist_adv.evaluation.statistics import Curve
 from mnist_adv.evaluation.store import Store, json_bytes, pack, write
 from mnist_adv.evaluation.table import Table, read_table, to_csv
+from mnist_adv.evaluation.truth import Truth
 from mnist_adv.figures import png
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class Evaluation:
         curves: security curves, float and saved.
         checks: what must be true, and whether it is.
         pictures: name -> `[height, width, 3]` uint8.
+        truth: what is possible, where it is known.
     """
 
     table: Table
     curves: list[Curve]
     checks: list[Check]
     pictures: dict[str, np.ndarray]
+    truth: Truth | None
 
     @property
     def sound(self) -> bool:
@@ -65,11 +68,13 @@ def finish(
     table = read_table(store)
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
+    known = truth.find(table, model, places)
+    drawn = curves if known is None else [*curves, known.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
     rows = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
     pictures = {
-        "curve": figures.security_curve(table, curves),
+        "curve": figures.security_curve(table, drawn),
         "distances": figures.distances(table),
         **{
             f"matrix_{name}": figures.class_matrices(
@@ -87,14 +92,15 @@ def finish(
         name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
     }
     folder = store.folder
-    write(folder / "summary.json", json_bytes(report.record(table, curves, checks, extremes)))
+    record = report.record(table, curves, checks, extremes, known)
+    write(folder / "summary.json", json_bytes(record))
     write(folder / "images.csv", to_csv(table))
     write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
     for name, pixels in pictures.items():
         write(folder / f"{name}.png", png(pixels))
-    write(folder / "report.html", report.page(table, curves, checks, pictures))
+    write(folder / "report.html", report.page(table, curves, checks, pictures, known))
     store.sweep()
-    return Evaluation(table, curves, checks, pictures)
+    return Evaluation(table, curves, checks, pictures, known)
 
 
 def _arrays(table: Table) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from mnist_adv.evaluation.checks import Check
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.statistics import WORST, Curve, Share
 from mnist_adv.evaluation.table import Table
+from mnist_adv.evaluation.truth import Truth
 from mnist_adv.figures import png
 from mnist_adv.norms import Norm
 
@@ -57,7 +58,11 @@ def summary(curves: Sequence[Curve], form: str = "float") -> list[Curve]:
 
 
 def record(
-    table: Table, curves: Sequence[Curve], checks: Sequence[Check], extremes: Mapping[str, Any]
+    table: Table,
+    curves: Sequence[Curve],
+    checks: Sequence[Check],
+    extremes: Mapping[str, Any],
+    truth: Truth | None,
 ) -> dict[str, Any]:
     """Turn an evaluation into JSON.
 
@@ -66,6 +71,7 @@ def record(
         curves: from `statistics.curves`.
         checks: from `checks.check_all`.
         extremes: the easiest and hardest rows.
+        truth: what is possible, where it is known.
 
     Returns:
         JSON-serialisable; the same for the same results, with no clock and no path.
@@ -89,6 +95,7 @@ def record(
             for curve in curves
         ],
         **extremes,
+        "optimum": None if truth is None else truth.record(),
         "checks": [
             {"statement": check.statement, "holds": check.holds, "detail": check.detail}
             for check in checks
@@ -102,13 +109,16 @@ def clean_accuracy(table: Table) -> Share:
     return Share(int(correct.sum()), len(correct))
 
 
-def lines(table: Table, curves: Sequence[Curve], checks: Sequence[Check]) -> list[str]:
+def lines(
+    table: Table, curves: Sequence[Curve], checks: Sequence[Check], truth: Truth | None
+) -> list[str]:
     """Say what was found, for a terminal.
 
     Args:
         table: all rows.
         curves: from `statistics.curves`.
         checks: from `checks.check_all`.
+        truth: what is possible, where it is known.
 
     Returns:
         Lines.
@@ -126,6 +136,7 @@ def lines(table: Table, curves: Sequence[Curve], checks: Sequence[Check]) -> lis
             f"{curve.success_of_correct[-1].value:>12.2%}{saved.success[-1].value:>9.2%}"
             f"{curve.robust[-1].value:>9.2%}{_distance(curve.median):>10}"
         )
+    said += [] if truth is None else truth.lines()
     failed = [check for check in checks if not check.holds]
     said.append(f"checks: {len(checks) - len(failed)} of {len(checks)} hold")
     said += [f"  FAILED: {check.statement}: {check.detail}" for check in failed]
@@ -137,6 +148,7 @@ def page(
     curves: Sequence[Curve],
     checks: Sequence[Check],
     pictures: Mapping[str, Any],
+    truth: Truth | None,
 ) -> bytes:
     """Write the evaluation as one HTML page that needs nothing else.
 
@@ -145,6 +157,7 @@ def page(
         curves: from `statistics.curves`.
         checks: from `checks.check_all`.
         pictures: name -> `[height, width, 3]` uint8; the names of `outputs.draw`.
+        truth: what is possible, where it is known.
 
     Returns:
         UTF-8, pictures inlined.
@@ -162,6 +175,7 @@ def page(
     sections = [
         _section("Security curve", _curve_text(plan), _picture(pictures["curve"], "curves")),
         _section("In numbers", _shares_text(), _shares_table(plan, curves)),
+        *_truth_section(truth),
         _section("Distances", "How far the goals were.", _picture(pictures["distances"], "")),
         _section("Class by class", _matrix_text(plan), *_named(pictures, "matrix_")),
         _section("Easiest", "Classified correctly, and the first to give way.",
@@ -184,6 +198,18 @@ def page(
         sections="\n".join(sections),
     )
     return text.encode()
+
+
+def _truth_section(truth: Truth | None) -> list[str]:
+    if truth is None:
+        return []
+    text = (
+        "The model is linear in the pixels, so the smallest change of every image is known, with a "
+        "proof: the grey line of the curves, which no honest attack can pass. Below, how far above "
+        "it each attack is, and how much it found of what exists at the largest budget."
+    )
+    told = html.escape("\n".join(truth.lines()))
+    return [_section("Beside the certified optimum", text, f"<pre>{told}</pre>")]
 
 
 def _curve_text(plan: Plan) -> str:

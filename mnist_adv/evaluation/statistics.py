@@ -112,15 +112,27 @@ def curves(table: Table) -> list[Curve]:
     for form in FORMS:
         distances, escapes = table.distance(form), table[f"{form}_escape"]
         for number, name in enumerate(names):
-            drawn.append(_curve(table, name, form, distances[number], escapes[number]))
+            drawn.append(curve(table, name, form, distances[number], escapes[number]))
         if len(names) > 1:
-            drawn.append(_curve(table, WORST, form, distances.min(axis=0), escapes.min(axis=0)))
+            drawn.append(curve(table, WORST, form, distances.min(axis=0), escapes.min(axis=0)))
     return drawn
 
 
-def _curve(
+def curve(
     table: Table, name: str, form: str, distance: np.ndarray, escape: np.ndarray
 ) -> Curve:
+    """Count at each budget what lies within it.
+
+    Args:
+        table: all rows.
+        name: of what is drawn.
+        form: "float" or "saved".
+        distance: `[r]`, where each row's goal is met; infinite if nowhere.
+        escape: `[r]`, where each row's image is first seen as another class than its label.
+
+    Returns:
+        The curve.
+    """
     correct = table.clean_correct
     image_correct = table.per_image(correct.astype(np.int64)).astype(bool)
     image_escape = table.per_image(np.where(correct, escape, 0.0))

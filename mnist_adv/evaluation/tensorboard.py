@@ -58,5 +58,5 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
         worst = floats[-1]
         tf.summary.scalar("evaluation/success", worst.success[-1].value)
         tf.summary.scalar("evaluation/robust_accuracy", worst.robust[-1].value)
-        said = report.lines(table, evaluation.curves, evaluation.checks)
+        said = report.lines(table, evaluation.curves, evaluation.checks, evaluation.truth)
         tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said))
