@@ -11,7 +11,7 @@ attack: .venv/installed
 test: .venv/installed-test
 	$(BIN)/flake8
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Remakes the tour's numbers, pictures and notebooks, then the site; any warning is an error.
 docs: .venv/installed-test

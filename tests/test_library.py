@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -330,3 +331,15 @@ def test_what_the_library_cannot_do_is_refused(
     images = np.zeros((2, 28, 28, 1), np.float32)
     with pytest.raises(ValueError, match=message):
         attack(toy, images, targets=2, **settings_)
+
+
+def test_a_model_that_xla_cannot_compile_is_attacked_all_the_same(network: Any) -> None:
+    images = np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)).astype(np.float32)
+    labels = network(images).numpy().argmax(axis=1)
+
+    def foreign(batch: Any) -> Any:
+        doubled = tf.strings.to_number(tf.strings.as_string(tf.constant(2.0)))  # no XLA kernel
+        return doubled * network(batch)
+
+    result = attack(foreign, images, labels=labels)
+    assert result.success.all()

@@ -138,7 +138,22 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
 
 
 def _compiled(function: Callable[..., State]) -> Callable[..., State]:
-    return tf.function(function, jit_compile=True, autograph=False)
+    fast = tf.function(function, jit_compile=True, autograph=False)
+    general = tf.function(function, autograph=False)
+    chosen = [fast]
+
+    def call(*arguments: Any) -> State:
+        try:
+            return chosen[0](*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            # An operation of the model that XLA does not know: the same graph runs without it. An
+            # error of the model's own comes again, from there.
+            if chosen[0] is general:
+                raise
+            chosen[0] = general
+            return general(*arguments)
+
+    return call
 
 
 def _along(chosen: Any, values: Any) -> Any:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mnist_adv.evaluation.statistics import Curve, Matrices, Share
+from mnist_adv.evaluation.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.table import Table
 from mnist_adv.figures import rasterise
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
-_GREY, _PALE = "#444444", "#d9d9d9"
+_BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
 
 
 def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
@@ -35,7 +35,8 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
     epsilons = np.array(table.plan.epsilons)
     for curve in curves:
         colour = _colour(table, curve.name)
-        style = "-" if curve.form == "float" else ":"
+        style = {"saved": ":", "float": "-"}[curve.form]
+        style = "--" if curve.name == OPTIMUM else style
         label = curve.name if curve.form == "float" else None
         for axis, shares in ((left, curve.robust), (right, curve.success)):
             values, low, high = _ends(shares)
@@ -179,8 +180,8 @@ def _ends(shares: Sequence[Share]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _colour(table: Table, name: str) -> str:
-    if name not in table.plan.attacks:  # the worst case, or what no attack made
-        return _GREY
+    if name not in table.plan.attacks:
+        return _BLACK if name == OPTIMUM else _GREY
     return _COLOURS[table.plan.attacks.index(name) % len(_COLOURS)]
 
 

@@ -205,8 +205,8 @@ def _truth_section(truth: Truth | None) -> list[str]:
         return []
     text = (
         "The model is linear in the pixels, so the smallest change of every image is known, with a "
-        "proof: the grey line of the curves, which no honest attack can pass. Below, how far above "
-        "it each attack is, and how much it found of what exists at the largest budget."
+        "proof: the dashed line of the curves, which no honest attack can pass. Below, how far "
+        "above it each attack is, and how much it found of what exists at the largest budget."
     )
     told = html.escape("\n".join(truth.lines()))
     return [_section("Beside the certified optimum", text, f"<pre>{told}</pre>")]

@@ -95,7 +95,7 @@ class Curve:
     median: float | None
 
 
-WORST = "worst case"
+WORST, OPTIMUM = "worst case", "optimum"
 
 
 def curves(table: Table) -> list[Curve]:

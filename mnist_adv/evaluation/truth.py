@@ -25,7 +25,6 @@ from mnist_adv.verdict import TOLERANCE
 if TYPE_CHECKING:
     from mnist_adv.models import Model
 
-NAME = "optimum"
 # Attacks are judged by float32 logits, which err by up to 1e-5: they call an image reached that is
 # so much short of the border. Per unit of the norm the logits of a digit change by 0.5 and more.
 _ROUNDING = 1e-4
@@ -109,7 +108,7 @@ def find(table: Table, model: Model, places: Places) -> Truth | None:
     return Truth(
         lower_bound=lower,
         distance=distance,
-        curve=statistics.curve(table, NAME, "float", distance, escape),
+        curve=statistics.curve(table, statistics.OPTIMUM, "float", distance, escape),
         found=tuple(
             _found(table, name, number, lower, distance)
             for number, name in enumerate(plan.attacks)
