@@ -28,26 +28,25 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(name, default, help_text, flag_values=values)
 
     def choice(name: str, default: Any, help_text: str) -> None:
-        kinds = "|".join(member.value for member in type(default))
-        flags.DEFINE_enum_class(
-            name, default, type(default), f"{help_text} {kinds}", flag_values=values
-        )
+        flags.DEFINE_enum_class(name, default, type(default), help_text, flag_values=values)
 
     flags.DEFINE_list("attack", ["pgd"], "Attacks, with commas.", flag_values=values)
-    choice("norm", Norm.LINF, "Norm of the budgets:")
+    choice("norm", Norm.LINF, "Norm of the budgets.")
     text("epsilons", None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
-    choice("targets", Targets.UNTARGETED, "Classes to reach:")
+    choice("targets", Targets.UNTARGETED, "Classes to reach.")
     number("num_steps", None, "Most steps of every attack; its own if not given.")
     flags.DEFINE_float("step_size", None, "Length of a step; its own if not given.",
                        flag_values=values)
     number("seed", 0, "Of random targets and attacks.")
     number("num_images", None, "The first so many of the split; all if not given.")
-    flags.DEFINE_enum("split", "test", data.SPLITS, "train|test", flag_values=values)
+    flags.DEFINE_enum("split", "test", data.SPLITS, "Of the data set.", flag_values=values)
     text("dataset", None, "The checkpoint's own, if not given.")
     text("data_dir", None, "Where TFDS keeps its data sets.")
     text("manual_dir", None, "Folder of a TFDS data set's original files.")
     number("jobs", 1, "Local processes; 1 is this one.")
-    flags.DEFINE_enum("backend", "local", ("local", "dask"), "local|dask", flag_values=values)
+    flags.DEFINE_enum(
+        "backend", "local", ("local", "dask"), "Where the processes are.", flag_values=values
+    )
     text("scheduler", None, "Dask's scheduler, tcp://host:port.")
     number("chunk_size", 1000, "Images per result file.")
     text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
