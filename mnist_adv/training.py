@@ -144,14 +144,15 @@ def _on_device(dataset: Dataset) -> tuple[Any, Any]:
     return tf.constant(images), tf.constant(dataset.labels.astype(np.int32))
 
 
-@tf.function(jit_compile=True)
+# AutoGraph reads source code, and what it can read changes with Python: the loop is written out.
+@tf.function(jit_compile=True, autograph=False)
 def _train_epoch(
     weights: Any, bias: Any, images: Any, labels: Any, batches: Any, rates: Any
 ) -> tuple[Any, Any]:
-    for step in tf.range(tf.shape(batches)[0]):
+    def step(number: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
         # Gathered batch by batch: a whole epoch's copy of the images would leave the cache.
-        pixels = tf.gather(images, batches[step])
-        classes = tf.gather(labels, batches[step])
+        pixels = tf.gather(images, batches[number])
+        classes = tf.gather(labels, batches[number])
         with tf.GradientTape() as tape:
             tape.watch((weights, bias))
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -159,8 +160,14 @@ def _train_epoch(
             )
             mean = tf.reduce_mean(losses)
         weights_gradient, bias_gradient = tape.gradient(mean, (weights, bias))
-        weights -= rates[step] * weights_gradient
-        bias -= rates[step] * bias_gradient
+        weights -= rates[number] * weights_gradient
+        bias -= rates[number] * bias_gradient
+        return number + 1, weights, bias
+
+    def going(number: Any, *_: Any) -> Any:
+        return number < tf.shape(batches)[0]
+
+    _, weights, bias = tf.while_loop(going, step, (tf.constant(0), weights, bias))
     return weights, bias
 
 
