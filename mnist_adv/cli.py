@@ -55,6 +55,10 @@ class Command:
     groups: tuple[Group, ...]
     body: Callable[[flags.FlagValues], int]
 
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command; see `run`."""
+        return run(self, argv)
+
 
 class Voice:
     """What a command says: lines for a person, or with --json one record for a machine.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,45 +63,6 @@ def define_flags(values: flags.FlagValues) -> None:
     switch("save_iterates", "Save every iterate as PNG.")
     switch("animation", "Save the digit changing as GIF.")
     switch("list", "List attacks, losses, gradient sources, norms, steps and data sets.")
-
-
-_COMMAND = cli.Command(
-    summary="Change one image, within a budget, until the model sees another class in it.",
-    define_flags=define_flags,
-    groups=(
-        cli.Group("Goal", "python attack.py --target 2 --confidence 0.9", ("target", "confidence")),
-        image_flags.GROUP,
-        model_flags.GROUP,
-        cli.Group(
-            "Attack",
-            "python attack.py --target 2 --attack ddn --norm l2",
-            ("attack", "norm", "epsilon", "step_size", "num_steps", "step", "seed"),
-        ),
-        cli.Group(
-            "Gradient",
-            "python attack.py --target 2 --check_gradient",
-            ("loss", "source", "difference_step", "check_gradient"),
-        ),
-        cli.Group(
-            "Files",
-            "python attack.py --target 2 --name my_two --animation",
-            ("results_dir", "name", "logdir", "save_iterates", "animation", "list"),
-        ),
-    ),
-    body=lambda values: _attack(values),
-)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: the arguments, program name first; those of the process if None.
-
-    Returns:
-        The exit status.
-    """
-    return cli.run(_COMMAND, argv)
 
 
 def _attack(values: flags.FlagValues) -> int:
@@ -290,3 +250,30 @@ def _hparams(values: flags.FlagValues, record: dict[str, Any]) -> dict[str, Any]
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
+
+
+main = cli.Command(
+    summary="Change one image, within a budget, until the model sees another class in it.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group("Goal", "python attack.py --target 2 --confidence 0.9", ("target", "confidence")),
+        image_flags.GROUP,
+        model_flags.GROUP,
+        cli.Group(
+            "Attack",
+            "python attack.py --target 2 --attack ddn --norm l2",
+            ("attack", "norm", "epsilon", "step_size", "num_steps", "step", "seed"),
+        ),
+        cli.Group(
+            "Gradient",
+            "python attack.py --target 2 --check_gradient",
+            ("loss", "source", "difference_step", "check_gradient"),
+        ),
+        cli.Group(
+            "Files",
+            "python attack.py --target 2 --name my_two --animation",
+            ("results_dir", "name", "logdir", "save_iterates", "animation", "list"),
+        ),
+    ),
+    body=_attack,
+)

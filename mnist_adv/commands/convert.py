@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -32,37 +31,6 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("overwrite", False, "Replace what is there.", flag_values=values)
 
 
-_COMMAND = cli.Command(
-    summary="Convert weights: our checkpoint, TF1's, .npz and .keras, any to any, bit for bit.",
-    define_flags=define_flags,
-    groups=(
-        cli.Group(
-            "From",
-            "python convert.py --source checkpoints --destination /tmp/model.ckpt",
-            ("source", "variables", "activation"),
-        ),
-        cli.Group(
-            "To",
-            "python convert.py --source model.npz --destination checkpoints --format checkpoint",
-            ("destination", "format", "names", "dataset", "data_dir", "overwrite"),
-        ),
-    ),
-    body=lambda values: _convert(values),
-)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: the arguments, program name first; those of the process if None.
-
-    Returns:
-        The exit status.
-    """
-    return cli.run(_COMMAND, argv)
-
-
 def _convert(values: flags.FlagValues) -> int:
     if values.destination is None:
         raise ValueError("--destination must be given: a new .npz, .keras, TF1 prefix, or folder")
@@ -85,3 +53,22 @@ def _convert(values: flags.FlagValues) -> int:
     voice.say(*(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}")
     voice.answer({"saved": str(converted.path), "notes": list(converted.notes)})
     return cli.DONE
+
+
+main = cli.Command(
+    summary="Convert weights: our checkpoint, TF1's, .npz and .keras, any to any, bit for bit.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group(
+            "From",
+            "python convert.py --source checkpoints --destination /tmp/model.ckpt",
+            ("source", "variables", "activation"),
+        ),
+        cli.Group(
+            "To",
+            "python convert.py --source model.npz --destination checkpoints --format checkpoint",
+            ("destination", "format", "names", "dataset", "data_dir", "overwrite"),
+        ),
+    ),
+    body=_convert,
+)

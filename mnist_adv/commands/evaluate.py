@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -53,47 +52,6 @@ def define_flags(values: flags.FlagValues) -> None:
     text("results_dir", "results", "The folder of results is made here, or gone on with.")
     text("name", None, "Its name; from the settings if not given.")
     text("logdir", "logs", "Where TensorBoard's files go.")
-
-
-_COMMAND = cli.Command(
-    summary="Attack a whole data set and measure how robust the model is; start it again to go on.",
-    define_flags=define_flags,
-    groups=(
-        cli.Group(
-            "Attacks",
-            "python evaluate.py --attack pgd --epsilons 0,0.02,...,0.3",
-            ("attack", "norm", "epsilons", "targets", "num_steps", "step_size", "seed"),
-        ),
-        cli.Group(
-            "Images",
-            "python evaluate.py --num_images 1000 --targets all",
-            ("num_images", "split", "dataset", "data_dir", "manual_dir"),
-        ),
-        cli.Group(
-            "Engine",
-            "python evaluate.py --jobs 2",
-            ("jobs", "backend", "scheduler", "chunk_size"),
-        ),
-        cli.Group(
-            "Files",
-            "python evaluate.py --name my_run",
-            ("checkpoint_dir", "results_dir", "name", "logdir"),
-        ),
-    ),
-    body=lambda values: _evaluate(values),
-)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: the arguments, program name first; those of the process if None.
-
-    Returns:
-        The exit status.
-    """
-    return cli.run(_COMMAND, argv)
 
 
 def _evaluate(values: flags.FlagValues) -> int:
@@ -168,3 +126,32 @@ def _plan(values: flags.FlagValues, restored: Restored, epsilons: tuple[float, .
 def _name(plan: Plan) -> str:
     parts = (plan.dataset.replace("/", "-"), plan.split, "-".join(plan.attacks))
     return "-".join(("evaluate", *parts, plan.norm.value, plan.targets.value))
+
+
+main = cli.Command(
+    summary="Attack a whole data set and measure how robust the model is; start it again to go on.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group(
+            "Attacks",
+            "python evaluate.py --attack pgd --epsilons 0,0.02,...,0.3",
+            ("attack", "norm", "epsilons", "targets", "num_steps", "step_size", "seed"),
+        ),
+        cli.Group(
+            "Images",
+            "python evaluate.py --num_images 1000 --targets all",
+            ("num_images", "split", "dataset", "data_dir", "manual_dir"),
+        ),
+        cli.Group(
+            "Engine",
+            "python evaluate.py --jobs 2",
+            ("jobs", "backend", "scheduler", "chunk_size"),
+        ),
+        cli.Group(
+            "Files",
+            "python evaluate.py --name my_run",
+            ("checkpoint_dir", "results_dir", "name", "logdir"),
+        ),
+    ),
+    body=_evaluate,
+)

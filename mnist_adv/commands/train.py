@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -47,34 +46,6 @@ def define_flags(values: flags.FlagValues) -> None:
         "checkpoint_dir", "checkpoints", "Where checkpoints are saved.", flag_values=values
     )
     flags.DEFINE_string("logdir", "logs", "Where TensorBoard's files go.", flag_values=values)
-
-
-_COMMAND = cli.Command(
-    summary="Train softmax regression on 28 x 28 images and save a checkpoint per epoch.",
-    define_flags=define_flags,
-    groups=(
-        cli.Group(
-            "Data",
-            "python train.py --dataset fashion_mnist",
-            ("dataset", "data_dir", "manual_dir"),
-        ),
-        cli.Group("Training", "python train.py --num_epochs 20 --seed 1", _CONFIG_FLAGS),
-        cli.Group("Files", "python train.py --resume", ("resume", "checkpoint_dir", "logdir")),
-    ),
-    body=lambda values: _train(values),
-)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: the arguments, program name first; those of the process if None.
-
-    Returns:
-        The exit status.
-    """
-    return cli.run(_COMMAND, argv)
 
 
 def _train(values: flags.FlagValues) -> int:
@@ -187,3 +158,19 @@ def _run(
     voice.say(*lines, f"to look at it: {summaries.tensorboard_line(values.logdir)}")
     voice.answer(record)
     return cli.DONE
+
+
+main = cli.Command(
+    summary="Train softmax regression on 28 x 28 images and save a checkpoint per epoch.",
+    define_flags=define_flags,
+    groups=(
+        cli.Group(
+            "Data",
+            "python train.py --dataset fashion_mnist",
+            ("dataset", "data_dir", "manual_dir"),
+        ),
+        cli.Group("Training", "python train.py --num_epochs 20 --seed 1", _CONFIG_FLAGS),
+        cli.Group("Files", "python train.py --resume", ("resume", "checkpoint_dir", "logdir")),
+    ),
+    body=_train,
+)
