@@ -38,15 +38,17 @@ def as_batch(images: Any) -> np.ndarray:
             "images must be floats in [0, 1]; divide grey levels 0..255 by 255. "
             f"Received: dtype={pixels.dtype}"
         )
-    if not np.isfinite(pixels).all():
+    # Both are NaN if any pixel is.
+    least, most = (pixels.min(), pixels.max()) if pixels.size else (0, 1)
+    if not (np.isfinite(least) and np.isfinite(most)):
         raise ValueError(
             f"images must be finite. Received: {np.count_nonzero(~np.isfinite(pixels))} pixels "
             "that are NaN or infinite"
         )
-    if pixels.size and (pixels.min() < 0 or pixels.max() > 1):
+    if least < 0 or most > 1:
         raise ValueError(
             "images must lie in [0, 1]; divide grey levels 0..255 by 255. "
-            f"Received: pixels from {pixels.min():g} to {pixels.max():g}"
+            f"Received: pixels from {least:g} to {most:g}"
         )
     dtype = np.float64 if pixels.dtype == np.float64 else np.float32
     return pixels.astype(dtype).reshape(-1, *IMAGE_SHAPE)

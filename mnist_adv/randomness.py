@@ -32,7 +32,7 @@ def keys_of(images: np.ndarray, seed: Any) -> np.ndarray:
     Returns:
         `[n, 2]` uint32.
     """
-    content = [zlib.crc32(image.tobytes()) for image in np.ascontiguousarray(images)]
+    content = [zlib.crc32(image) for image in np.ascontiguousarray(images)]
     seeds = np.broadcast_to(np.asarray(seed, np.uint32), (len(images),))
     return np.stack([seeds, np.array(content, np.uint32)], axis=1)
 

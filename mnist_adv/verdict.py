@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.
 TOLERANCE = 1e-6
+# Images whose float64 differences are in memory at one time.
+_BLOCK = 250
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +102,7 @@ def judge(
         raise ValueError(
             f"exactly one of targets and labels must be given. Received: {targets!r}, {labels!r}"
         )
-    difference = (final.astype(np.float64) - clean.astype(np.float64)).reshape(len(clean), -1)
-    norms = {
-        "linf": np.abs(difference).max(axis=1, initial=0),
-        "l2": np.linalg.norm(difference, axis=1),
-        "l1": np.abs(difference).sum(axis=1),
-        "l0": np.count_nonzero(difference, axis=1).astype(np.float64),
-    }
+    norms, in_range = _measure(clean, final)
     name = norm if isinstance(norm, str) else norm.value
     if name not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
@@ -117,8 +113,6 @@ def judge(
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
     probabilities = _softmax(logits)
     confident = probabilities.max(axis=1) >= (confidence or 0)
-    pixels = final.reshape(len(final), -1)
-    in_range = np.isfinite(pixels).all(axis=1) & ((pixels >= 0) & (pixels <= 1)).all(axis=1)
     in_budget = norms[name] <= np.asarray(epsilon, np.float64) + TOLERANCE
     return Verdict(
         predictions=predictions,
@@ -163,6 +157,24 @@ def judge_goal(
         epsilon=epsilon,
         confidence=goal.confidence,
     )
+
+
+def _measure(clean: np.ndarray, final: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    norms = {name: np.empty(len(clean)) for name in ("linf", "l2", "l1", "l0")}
+    in_range = np.empty(len(clean), bool)
+    for start in range(0, len(clean), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        pixels = final[block].reshape(len(final[block]), -1)
+        # NaN is the smallest and the largest of the pixels that it is among, and inside nothing.
+        in_range[block] = (pixels.min(axis=1) >= 0) & (pixels.max(axis=1) <= 1)
+        difference = pixels.astype(np.float64)
+        difference -= clean[block].reshape(difference.shape)
+        norms["l0"][block] = np.count_nonzero(difference, axis=1)
+        np.abs(difference, out=difference)
+        norms["linf"][block] = difference.max(axis=1)
+        norms["l1"][block] = difference.sum(axis=1)
+        norms["l2"][block] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return norms, in_range
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

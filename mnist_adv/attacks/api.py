@@ -120,7 +120,7 @@ def attack(
             f"confidence is for attacks with a budget. Received: {confidence} for {name}, which "
             "seeks the smallest change"
         )
-    clean = as_batch(images).astype(np.float32)
+    clean = as_batch(images).astype(np.float32, copy=False)
     epsilon = _budget(entry, norm, epsilon, len(clean))
     num_classes = check_logits(model, tf.constant(clean[:1]))
     goal = make_goal(len(clean), num_classes, targets=targets, labels=labels, confidence=confidence)

@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 
 from mnist_adv._lazy import tf
+from mnist_adv.attacks.slots import num_slots
 from mnist_adv.attacks.state import Method, Outcome, Rows, State, Task, advance, begin
 
-# Model evaluations per step. The images of a step, their clean twins and gradients (1.2 MB each)
-# stay in a second- or third-level cache; a multiple of eight fills the matrix kernels.
-_EVALUATIONS = 400
 _MAX_PROGRAMS = 64
 
 Progress = Callable[[int], None]
@@ -72,19 +70,6 @@ def run(task: Task, method: Method, rows: Rows, progress: Progress | None = None
         if progress is not None:
             progress(len(left))
     return out
-
-
-def num_slots(task: Task, method: Method) -> int:
-    """Choose the batch's size, from the attack alone and never from the number of images.
-
-    Args:
-        task: what all images share.
-        method: the attack.
-
-    Returns:
-        A multiple of 4, smaller if a step asks the model often.
-    """
-    return max(4, _EVALUATIONS // method.load(task) // 4 * 4)
 
 
 def _padded(values: np.ndarray, slots: int) -> np.ndarray:
