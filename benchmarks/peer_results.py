@@ -43,26 +43,36 @@ def table(record: dict[str, Any], attack: str) -> str:
     entry = record["attacks"][attack]
     minimal = entry["epsilon"] is None
     kind = "targeted" if entry["targeted"] else "untargeted"
-    lines = [
-        f"**{attack}**, {kind}, {entry['num_images']:,} images",
-        "",
-        f"| tool | seconds | times ours | success |{' median distance |' if minimal else ''}",
-        f"|---|---|---|---|{'---|' if minimal else ''}",
-    ]
+    measures = ["success", "median_distance", "median_over_optimum"]
+    titles = ["success", "median distance", "median over optimum"]
+    if not minimal:
+        measures, titles = ["success", "share_found"], ["success", "share of what exists"]
+    head = ["tool", "seconds", "times ours", *titles]
+    lines = [f"**{attack}**, {kind}, {entry['num_images']:,} images", "", _row(head)]
+    lines.append("|" + "---|" * len(head))
     for tool, result in _ranked(entry["tools"]):
         if "failed" in result:
-            end = " |" if minimal else ""
-            lines.append(f"| {tool} | failed: {result['failed'][:80]} | | |{end}")
+            lines.append(_row([tool, f"failed: {result['failed'][:80]}", *[""] * len(head[2:])]))
             continue
-        success = f"{result['success']:.4f}" if "success" in result else ""
-        distance = f" {result.get('median_distance', float('nan')):.4f} |" if minimal else ""
         seconds = sorted(result["seconds"])[len(result["seconds"]) // 2]
-        lines.append(
-            f"| {tool} | {seconds:.2f} | {result['times_ours']:.2f} | {success} |{distance}"
-        )
-    if entry["disagree"]:
-        lines += ["", f"Success differs by more than 0.2 points: {', '.join(entry['disagree'])}."]
+        values = [f"{result[name]:.4f}" if name in result else "" for name in measures]
+        lines.append(_row([tool, f"{seconds:.2f}", f"{result['times_ours']:.2f}", *values]))
+    if not minimal:
+        lines += [
+            "",
+            f"A change within the budget exists for {entry['exists']:.4f} of the images. Our last "
+            f"iterates, which is what tools return that do not keep the best, reach "
+            f"{entry['last_iterate']:.4f}.",
+        ]
+    differ = ", ".join(entry["disagree"])
+    kept = "" if minimal else ", with our best or our last iterates"
+    agree = f"All reach the same success within 0.2 points{kept}."
+    lines += ["", f"Success differs by more than 0.2 points: {differ}." if differ else agree]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _ranked(tools: dict[str, Any]) -> list[tuple[str, Any]]:

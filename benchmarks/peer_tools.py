@@ -25,6 +25,12 @@ LINF_STEP, L2_STEP = 0.01, 0.1
 NUM_STEPS = 40
 NUM_MINIMAL_STEPS = 100
 SEARCHES, SEARCH_STEPS = 9, 1000
+# attack -> our name for it, and the length of its steps
+BUDGETED = {
+    "pgd_linf": ("pgd", LINF_STEP),
+    "pgd_l2": ("pgd", L2_STEP),
+    "mi_fgsm": ("mi_fgsm", LINF_STEP),
+}
 
 Batch = Callable[[Any, Any, bool], Any]
 Tool = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
@@ -88,7 +94,7 @@ def tools(models: Models) -> dict[str, dict[str, Tool]]:
     """List attack -> tool -> function; our own first."""
     return {
         "pgd_linf": {
-            "mnist_adv": _ours(models, "pgd", "linf", LINF, LINF_STEP),
+            "mnist_adv": _ours(models, "linf", LINF, *BUDGETED["pgd_linf"]),
             **_foolbox(models, "LinfProjectedGradientDescentAttack", LINF, **_pgd(LINF_STEP)),
             "art (TensorFlow)": _art(models, np.inf, LINF, LINF_STEP),
             "cleverhans (TensorFlow)": _cleverhans(models, "pgd", np.inf, LINF, LINF_STEP),
@@ -100,7 +106,7 @@ def tools(models: Models) -> dict[str, dict[str, Tool]]:
             ),
         },
         "pgd_l2": {
-            "mnist_adv": _ours(models, "pgd", "l2", L2, L2_STEP),
+            "mnist_adv": _ours(models, "l2", L2, *BUDGETED["pgd_l2"]),
             **_foolbox(models, "L2ProjectedGradientDescentAttack", L2, **_pgd(L2_STEP)),
             "cleverhans (TensorFlow)": _cleverhans(models, "pgd", 2, L2, L2_STEP),
             "torchattacks": _torchattacks(
@@ -108,29 +114,29 @@ def tools(models: Models) -> dict[str, dict[str, Tool]]:
             ),
         },
         "mi_fgsm": {
-            "mnist_adv": _ours(models, "mi_fgsm", "linf", LINF, LINF_STEP),
+            "mnist_adv": _ours(models, "linf", LINF, *BUDGETED["mi_fgsm"]),
             "cleverhans (TensorFlow)": _cleverhans(models, "mim", np.inf, LINF, LINF_STEP),
             "torchattacks": _torchattacks(
                 models, "MIFGSM", eps=LINF, alpha=LINF_STEP, steps=NUM_STEPS
             ),
         },
         "ddn": {
-            "mnist_adv": _ours(models, "ddn", "l2"),
+            "mnist_adv": _ours(models, "l2", None, "ddn"),
             **_foolbox(models, "DDNAttack", None, steps=NUM_MINIMAL_STEPS),
             "adv-lib": _advlib(models, "ddn", steps=NUM_MINIMAL_STEPS, levels=None),
         },
         "fmn": {
-            "mnist_adv": _ours(models, "fmn", "l2"),
+            "mnist_adv": _ours(models, "l2", None, "fmn"),
             **_foolbox(models, "L2FMNAttack", None, steps=NUM_MINIMAL_STEPS),
             "adv-lib": _advlib(models, "fmn", 2, steps=NUM_MINIMAL_STEPS),
         },
         "deepfool": {
-            "mnist_adv": _ours(models, "deepfool", "l2"),
+            "mnist_adv": _ours(models, "l2", None, "deepfool"),
             **_foolbox(models, "L2DeepFoolAttack", None, steps=50, overshoot=0.02),
             "adv-lib": _advlib(models, "df", steps=50, overshoot=0.02),
         },
         "carlini_wagner": {
-            "mnist_adv": _ours(models, "carlini_wagner", "l2"),
+            "mnist_adv": _ours(models, "l2", None, "carlini_wagner"),
             **_foolbox(
                 models,
                 "L2CarliniWagnerAttack",
@@ -153,12 +159,12 @@ def _pgd(step_size: float) -> dict[str, Any]:
 
 
 def _ours(
-    models: Models, method: str, norm: str, epsilon: float | None = None, step: float | None = None
+    models: Models, norm: str, epsilon: float | None, method: str, step: float | None = None
 ) -> Tool:
-    # All steps are taken, as the others take them: nothing is won by stopping early.
     settings: dict[str, Any] = {}
     if epsilon is not None:
         settings = {"epsilon": epsilon, "step_size": step, "num_steps": NUM_STEPS}
+        # All steps are taken, as the others take them: nothing is won by stopping early.
         settings["stop_early"] = False
 
     def run(images: np.ndarray, classes: np.ndarray, targeted: bool) -> np.ndarray:

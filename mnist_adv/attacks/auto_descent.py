@@ -29,6 +29,7 @@ class AutoDescent(Restarted):
     loss: Loss = Loss.CROSS_ENTROPY
 
     norms = (Norm.LINF, Norm.L2)
+    rows_kept = 7
 
     def start(self, task: Task, rows: Rows) -> State:
         """Start with steps of twice epsilon; see `Method.start`."""

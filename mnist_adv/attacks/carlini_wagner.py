@@ -29,6 +29,7 @@ class CarliniWagner(ConstantSearch):
     abort_early: bool = True
 
     norms = (Norm.L2,)
+    rows_kept = 10
 
     def start(self, task: Task, rows: Rows) -> State:
         """Start at the clean image, as w; see `Method.start`."""
@@ -45,7 +46,7 @@ class CarliniWagner(ConstantSearch):
     def look(self, task: Task, rows: Rows, state: State) -> State:
         """Take the margin's gradient, and see whether to go on; see `Method.look`."""
         seen = task.look(Loss.MARGIN, rows, state["image"], GradientSource())
-        away = state["image"] - _image(tf.atanh((2 * rows["clean"] - 1) * _NEARLY_ONE))
+        away = state["image"] - rows["clean"]
         cost = tf.reduce_sum(away * away, axis=(1, 2, 3))
         cost += rows["constant"] * tf.maximum(seen["objective"], 0)
         every = tf.maximum(rows["num_steps"] // _CHECKS, 1)
@@ -56,7 +57,7 @@ class CarliniWagner(ConstantSearch):
     def move(self, task: Task, rows: Rows, state: State) -> State:
         """Take a step of Adam (Kingma, Ba, 2015); see `Method.move`."""
         image = state["image"]
-        away = image - _image(tf.atanh((2 * rows["clean"] - 1) * _NEARLY_ONE))
+        away = image - rows["clean"]
         pull = per_image(rows["constant"] * tf.cast(state["objective"] > 0, tf.float32))
         slope = (2 * away + pull * state["gradient"]) * 2 * image * (1 - image)  # dx/dw
         mean = _DECAY * state["mean"] + (1 - _DECAY) * slope

@@ -24,6 +24,7 @@ class EAD(ConstantSearch):
     weight: float = 0.01
 
     norms = (Norm.L1,)
+    rows_kept = 5
 
     def start(self, task: Task, rows: Rows) -> State:
         """Start at the clean image; see `Method.start`."""

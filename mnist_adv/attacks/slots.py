@@ -13,8 +13,6 @@ from mnist_adv.data import IMAGE_SHAPE
 _WORKING_SET = 5_000_000
 # More would no longer be faster, and an attack on one image pays for every slot.
 _MOST = 1000
-# What the loop itself keeps of an image: clean, current, best, and the gradient.
-_KEPT = 4 * ROW[-1]
 # Operations whose results do not grow with the images.
 _FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
 
@@ -29,8 +27,8 @@ def num_slots(task: Task, method: Method) -> int:
     Returns:
         A multiple of 4, smaller if the model is large or a step asks it often.
     """
-    evaluation = ROW[-1] + num_values(task)
-    fitting = _WORKING_SET // (_KEPT + method.load(task) * evaluation)
+    kept = method.rows_kept * ROW[-1]
+    fitting = _WORKING_SET // (kept + method.load(task) * (ROW[-1] + num_values(task)))
     return max(4, min(_MOST, fitting) // 4 * 4)
 
 

@@ -135,6 +135,9 @@ class Method:
 
     minimal: ClassVar[bool] = False  # seeks the smallest distance, not the best inside a budget
     norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
+    # How much of an image a step works on: clean, current and best image, gradient, and what the
+    # method carries in and out besides. Batches are chosen by it.
+    rows_kept: ClassVar[int] = 4
 
     @property
     def ends_at_goal(self) -> bool:
