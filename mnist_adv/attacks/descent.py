@@ -47,9 +47,11 @@ class Descent(Restarted):
     def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
         """Run as one program for FGSM, BIM and PGD; see `Method.solve`."""
 
+        # what has become rows must not make programs differ
+        settled: dict[str, Any] = {"num_steps": 0, "step_fraction": None}
+
         def shared(task: Task, method: Method, rows: Rows) -> Outcome:
-            # what has become rows must not make programs differ
-            return run(task, dataclasses.replace(method, num_steps=0, step_fraction=None), rows)
+            return run(task, dataclasses.replace(method, **settled), rows)
 
         return super().solve(task, rows, shared)
 
