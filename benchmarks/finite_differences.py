@@ -74,7 +74,7 @@ def main() -> None:
     test = data.load("mnist", "test")
     images = test.images[: arguments.num_images]
     targets = (test.labels[: arguments.num_images] + 1) % 10
-    models = {
+    models: dict[str, Any] = {
         "softmax regression": checkpoints.restore(arguments.checkpoint_dir),
         "784-64-10 network": Network(),
     }
@@ -85,7 +85,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     pairs = [(name, source) for name in models for source in SOURCES]
-    tape_seconds, tape = 0.0, np.zeros(0)
+    tape_seconds, tape = 0.0, np.zeros((0, 0))
     for name, source in tqdm(pairs, disable=None):
         if source == "tape":
             compute_gradient(models[name], images, targets)  # its first call sets up

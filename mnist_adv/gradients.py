@@ -232,7 +232,8 @@ def _in_blocks(gradients: Any) -> Any:
         function, parts = compiled(gradients), []
         for start in range(0, count, _BLOCK):
             first = min(start, count - _BLOCK)  # the last block overlaps: one shape, one program
-            parts.append(function(*(part[first : first + _BLOCK] for part in whole))[start - first :])
+            block = function(*(part[first : first + _BLOCK] for part in whole))
+            parts.append(block[start - first :])
         return tf.concat(parts, axis=0)
 
     return run
