@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv._lazy import tf
+from mnist_adv.compiled import compiled
 from mnist_adv.data import IMAGE_SHAPE
 from mnist_adv.images import as_batch, as_classes
 from mnist_adv.losses import Loss, Objective
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
 # |F| / |f''| in the docstring of default_difference_step
 _ROUNDING_TO_BENDING = 4096
+_BLOCK = 64  # images
 
 
 class Source(enum.Enum):
@@ -209,11 +211,32 @@ def compute_gradient(
     classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
     compute = GradientSource(Source(source), difference_step, num_samples)
     keys = tf.constant(keys_of(batch, seed))
-    stream = tf.zeros([len(batch)], tf.int32)
-    _, gradients = compute(
-        model, Objective(Loss(loss)), pixels, classes, keys=keys, stream=stream
-    )
-    return gradients.numpy().reshape(np.shape(images))
+    objective = Objective(Loss(loss))
+
+    def gradients(pixels: Any, classes: Any, keys: Any) -> Any:
+        stream = tf.zeros([pixels.shape[0]], tf.int32)
+        return compute(model, objective, pixels, classes, keys=keys, stream=stream)[1]
+
+    one_query = compute.cost[0] == 1
+    found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
+    return np.asarray(found).reshape(np.shape(images))
+
+
+def _in_blocks(gradients: Any) -> Any:
+    # Hundreds of queries per image: a block bounds the memory, and many are worth compiling, which
+    # is done anew in every call, as nobody says that the model is still the same.
+    def run(*whole: Any) -> Any:
+        count = whole[0].shape[0]
+        if count < _BLOCK:
+            return gradients(*whole)
+        function, parts = compiled(gradients), []
+        for start in range(0, count, _BLOCK):
+            first = min(start, count - _BLOCK)  # the last block overlaps: one shape, one program
+            block = function(*(part[first : first + _BLOCK] for part in whole))
+            parts.append(block[start - first :])
+        return tf.concat(parts, axis=0)
+
+    return run
 
 
 def check_logits(model: Model, images: Any) -> int:

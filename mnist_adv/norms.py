@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mnist_adv._lazy import tf
-from mnist_adv.selection import fill, largest, soft_threshold
+from mnist_adv.selection import capped_threshold, fill, largest, soft_threshold
 
 _PIXELS = (1, 2, 3)
 
@@ -103,6 +103,29 @@ def _l1_project(perturbation: Any, epsilon: Any) -> Any:
     shrunk *= per_image(tf.minimum(excess, 1))
     inside = _l1_length(perturbation) <= epsilon
     return tf.where(per_image(inside), perturbation, shrunk)
+
+
+def l1_project_in_box(clean: Any, perturbation: Any, epsilon: Any) -> Any:
+    """Project onto the L1 ball and the box at once, where one after the other goes too far.
+
+    Args:
+        clean: images `[n, 28, 28, 1]` in [0, 1].
+        perturbation: the same shape.
+        epsilon: `[n]`, the radius.
+
+    Returns:
+        The nearest perturbation (in L2) of norm at most epsilon that keeps the image in [0, 1].
+
+    References:
+        Croce, Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers",
+        2021, proposition 2.1.
+    """
+    sizes = tf.abs(perturbation)
+    room = tf.where(perturbation > 0, 1 - clean, clean)
+    threshold = per_image(capped_threshold(sizes, room, epsilon))
+    amounts = tf.clip_by_value(sizes - threshold, 0, room)
+    excess = tf.math.divide_no_nan(epsilon, _sum(amounts))
+    return tf.sign(perturbation) * amounts * per_image(tf.minimum(excess, 1))
 
 
 def _l1_steepest(gradient: Any) -> Any:

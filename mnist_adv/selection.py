@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mnist_adv._lazy import tf
 
 _PIXELS = (1, 2, 3)
@@ -45,6 +47,49 @@ def soft_threshold(sizes: Any, total: Any) -> Any:
     zero = tf.zeros_like(total)
     _, _, threshold = tf.while_loop(moving, body, (0, zero - 1, following(zero)))
     return threshold
+
+
+def capped_threshold(sizes: Any, room: Any, total: Any) -> Any:
+    """Find t with `sum(clip(sizes - t, 0, room)) = total`.
+
+    The sum falls with t, linearly between its bends, but is not convex as in `soft_threshold`:
+    Newton's method, inside a bracket that closes in every round.
+
+    Args:
+        sizes: `[n, 28, 28, 1]`, at least 0.
+        room: the same shape, at least 0.
+        total: `[n]`, at least 0.
+
+    Returns:
+        `[n]`, at least 0; 0 where the sizes, cut to the room, sum to `total` or less.
+    """
+    rounding = 2 * np.finfo(sizes.dtype.as_numpy_dtype).eps
+
+    def going(round_: Any, done: Any, *_: Any) -> Any:
+        return (round_ < _MAX_ROUNDS) & ~tf.reduce_all(done)
+
+    def body(round_: Any, done: Any, low: Any, high: Any, at: Any) -> tuple[Any, ...]:
+        left = sizes - _wide(at)
+        excess = tf.reduce_sum(tf.clip_by_value(left, 0, room), axis=_PIXELS) - total
+        moving = tf.cast((left > 0) & (left < room), sizes.dtype)
+        count = tf.reduce_sum(moving, axis=_PIXELS)
+        newton = at + tf.math.divide_no_nan(excess, count)
+        settled = (tf.abs(excess) <= rounding * total) | (
+            (count > 0) & (tf.abs(newton - at) <= rounding * at)
+        )
+        low = tf.where(excess > 0, at, low)
+        high = tf.where(excess > 0, high, at)
+        halved = (low + high) / 2
+        following = tf.where((newton > low) & (newton < high), newton, halved)
+        done |= settled | (following <= low) | (following >= high)
+        return round_ + 1, done, low, high, tf.where(done, at, following)
+
+    zero = tf.zeros_like(total)
+    enough = tf.reduce_sum(tf.minimum(sizes, room), axis=_PIXELS) <= total
+    # The bracket is open: 0 itself has been tried.
+    start = (0, enough, zero, tf.reduce_max(sizes, axis=_PIXELS), soft_threshold(sizes, total))
+    *_, threshold = tf.while_loop(going, body, start)
+    return tf.where(enough, zero, threshold)
 
 
 def kth_largest(sizes: Any, rank: Any) -> Any:

@@ -147,3 +147,38 @@ def test_what_cannot_be_done_is_refused(toy: SoftmaxRegression, network: Any, se
         compute_gradient(toy, seven, 2, loss="hinge")
     with pytest.raises(ValueError, match=r"must map images .* Received: \[1, 784\]|\[1\]"):
         compute_gradient(lambda images: tf.reduce_sum(images, axis=[1, 2, 3]), seven, 2)
+
+
+@pytest.mark.parametrize(
+    "source", [Source.FORWARD_MODE, Source.FORWARD_DIFFERENCE, Source.CENTRAL_DIFFERENCE]
+)
+def test_many_images_are_compiled_and_give_the_same(
+    network: tf.Module, test_set: Any, source: Source
+) -> None:
+    images, labels = test_set.images[:70], test_set.labels[:70]  # one block and a part
+    tape = compute_gradient(network, images, labels, dtype="float64")
+    found = compute_gradient(network, images, labels, source=source, dtype="float64")
+    np.testing.assert_allclose(found, tape, atol=1e-6 * np.abs(tape).max())
+
+
+def test_many_estimates_are_those_of_single_images(network: tf.Module, test_set: Any) -> None:
+    images, labels = test_set.images[:70], test_set.labels[:70]
+    options: dict[str, Any] = {"source": "spsa", "dtype": "float64", "seed": 3}
+    found = compute_gradient(network, images, labels, **options)
+    for index in (0, 63, 64, 69):
+        alone = compute_gradient(network, images[index], labels[index], **options)
+        np.testing.assert_allclose(found[index], alone, atol=1e-8)
+
+
+def test_many_images_of_a_model_that_is_numpy_inside(toy: SoftmaxRegression, test_set: Any) -> None:
+    weights = toy.W.numpy()
+
+    def model(images: Any) -> Any:
+        return np.asarray(images).reshape(-1, 784) @ weights
+
+    images, labels = test_set.images[:66], test_set.labels[:66]
+    asked = compute_gradient(model, images, labels, source="central_difference")
+    bias = toy.b.numpy().copy()
+    toy.b.assign(0 * bias)
+    tape = compute_gradient(toy, images, labels)
+    np.testing.assert_allclose(asked, tape, atol=0.02 * np.abs(tape).max())

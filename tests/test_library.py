@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_adv import attack, compute_gradient
+from mnist_adv import attack, compute_gradient, smallest_perturbation
 from mnist_adv.attacks.registry import REGISTRY
 from mnist_adv.gradients import Source
 from mnist_adv.models import SoftmaxRegression
@@ -32,6 +34,8 @@ FACTORS = {
     ("ead", Norm.L1): 1.3,
     ("jsma", Norm.L0): 1.01,
     ("bisection", Norm.LINF): 1.03,
+    ("bisection", Norm.L2): 1.03,
+    ("bisection", Norm.L1): 1.03,
 }
 QUICK: dict[str, dict[str, Any]] = {
     "carlini_wagner": {"num_searches": 6, "num_steps": 300},
@@ -100,8 +104,43 @@ def test_every_minimal_attack_and_norm_has_its_factor() -> None:
         if entry.method.minimal
         for norm in entry.method.norms
     }
-    # bisection is its inner attack's: one norm shows the halving
-    assert expected - {("bisection", Norm.L2), ("bisection", Norm.L1)} == set(FACTORS)
+    assert expected == set(FACTORS)
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "attacks.md").read_text()
+    written = re.findall(r"^\| (\w+) \| (\w+) \| at most ([\d.]+) \|$", page, re.MULTILINE)
+    assert {(name, Norm(norm)): float(factor) for name, norm, factor in written} == FACTORS
+
+
+# On ten classes, targeted and inside [0, 1], the median may be this much above the certified
+# optimum: attacks that follow one border at a time pay where several bind.
+TEN_CLASSES = {
+    Norm.LINF: {"deepfool": 1.5, "fmn": 1.3, "bisection": 1.2},
+    Norm.L2: {
+        "deepfool": 1.5,
+        "ddn": 1.1,
+        "fmn": 1.2,
+        "carlini_wagner": 1.1,
+        "bisection": 1.1,
+    },
+    Norm.L1: {"fmn": 1.3, "ead": 1.4, "bisection": 1.2},
+    Norm.L0: {"fmn": 1.5, "jsma": 2.0},
+}
+
+
+@pytest.mark.parametrize("norm", TEN_CLASSES)
+def test_minimal_attacks_on_digits_are_never_below_the_certified_optimum(
+    trained: SoftmaxRegression, digits: dict[str, Any], norm: Norm
+) -> None:
+    images, targets = digits["images"][:20], digits["targets"][:20]
+    weights, bias = trained.W.numpy(), trained.b.numpy()
+    lowest = smallest_perturbation(weights, bias, images, targets, norm=norm.value).lower_bound
+    assert set(TEN_CLASSES[norm]) == {name for name, known in FACTORS if known is norm}
+    for name, factor in TEN_CLASSES[norm].items():
+        options = QUICK.get(name, {})
+        result = attack(trained, images, targets=targets, method=name, norm=norm, **options)
+        found = result.success
+        assert found.mean() >= 0.9, name
+        assert (result.distances[found] >= lowest[found] * (1 - 1e-5)).all(), name
+        assert np.median(result.distances / lowest) <= factor, name
 
 
 @pytest.fixture(scope="module")
@@ -113,22 +152,50 @@ def digits(trained: SoftmaxRegression, test_set: Any) -> dict[str, Any]:
     return {"images": test_set.images[chosen], "labels": labels, "targets": (labels + 1) % 10}
 
 
-GRADIENT = ["fgsm", "pgd", "mi_fgsm", "sign_until_flip", "apgd_ce", "apgd_dlr"]
 BASELINES = ["uniform_noise", "gaussian_noise", "salt_and_pepper", "blend"]
+BUDGETED = [name for name, entry in REGISTRY.items() if not entry.method.minimal]
+GROWING = {
+    Norm.LINF: (0.0, 0.05, 0.1, 0.2, 0.3),
+    Norm.L2: (0.0, 0.5, 1.5, 3.0, 4.0),
+    Norm.L1: (0.0, 5.0, 10.0, 20.0, 40.0),
+}
 
 
-def test_every_gradient_attack_beats_every_baseline(
-    trained: SoftmaxRegression, digits: dict[str, Any]
+@pytest.mark.parametrize("norm", GROWING)
+def test_success_grows_with_epsilon_and_every_gradient_attack_beats_every_baseline(
+    trained: SoftmaxRegression, digits: dict[str, Any], norm: Norm
 ) -> None:
-    def success(name: str) -> float:
-        result = attack(
-            trained, digits["images"], targets=digits["targets"], method=name, epsilon=0.1
-        )
-        assert name in BASELINES or result.num_gradients.min() > 0
-        assert name not in BASELINES or result.num_gradients.max() == 0
-        return float(result.success.mean())
-
-    assert min(map(success, GRADIENT)) > max(map(success, BASELINES)) + 0.2
+    rates: dict[str, np.ndarray] = {}
+    blind = {"square", "spsa", "nes"}  # ask too often for this test; their own is below
+    for name in BUDGETED:
+        if norm not in REGISTRY[name].method.norms or name in blind:
+            continue
+        results = [
+            attack(
+                trained,
+                digits["images"],
+                targets=digits["targets"],
+                method=name,
+                norm=norm,
+                epsilon=epsilon,
+            )
+            for epsilon in GROWING[norm]
+        ]
+        rates[name] = np.array([result.success.mean() for result in results])
+        gradients = np.array([result.num_gradients.min() for result in results])
+        assert (gradients == 0).all() if name in BASELINES else (gradients > 0).all()
+        assert rates[name][0] == 0, name  # the identity, of images that the model gets right
+        assert (np.diff(rates[name]) >= 0).all(), name
+    assert set(BASELINES) < set(rates)
+    baseline = np.max([rates[name] for name in BASELINES], axis=0)
+    gradient = {name: rate for name, rate in rates.items() if name not in BASELINES}
+    assert len(gradient) >= 6
+    for name, rate in gradient.items():
+        # The article's step moves all pixels alike: in L1 it wins where the budget is large only.
+        first = 4 if norm is Norm.L1 and name == "sign_until_flip" else 2
+        assert (rate[first:] > baseline[first:] + 0.25).all(), name
+        assert (rate >= baseline).all() or first == 4, name
+        assert rate[-1] >= 0.6, name
 
 
 @pytest.mark.parametrize("name", ["square", "spsa", "nes"])
@@ -162,13 +229,11 @@ def test_estimates_agree_with_the_tape_in_expectation(
     assert mean @ tape / (tape @ tape) == pytest.approx(1, abs=0.1)
 
 
-def test_eight_at_once_are_eight_alone_bit_for_bit(
+def test_random_starts_and_restarts_do_not_depend_on_the_batch(
     trained: SoftmaxRegression, digits: dict[str, Any]
 ) -> None:
     cases: dict[str, dict[str, Any]] = {
         "pgd": {"norm": "l2", "random_start": True, "restarts": 2, "epsilon": 1.0},
-        "apgd_ce": {"epsilon": 0.05},
-        "fmn": {"norm": "l2"},
     }
     for name, settings_ in cases.items():
         options: dict[str, Any] = {"method": name, **settings_}
@@ -242,20 +307,6 @@ def test_the_compiled_loop_agrees_with_the_traced_one(
         ]
         np.testing.assert_allclose(probabilities[0], probabilities[1], atol=2e-3)
         np.testing.assert_array_equal(compiled.success, traced.success)
-
-
-def test_success_never_falls_when_epsilon_grows(
-    trained: SoftmaxRegression, digits: dict[str, Any]
-) -> None:
-    for name in ("pgd",):
-        rates = [
-            attack(
-                trained, digits["images"], targets=digits["targets"], method=name, epsilon=epsilon
-            ).success.mean()
-            for epsilon in (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-        ]
-        assert rates[0] == 0 and rates[-1] > 0.8
-        assert (np.diff(rates) >= 0).all()
 
 
 @given(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import optimize
 
-from mnist_adv.norms import GEOMETRY, Norm
+from mnist_adv.norms import GEOMETRY, Norm, l1_project_in_box
 from mnist_adv.steps import Step, default_step_size, direction
 
 ORDERS = {Norm.LINF: np.inf, Norm.L2: 2, Norm.L1: 1, Norm.L0: 0}
@@ -63,6 +63,71 @@ def test_projection_is_the_nearest_point(norm: Norm) -> None:
         )
         best = ((found - point) ** 2).sum()
         assert best <= nearest.fun + 1e-6
+
+
+boxed = hnp.arrays(np.float64, SHAPE, elements=st.floats(0, 1, allow_subnormal=False))
+
+
+@given(clean=boxed, values=perturbations, epsilon=radii)
+@settings(derandomize=True, deadline=None, max_examples=100)
+def test_projection_onto_ball_and_box_is_the_bisected_one(
+    clean: np.ndarray, values: np.ndarray, epsilon: np.ndarray
+) -> None:
+    projected = l1_project_in_box(clean, values, epsilon).numpy()
+    assert (lengths(Norm.L1, projected) <= epsilon * (1 + 1e-12)).all()
+    assert (clean + projected).min() >= 0 and (clean + projected).max() <= 1 + 1e-15
+    for image, point, found, radius in zip(clean, values, projected, epsilon):
+        room = np.where(point > 0, 1 - image, image)
+        low, high = 0.0, 2.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if np.clip(np.abs(point) - middle, 0, room).sum() > radius:
+                low = middle
+            else:
+                high = middle
+        expected = np.sign(point) * np.clip(np.abs(point) - high, 0, room)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_projection_onto_ball_and_box_is_the_nearest_point() -> None:
+    generator = np.random.default_rng(2)
+    clean, values = generator.uniform(size=SHAPE), generator.normal(size=SHAPE)
+    epsilon = np.array([0.2, 0.6, 1.2])
+    projected = l1_project_in_box(clean, values, epsilon).numpy().reshape(3, -1)
+    clipped = np.clip(clean + GEOMETRY[Norm.L1].project(values, epsilon), 0, 1) - clean
+    one_after_the_other = clipped.reshape(3, -1)
+    for number, point in enumerate(values.reshape(3, -1)):
+        image = clean[number].ravel()
+        # d = up - down, both at least 0: a quadratic programme
+        nearest = optimize.minimize(
+            lambda halves: ((halves[:4] - halves[4:] - point) ** 2).sum(),
+            np.zeros(8),
+            bounds=[(0, 1 - pixel) for pixel in image] + [(0, pixel) for pixel in image],
+            constraints={"type": "ineq", "fun": lambda halves: epsilon[number] - halves.sum()},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        expected = nearest.x[:4] - nearest.x[4:]
+        np.testing.assert_allclose(projected[number], expected, atol=1e-6)
+    assert np.abs(one_after_the_other - projected).max() > 0.01  # and is not as near
+
+
+def test_projection_onto_ball_and_box_of_whole_images() -> None:
+    # float32, 784 pixels, most of them at a border, as in an attack
+    generator = np.random.default_rng(3)
+    clean = np.clip(generator.normal(0, 1, (50, 28, 28, 1)), 0, 1).astype(np.float32)
+    values = generator.normal(0, 0.3, clean.shape).astype(np.float32)
+    epsilon = np.geomspace(1e-4, 100, 50).astype(np.float32)
+    projected = l1_project_in_box(clean, values, epsilon).numpy()
+    alone = np.concatenate(
+        [l1_project_in_box(clean[[i]], values[[i]], epsilon[[i]]) for i in range(50)]
+    )
+    np.testing.assert_allclose(projected, alone, atol=1e-6)
+    room = np.where(values > 0, 1 - clean, clean)
+    most = np.minimum(np.abs(values), room).sum(axis=(1, 2, 3))
+    sums = np.abs(projected).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(sums, np.minimum(epsilon, most), rtol=1e-5, atol=1e-7)
+    assert (sums <= epsilon * (1 + 1e-6)).all()
 
 
 @pytest.mark.parametrize("norm", Norm)

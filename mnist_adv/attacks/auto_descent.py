@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from mnist_adv._lazy import tf
+from mnist_adv.attacks import sparse_descent
 from mnist_adv.attacks.restarts import Restarted
-from mnist_adv.attacks.state import Rows, State, Task
+from mnist_adv.attacks.state import Outcome, Rows, Run, State, Task
 from mnist_adv.losses import Loss
 from mnist_adv.norms import GEOMETRY, Norm, per_image
 
@@ -22,18 +23,20 @@ class AutoDescent(Restarted):
     Steps start at twice epsilon and carry momentum. At fixed points of the schedule the step is
     halved, and the search goes back to its best point, if fewer than three quarters of the steps
     since the last check lowered the objective, or if neither step nor best point has changed.
-    With the DLR loss, targeted goals take its targeted form.
+    With the DLR loss, targeted goals take its targeted form. In L1 the steps are those of
+    `sparse_descent` (2021).
     """
 
     num_steps: int = 100
     loss: Loss = Loss.CROSS_ENTROPY
 
-    norms = (Norm.LINF, Norm.L2)
     rows_kept = 7
 
     def start(self, task: Task, rows: Rows) -> State:
         """Start with steps of twice epsilon; see `Method.start`."""
         state = super().start(task, rows)
+        if task.norm is Norm.L1:
+            return sparse_descent.start(task, rows, state)
         zero = tf.zeros_like(rows["epsilon"])
         infinite = zero + float("inf")
         return {
@@ -53,10 +56,15 @@ class AutoDescent(Restarted):
     def look(self, task: Task, rows: Rows, state: State) -> State:
         """Take the gradient; see `Method.look`."""
         loss = Loss.TARGETED_DLR if task.targeted and self.loss is Loss.DLR else self.loss
-        return task.look(loss, rows, state["image"], self.source, state["number"])
+        seen = task.look(loss, rows, state["image"], self.source, state["number"])
+        if task.norm is Norm.L1:
+            seen["stop"] = sparse_descent.ended(task, rows, seen["logits"])
+        return seen
 
     def move(self, task: Task, rows: Rows, state: State) -> State:
         """Check the schedule and take a step with momentum; see `Method.move`."""
+        if task.norm is Norm.L1:
+            return sparse_descent.move(task, rows, state)
         value, number = state["objective"], tf.cast(state["number"], tf.float32)
         higher = value < state["peak_value"]
         peak = tf.where(per_image(higher), state["image"], state["peak"])
@@ -90,6 +98,12 @@ class AutoDescent(Restarted):
             "checked_value": tf.where(due, peak_value, state["checked_value"]),
             "halved": tf.where(due, halve, state["halved"]),
         }
+
+    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+        """Run, in L1 from large balls to the budget; see `Method.solve`."""
+        if task.norm is Norm.L1:
+            run = sparse_descent.in_stages(run, self.stop_early)
+        return super().solve(task, rows, run)
 
 
 def _due(number: Any, num_steps: Any) -> Any:

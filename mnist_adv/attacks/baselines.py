@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,8 +84,7 @@ class Blend(Baseline):
         """Add "donor"; see `Method.prepare`."""
         rows = super().prepare(task, rows, step_size)
         if self.donors is None:
-            split = data.load("mnist", "train")
-            images, labels = split.images[:_NUM_DONORS], split.labels[:_NUM_DONORS]
+            images, labels = _first_training_images()
         else:
             images, labels = (np.asarray(part) for part in self.donors)
         chosen = _nearest(rows["clean"], rows["classes"], images, labels, task.targeted)
@@ -104,10 +104,17 @@ def _spend(task: Task, rows: Rows, noise: Any) -> Any:
     return task.inside(rows, rows["clean"] + size * noise)
 
 
+@functools.lru_cache(maxsize=1)
+def _first_training_images() -> tuple[np.ndarray, np.ndarray]:
+    split = data.load("mnist", "train")
+    return split.images[:_NUM_DONORS].copy(), split.labels[:_NUM_DONORS].copy()
+
+
 def _nearest(
     clean: np.ndarray, classes: np.ndarray, images: np.ndarray, labels: np.ndarray, targeted: bool
 ) -> np.ndarray:
-    flat, donors = clean.reshape(len(clean), -1), images.reshape(len(images), -1)
+    flat = clean.reshape(len(clean), -1).astype(np.float64)
+    donors = images.reshape(len(images), -1).astype(np.float64)
     nearest = np.zeros(len(clean), np.int64)
     for wanted in np.unique(classes):
         allowed = np.flatnonzero((labels == wanted) == targeted)
@@ -118,5 +125,6 @@ def _nearest(
         here = classes == wanted
         pool = donors[allowed]
         squares = (pool**2).sum(axis=1) - 2 * flat[here] @ pool.T
-        nearest[here] = allowed[squares.argmin(axis=1)]
+        # The product's last bits depend on how many images came: they must not break a tie.
+        nearest[here] = allowed[squares.round(9).argmin(axis=1)]
     return nearest

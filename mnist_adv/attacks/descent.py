@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_adv._lazy import tf
 from mnist_adv.attacks.restarts import Restarted
-from mnist_adv.attacks.state import Rows, State, Task
+from mnist_adv.attacks.state import Method, Outcome, Rows, Run, State, Task
 from mnist_adv.norms import GEOMETRY, Norm, per_image
 from mnist_adv.steps import Step, default_step_size, move
 
@@ -43,6 +43,17 @@ class Descent(Restarted):
             step_size = default_step_size(self.step, task.norm, rows["epsilon"])
         sizes = np.broadcast_to(np.asarray(step_size, np.float32), (len(rows["clean"]),))
         return {**super().prepare(task, rows, None), "step_size": sizes}
+
+    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+        """Run as one program for FGSM, BIM and PGD; see `Method.solve`."""
+
+        # what has become rows must not make programs differ
+        settled: dict[str, Any] = {"num_steps": 0, "step_fraction": None}
+
+        def shared(task: Task, method: Method, rows: Rows) -> Outcome:
+            return run(task, dataclasses.replace(method, **settled), rows)
+
+        return super().solve(task, rows, shared)
 
     def start(self, task: Task, rows: Rows) -> State:
         """Start without velocity; see `Method.start`."""

@@ -17,6 +17,7 @@ import numpy as np
 from mnist_adv._lazy import tf
 from mnist_adv.attacks.slots import num_slots
 from mnist_adv.attacks.state import Method, Outcome, Rows, State, Task, advance, begin
+from mnist_adv.compiled import compiled
 
 _MAX_PROGRAMS = 64
 
@@ -100,11 +101,11 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
         (state,) = tf.while_loop(going, body, (state,))
         return state
 
-    @_compiled
+    @compiled
     def first(rows: Rows, taken: Any, patience: Any) -> State:
         return loop(rows, begin(task, method, rows), taken, patience)
 
-    @_compiled
+    @compiled
     def later(rows: Rows, state: State, fresh: Any, taken: Any, patience: Any) -> State:
         start = begin(task, method, rows)
         merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
@@ -118,25 +119,6 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
         if state is None:
             return first(tensors, *limits)
         return later(tensors, state, tf.constant(fresh), *limits)
-
-    return call
-
-
-def _compiled(function: Callable[..., State]) -> Callable[..., State]:
-    fast = tf.function(function, jit_compile=True, autograph=False)
-    general = tf.function(function, autograph=False)
-    chosen = [fast]
-
-    def call(*arguments: Any) -> State:
-        try:
-            return chosen[0](*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-            # An operation of the model that XLA does not know: the same graph runs without it. An
-            # error of the model's own comes again, from there.
-            if chosen[0] is general:
-                raise
-            chosen[0] = general
-            return general(*arguments)
 
     return call
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from mnist_adv._lazy import tf
+from mnist_adv.attacks import square_l2
 from mnist_adv.attacks.restarts import Restarted
 from mnist_adv.attacks.state import ROW, Rows, State, Task
 from mnist_adv.data import IMAGE_SHAPE
@@ -17,12 +16,15 @@ from mnist_adv.randomness import signs, uniform
 
 # shares of the steps after which the squares' area is halved
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_STRIPES = -1_000_000  # streams of the first guess
+_FIRST_GUESS = -1_000_000  # streams of the first guess
 
 
 @dataclasses.dataclass(frozen=True)
 class Square(Restarted):
     """Repaint a random square with the budget's full colour; keep it if the margin falls.
+
+    In L2 a square takes budget away from another one, and heaps what it got up in its middle; see
+    `square_l2`.
 
     Attributes:
         area: share of the image that the first squares cover.
@@ -32,18 +34,25 @@ class Square(Restarted):
     loss: Loss = Loss.MARGIN
     area: float = 0.3
 
-    norms = (Norm.LINF,)
+    norms = (Norm.LINF, Norm.L2)
 
     def start(self, task: Task, rows: Rows) -> State:
-        """Start with vertical stripes; see `Method.start`."""
-        stripes = signs(rows["keys"], _STRIPES - rows["restart"], (1, IMAGE_SHAPE[1]))
-        colour = tf.tile(stripes[:, tf.newaxis], [1, 1, 1, IMAGE_SHAPE[0]])
-        image = tf.clip_by_value(rows["clean"] + per_image(rows["epsilon"]) * colour, 0, 1)
+        """Start with vertical stripes, or with tiles; see `Method.start`."""
+        if task.norm is Norm.L2:
+            stream = _FIRST_GUESS - rows["restart"]
+            image = square_l2.inside(rows, square_l2.tiles(rows["keys"], stream))
+        else:
+            image = self._stripes(rows)
         return {
             "image": image,
             "kept": rows["clean"],
             "kept_value": tf.fill([rows["clean"].shape[0]], float("inf")),
         }
+
+    def _stripes(self, rows: Rows) -> Any:
+        stripes = signs(rows["keys"], _FIRST_GUESS - rows["restart"], (1, IMAGE_SHAPE[1]))
+        colour = tf.tile(stripes[:, tf.newaxis], [1, 1, 1, IMAGE_SHAPE[0]])
+        return tf.clip_by_value(rows["clean"] + per_image(rows["epsilon"]) * colour, 0, 1)
 
     def look(self, task: Task, rows: Rows, state: State) -> State:
         """Ask about the candidate; see `Method.look`."""
@@ -55,16 +64,12 @@ class Square(Restarted):
         kept = tf.where(per_image(better), state["image"], state["kept"])
         kept_value = tf.where(better, state["objective"], state["kept_value"])
         stream = state["number"] + rows["restart"] * 2**20
-        draws = uniform(rows["keys"], stream, (3,))
         side = self._side(rows, state)
-        painted = _square(draws, side)
-        sign = tf.where(per_image(draws[:, 2] < 0.5), -1.0, 1.0)
-        colour = tf.clip_by_value(rows["clean"] + sign * per_image(rows["epsilon"]), 0, 1)
-        return {
-            "image": tf.where(painted, colour, kept),
-            "kept": kept,
-            "kept_value": kept_value,
-        }
+        if task.norm is Norm.L2:
+            image = square_l2.repaint(rows, kept, side, stream)
+        else:
+            image = _repaint(rows, kept, side, stream)
+        return {"image": image, "kept": kept, "kept_value": kept_value}
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count one look; see `Method.cost`."""
@@ -78,11 +83,10 @@ class Square(Restarted):
         return tf.clip_by_value(tf.round(side), 1, IMAGE_SHAPE[0] - 1)
 
 
-def _square(draws: Any, side: Any) -> Any:
-    places = np.arange(ROW[-1]).reshape(1, *ROW)
-    inside: Any = True
-    for axis, at in enumerate((places // IMAGE_SHAPE[1], places % IMAGE_SHAPE[1])):
-        first = tf.floor(draws[:, axis] * (IMAGE_SHAPE[axis] - side + 1))
-        position = tf.constant(at.astype(np.float32))
-        inside = inside & (position >= per_image(first)) & (position < per_image(first + side))
-    return inside
+def _repaint(rows: Rows, kept: Any, side: Any, stream: Any) -> Any:
+    draws = uniform(rows["keys"], stream, (3,))
+    row, column = square_l2.place(draws, side)
+    painted = square_l2.window(row, column, side)
+    sign = tf.where(per_image(draws[:, 2] < 0.5), -1.0, 1.0)
+    colour = tf.clip_by_value(rows["clean"] + sign * per_image(rows["epsilon"]), 0, 1)
+    return tf.where(painted, colour, kept)
