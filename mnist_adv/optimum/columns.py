@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mnist_adv.optimum import interior
-from mnist_adv.optimum.forms import ColumnForm
+from mnist_adv.optimum.forms import linear
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block
 
@@ -61,7 +61,7 @@ def _solve(
     here = room[index, best] > 0
     # A column without room would have no interior: it becomes one that does nothing.
     columns = rows[index, best % num_pixels] * (sign * here)[:, :, np.newaxis]
-    form = ColumnForm(columns, np.where(here, room[index, best], 1.0), price[index, best])
+    form = linear(columns, np.where(here, room[index, best], 1.0), price[index, best])
     solution = interior.solve(form, needs)
     moves = np.zeros_like(room)
     # Interior points are never quite zero; what is lost by rounding down is repaired elsewhere.

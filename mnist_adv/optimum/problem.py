@@ -60,6 +60,16 @@ class Block:
     slack: np.ndarray
     hopeless: np.ndarray
 
+    def take(self, chosen: np.ndarray) -> Block:
+        """Keep some of the problems."""
+        return Block(
+            rows=self.rows.take(chosen),
+            room=self.room[:, chosen],
+            needs=self.needs[chosen],
+            slack=self.slack[chosen],
+            hopeless=self.hopeless[chosen],
+        )
+
 
 def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifier:
     """Check and prepare a linear classifier.

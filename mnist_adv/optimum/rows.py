@@ -60,6 +60,34 @@ class Rows:
         return dataclasses.replace(self, targets=self.targets[keep])
 
 
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Rows of n problems over m columns of each problem's own choice, written out.
+
+    Attributes:
+        columns: `[n, m, K]`, what one unit of each column adds to the rows.
+    """
+
+    columns: np.ndarray
+
+    def apply(self, amounts: np.ndarray) -> np.ndarray:
+        """Compute what the rows gain: `[n, m]` -> `[n, K]`."""
+        return np.matmul(amounts[:, np.newaxis], self.columns)[:, 0]
+
+    def combine(self, multipliers: np.ndarray) -> np.ndarray:
+        """Compute what the multipliers make of each column: `[n, K]` -> `[n, m]`."""
+        return np.matmul(self.columns, multipliers[:, :, np.newaxis])[:, :, 0]
+
+    def gram(self, column_weights: np.ndarray) -> np.ndarray:
+        """Compute `A diag(h) A^T` of each problem: `[n, m]` -> `[n, K, K]`."""
+        scaled = self.columns * column_weights[:, :, np.newaxis]
+        return np.matmul(scaled.transpose(0, 2, 1), self.columns)
+
+    def take(self, keep: np.ndarray) -> Columns:
+        """Keep some of the problems."""
+        return Columns(self.columns[keep])
+
+
 def make_rows(weights: np.ndarray, targets: np.ndarray) -> Rows:
     """Prepare the products that `gram` needs.
 
@@ -88,6 +116,11 @@ def combine(weights: np.ndarray, targets: np.ndarray, multipliers: np.ndarray) -
     signed = -multipliers
     signed[np.arange(len(signed)), targets] += multipliers.sum(axis=1)
     return product(signed, weights.T)
+
+
+def most(row: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Find the most that `row . d` can be in the rooms `[2, n, D]`: `[n]`."""
+    return np.maximum(row * room[0], -row * room[1]).sum(axis=1)
 
 
 def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from mnist_adv.optimum.untargeted import nearest_border
 
 NORMS = ("linf", "l2", "l1", "l0")
 
-_BLOCK = {"linf": 32, "l2": 64, "l1": 48, "l0": 8}  # problems that share the cache
+_BLOCK = {"linf": 96, "l2": 64, "l1": 48, "l0": 8}  # problems that share the cache
 _GROUPED = 10_000  # untargeted images at a time: large groups by label, bounded memory
 _SILENT = 500  # fewer problems than this take under two seconds
 
