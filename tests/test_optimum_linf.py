@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnist_adv.optimum import interior, linf, narrow, smallest_perturbation
+from mnist_adv.optimum import bounds, columns, interior, linf, narrow, smallest_perturbation
+from mnist_adv.optimum.alone import one_row
 from mnist_adv.optimum.ball import make_ball
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
@@ -72,12 +73,14 @@ def test_a_larger_e_than_hoped_is_found_all_the_same(
     agree(problem, expected)
 
 
-def test_one_row_settles_what_it_should(problem: tuple[np.ndarray, ...]) -> None:
-    solution, low, settled = linf._one_row(_block(problem))
-    active = (linf.solve(_block(problem)).multipliers > 1e-7).sum(axis=1)
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
+    solution, low, settled = one_row(norm, _block(problem))
+    solve = {"linf": linf.solve, "l1": columns.solve}[norm]
+    active = (solve(_block(problem)).multipliers > 1e-6).sum(axis=1)
     assert 0 < settled.sum() < len(settled)
     np.testing.assert_array_equal(settled, active == 1)
-    np.testing.assert_allclose(low[settled], np.abs(solution.points[settled]).max(axis=1))
+    np.testing.assert_allclose(low[settled], bounds.measure(norm, solution.points[settled]))
 
 
 def test_every_start_is_strictly_feasible(problem: tuple[np.ndarray, ...]) -> None:
@@ -125,7 +128,7 @@ def _block(problem: tuple[np.ndarray, ...]) -> Block:
 
 def _form(block: Block) -> interior.Form:
     solution: Solution
-    solution, low, _ = linf._one_row(block)
+    solution, low, _ = one_row("linf", block)
     form: interior.Form = make_ball(
         block.rows, block.room, solution.multipliers, SURE * low, HOPED * low
     )

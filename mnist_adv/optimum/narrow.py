@@ -78,14 +78,12 @@ def narrow(state: State, num_kept: int) -> tuple[State, Decided]:
     fixed = (ways - by_e) * np.where(upward, form.room[0], form.room[1])
     place = np.empty(row.shape, np.int64)
     np.put_along_axis(place, kept, np.arange(kept.shape[1])[np.newaxis], axis=1)
-    columns = rows.weights[kept]
-    columns = rows.weights[kept, rows.targets[:, np.newaxis]][:, :, np.newaxis] - columns
     room = np.take_along_axis(form.room, kept[np.newaxis], axis=2)
     ball = np.take_along_axis(form.ball, kept[np.newaxis], axis=2)
     up, down, above, below = form.parts(form.base)
     base = [_pick(up, kept), _pick(down, kept), above, below]
     smaller = BallForm(
-        Columns(columns),
+        Columns(rows.columns(kept)),
         room,
         form.sure,
         form.trusted,

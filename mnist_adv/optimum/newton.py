@@ -90,15 +90,12 @@ def solve(block: Block) -> Solution:
 
 def _start(rows: Rows, needs: np.ndarray) -> np.ndarray:
     """Meet the neediest row alone, as if there were no box."""
-    weights, targets = rows.weights, rows.targets
-    products = weights.T @ weights
-    squares = np.diag(products)
-    lengths = squares[targets][:, np.newaxis] + squares - 2 * products[targets]
-    alone = np.maximum(needs, 0) / np.sqrt(np.maximum(lengths, 1e-30))
+    lengths = np.sqrt(np.maximum(rows.squares(), 1e-30))
+    alone = np.maximum(needs, 0) / lengths
     worst = alone.argmax(axis=1)
     index = np.arange(len(needs))
     lam = np.zeros_like(needs)
-    lam[index, worst] = alone[index, worst] / np.sqrt(np.maximum(lengths[index, worst], 1e-30))
+    lam[index, worst] = alone[index, worst] / lengths[index, worst]
     return lam
 
 

@@ -55,6 +55,17 @@ class Rows:
             + full
         )
 
+    def squares(self) -> np.ndarray:
+        """Compute `||a_k||^2`, `[n, K]`: for rows that are nearly zero, up to rounding."""
+        products = self.weights.T @ self.weights
+        squares = np.diag(products)
+        return squares[self.targets][:, np.newaxis] + squares - 2 * products[self.targets]
+
+    def columns(self, pixels: np.ndarray) -> np.ndarray:
+        """Write out what a unit of each pixel adds to the rows: `[n, m]` -> `[n, m, K]`."""
+        own = self.weights[pixels, self.targets[:, np.newaxis]]
+        return own[:, :, np.newaxis] - self.weights[pixels]
+
     def take(self, keep: np.ndarray) -> Rows:
         """Keep some of the problems."""
         return dataclasses.replace(self, targets=self.targets[keep])

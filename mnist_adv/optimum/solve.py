@@ -19,7 +19,7 @@ from mnist_adv.optimum.untargeted import nearest_border
 
 NORMS = ("linf", "l2", "l1", "l0")
 
-_BLOCK = {"linf": 96, "l2": 64, "l1": 48, "l0": 8}  # problems that share the cache
+_BLOCK = {"linf": 128, "l2": 64, "l1": 96, "l0": 8}  # problems that share the cache
 _GROUPED = 10_000  # untargeted images at a time: large groups by label, bounded memory
 _SILENT = 500  # fewer problems than this take under two seconds
 
@@ -232,7 +232,8 @@ def _targeted(
         adversarial[part] = np.where(reached[:, np.newaxis], final, x)
         above[part] = np.where(reached, bounds.measure(norm, adversarial[part] - x), np.inf)
 
-    in_parallel(work, blocks(count, _BLOCK[norm]), count, "pair", progress)
+    size = min(_BLOCK[norm], -(-count // _num_threads()) or 1)
+    in_parallel(work, blocks(count, size), count, "pair", progress)
     return {
         "adversarial": adversarial,
         "reached": targets,
