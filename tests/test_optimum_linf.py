@@ -7,7 +7,7 @@ import pytest
 
 from mnist_adv.optimum import bounds, columns, interior, linf, narrow, smallest_perturbation
 from mnist_adv.optimum.alone import one_row
-from mnist_adv.optimum.ball import make_ball
+from mnist_adv.optimum.ball import BallForm, make_ball
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
 from tests.test_optimum_targeted import accepted, oracle, random_problem
@@ -83,19 +83,24 @@ def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ..
     np.testing.assert_allclose(low[settled], bounds.measure(norm, solution.points[settled]))
 
 
-def test_every_start_is_strictly_feasible(problem: tuple[np.ndarray, ...]) -> None:
+@pytest.mark.parametrize("single", [False, True])
+def test_every_start_is_strictly_feasible(single: bool, problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
     state = interior.begin(_form(block), block.needs)
     _interior_and_dual_feasible(state)
     solution = interior.nothing(len(block.needs), state.point.shape[1], block.needs.shape[1])
+    if single:
+        state = narrow.rough(state)
     state = interior.advance(state, solution, 4)
-    smaller, decided = narrow.narrow(state, 20)
+    assert state.point.dtype == state.duals.dtype == (np.float32 if single else np.float64)
+    form = _form(block).take(state.index)
+    smaller, decided = narrow.narrow(state, form, 20)
     assert smaller.point.shape[1] < state.point.shape[1]
     _interior_and_dual_feasible(smaller)
     # The rows of the narrowed problem are the rows of its widened point.
     wide = decided.widen(smaller.point)
     np.testing.assert_allclose(
-        smaller.form.rows(smaller.point), state.form.rows(wide), rtol=1e-12, atol=1e-12
+        smaller.form.rows(smaller.point), form.rows(wide), rtol=1e-12, atol=1e-12
     )
 
 
@@ -116,9 +121,10 @@ def _interior_and_dual_feasible(state: interior.State) -> None:
 
 def test_only_whole_problems_are_narrowed(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
-    state, _ = narrow.narrow(interior.begin(_form(block), block.needs), 20)
+    form = _form(block)
+    state, _ = narrow.narrow(interior.begin(form, block.needs), form, 20)
     with pytest.raises(TypeError, match="over all pixels"):
-        narrow.narrow(state, 5)
+        narrow.rough(state)
 
 
 def _block(problem: tuple[np.ndarray, ...]) -> Block:
@@ -126,10 +132,7 @@ def _block(problem: tuple[np.ndarray, ...]) -> Block:
     return make_block(make_classifier(W, b, 0.0, 1.0), images, targets, 0.0)
 
 
-def _form(block: Block) -> interior.Form:
+def _form(block: Block) -> BallForm:
     solution: Solution
     solution, low, _ = one_row("linf", block)
-    form: interior.Form = make_ball(
-        block.rows, block.room, solution.multipliers, SURE * low, HOPED * low
-    )
-    return form
+    return make_ball(block.rows, block.room, solution.multipliers, SURE * low, HOPED * low)

@@ -71,7 +71,7 @@ class BallForm:
 
     def change(self, direction: np.ndarray) -> np.ndarray:
         move, largest = direction[:, :-1], direction[:, -1:]
-        change = np.empty(self.base.shape)
+        change = np.empty(self.base.shape, self.base.dtype)
         up, down, above, below = self.parts(change)
         np.multiply(self.ball[0], largest, out=up)
         up -= move
@@ -190,7 +190,7 @@ class _BallReduced:
 
         def finish(multipliers: np.ndarray) -> np.ndarray:
             rise = wish + np.einsum("nk,nk->n", self._lift, multipliers)
-            largest = (rise / self._stiffness)[:, np.newaxis]
+            largest = (rise / self._stiffness)[:, np.newaxis].astype(self._give.dtype)
             move = form.all_rows.combine(multipliers)
             move *= self._give
             move -= net

@@ -27,6 +27,7 @@ _MAX_ITERATIONS = 60
 _GENEROUS = 0.1  # the rows' first slacks, at least
 _PATIENCE = 8  # iterations before anybody looks for a proof that no point exists
 _TINY = 1e-200
+_LEAST = {8: _TINY, 4: 1e-15}  # the least slack that float64 and float32 can work with
 _BACK_OFF = 0.9995  # share of the way to the nearest bound
 
 
@@ -179,7 +180,7 @@ def advance(state: State, solution: Solution, limit: int, *, joint: bool = False
     for iteration in range(limit + 1):
         form, point, needs = state.form, state.point, state.needs
         gaps = form.slacks(point)
-        np.maximum(gaps, _TINY, out=gaps)
+        np.maximum(gaps, _LEAST[gaps.itemsize], out=gaps)
         weights = state.duals * gaps
         total = weights.sum(axis=(0, 2)) + (state.lam * state.over).sum(axis=1)
         missing = needs + state.over - form.rows(point)
@@ -246,8 +247,8 @@ def _step(
     center = np.clip(ahead / total, 0, 1) ** 3 * total / count
 
     # Corrector: aim at the central path, and allow for the predictor's second-order error.
-    aim = np.reciprocal(np.maximum(weights, _TINY))
-    aim *= center[:, np.newaxis]
+    aim = np.reciprocal(np.maximum(weights, _LEAST[weights.itemsize]))
+    aim *= center[:, np.newaxis].astype(aim.dtype)
     aim += ratios_squared
     aim += ratios
     aim -= 1
@@ -264,13 +265,13 @@ def _step(
     dual = _length(np.minimum(aim.min(axis=(0, 2)), (d_lam / lam).min(axis=1)), _BACK_OFF)
     if joint:
         primal = dual = np.minimum(primal, dual)
-    aim *= dual[:, np.newaxis]
+    aim *= dual[:, np.newaxis].astype(aim.dtype)
     aim += 1
     primal, dual = primal[:, np.newaxis], dual[:, np.newaxis]
     aim *= duals
     return dataclasses.replace(
         state,
-        point=state.point + primal * direction,
+        point=state.point + primal.astype(direction.dtype) * direction,
         duals=aim,
         lam=lam + dual * d_lam,
         over=over + primal * d_over,
@@ -287,7 +288,7 @@ class _Factor:
 
     def __init__(self, matrix: np.ndarray, ease: np.ndarray) -> None:
         diagonal = np.arange(ease.shape[1])
-        matrix = matrix.copy()
+        matrix = matrix.astype(np.float64)
         matrix[:, diagonal, diagonal] += ease
         self._scale = 1 / np.sqrt(np.maximum(matrix[:, diagonal, diagonal], _TINY))
         matrix *= self._scale[:, :, np.newaxis] * self._scale[:, np.newaxis, :]

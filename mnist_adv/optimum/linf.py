@@ -3,19 +3,18 @@
 The least e of the most demanding row alone (`alone.py`) is a lower bound, and the optimum is rarely
 half as much again. So nearly every side of every pixel has one bound that can matter: its room
 where that is below the lower bound, else e (`ball.py`). That halves an iteration's work. After six
-of them, most pixels are decided, and the rest of the iterations leave them out (`narrow.py`). What
-these two shortcuts assume is checked; where it fails, that problem is solved again without them.
+of them, in float32, most pixels are decided, and the others go on without (`narrow.py`). What these
+shortcuts assume is checked; where it fails, that problem is solved again without them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mnist_adv.optimum import interior
+from mnist_adv.optimum import interior, narrow
 from mnist_adv.optimum.alone import one_row
 from mnist_adv.optimum.ball import BallForm, make_ball
 from mnist_adv.optimum.interior import Solution
-from mnist_adv.optimum.narrow import narrow
 from mnist_adv.optimum.problem import Block
 
 _SURE = 0.99  # share of the lower bound up to which a room is certain to be less than e
@@ -57,15 +56,15 @@ def solve(block: Block) -> Solution:
 def _in_two_parts(form: BallForm, needs: np.ndarray, *, quick: bool) -> tuple[Solution, np.ndarray]:
     """Solve with all pixels, or first with all and then with the undecided; which are sound."""
     count, num_pixels = form.room.shape[1:]
-    sound = np.ones(count, bool)
     if not quick or num_pixels < 2 * (_KEPT + 2 * form.extra.shape[2]):
-        return interior.solve(form, needs), sound
+        return interior.solve(form, needs), np.ones(count, bool)
+    sound = np.zeros(count, bool)  # not what float32 has solved
     solution = interior.nothing(count, num_pixels + 1, needs.shape[1])
-    state = interior.advance(interior.begin(form, needs), solution, _WIDE)
-    index = state.index
+    rough = interior.advance(narrow.rough(interior.begin(form, needs)), solution, _WIDE)
+    index = rough.index
     if not index.size:
         return solution, sound
-    state, decided = narrow(state, _KEPT)
+    state, decided = narrow.narrow(rough, form.take(index), _KEPT)
     part = interior.nothing(len(index), state.point.shape[1], needs.shape[1])
     left = interior.advance(state, part, _NARROW)
     solution.points[index] = decided.widen(part.points)
