@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mnist_adv.optimum.rows import Rows
+from mnist_adv.optimum.rows import Rows, product
 
 _TINY = 1e-200
 
@@ -138,7 +138,7 @@ def make_budget(
     high, low, scale = np.where(here, high, 1.0), np.where(here, low, 0.0), np.where(here, sign, 0)
     order = {"linf": 0, "l2": 2}.get(norm, 1)
     centered = np.abs(rows.weights - rows.weights.mean(axis=1, keepdims=True))
-    reach = _fold((high - low) * np.abs(scale), len(rows.weights)) @ centered
+    reach = product(_fold((high - low) * np.abs(scale), len(rows.weights)), centered)
     unit = 2 * reach.max(axis=1) + np.ptp(needs, axis=1) + (1.0 if soft else _TINY)
     return Budget(rows, needs, others, low, high, scale, order, float(radius), soft, unit)
 

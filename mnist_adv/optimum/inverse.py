@@ -24,7 +24,7 @@ from mnist_adv.optimum import inside
 from mnist_adv.optimum.bounds import measure
 from mnist_adv.optimum.budget import make_budget
 from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
-from mnist_adv.optimum.rows import Rows, combine, make_rows
+from mnist_adv.optimum.rows import Rows, combine, make_rows, product
 from mnist_adv.optimum.solve import NORMS, as_pixels, blocks, in_parallel
 from mnist_adv.optimum.support import largest_gain
 
@@ -230,7 +230,7 @@ class _Problem:
         self, rows: Rows, room: np.ndarray, radius: float, soft: bool
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Propose moves and multipliers."""
-        logits = self.images @ self.classifier.weights + self.classifier.bias
+        logits = product(self.images, self.classifier.weights) + self.classifier.bias
         scaled = radius if self.norm == "l0" else radius / self.classifier.width
         problem = make_budget(self.norm, rows, room, logits, scaled, soft=soft)
         v, lam = inside.solve(problem)
