@@ -73,6 +73,20 @@ def test_a_larger_e_than_hoped_is_found_all_the_same(
     agree(problem, expected)
 
 
+def test_rows_met_by_too_much_are_taken_back(problem: tuple[np.ndarray, ...]) -> None:
+    block = _block(problem)
+    solution = linf.solve(block)
+    best = np.abs(solution.points).max(axis=1)
+    assert (linf._missed(block, solution.points, solution.multipliers) <= 1e-8).all()
+    # As an iteration leaves them that has stalled: feasible, and farther than need be.
+    more = np.clip(solution.points * (1 + 2e-6), -block.room[1], block.room[0])
+    solution.points[:] = more
+    assert (np.abs(more).max(axis=1) > best * (1 + 1e-6)).all()
+    again = np.abs(linf._tighten(block, solution).points).max(axis=1)
+    assert (again <= best * (1 + 4e-7)).mean() > 0.8
+    assert (again <= np.abs(more).max(axis=1)).all()
+
+
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
     solution, low, settled = one_row(norm, _block(problem))
