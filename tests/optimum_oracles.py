@@ -48,6 +48,50 @@ def highs(
     return float(result.fun) if result.status == 0 else np.inf
 
 
+def largest_lead_highs(
+    norm: str,
+    W: np.ndarray,
+    b: np.ndarray,
+    image: np.ndarray,
+    target: int,
+    epsilon: float,
+    free: np.ndarray | float = 1.0,
+) -> float:
+    """Find the largest lead of a class inside an L-inf or L1 ball as a linear program.
+
+    The columns are each pixel's way up, its way down, and the lead.
+
+    Args:
+        norm: "linf" or "l1".
+        W: `[D, K]`.
+        b: `[K]`.
+        image: `[D]`, in the unit box.
+        target: the class.
+        epsilon: the radius.
+        free: `[D]`, 0 for pixels that may not move.
+    """
+    others = np.delete(np.arange(W.shape[1]), target)
+    rows = (W[:, [target]] - W[:, others]).T
+    logits = image @ W + b
+    matrix = np.hstack([-rows, rows, np.ones((len(rows), 1))])
+    right = logits[target] - logits[others]
+    room = np.concatenate([(1 - image) * free, image * free])
+    if norm == "linf":
+        room = np.minimum(room, epsilon)
+    else:
+        matrix = np.vstack([matrix, np.append(np.ones(len(room)), 0.0)])
+        right = np.append(right, epsilon)
+    result = scipy.optimize.linprog(
+        np.append(np.zeros(len(room)), -1.0),
+        A_ub=matrix,
+        b_ub=right,
+        bounds=[*((0, one) for one in room), (None, None)],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    return -float(result.fun)
+
+
 def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray) -> float:
     """Solve one L2 problem as a bounded least-squares problem (Lawson and Hanson's duality).
 

@@ -120,5 +120,8 @@ def test_the_benchmark_writes_its_table(
     content = json.loads((tmp_path / "optimum.json").read_text())
     assert [row["problems"] for row in content["targeted"]] == [108, 108, 108, 3]
     assert all(oracle["largest_difference"] < 1e-6 for oracle in content["oracles"])
+    for answer in content["inverse"][:3]:
+        assert answer["lead"][1] == answer["log_odds"][1] == 12
+        assert (answer["largest_difference"] or 0) < 1e-6
     table = (tmp_path / "optimum.md").read_text()
     assert "| targeted linf | 108 |" in table and "| untargeted l0 | 12 |" in table

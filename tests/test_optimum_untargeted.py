@@ -37,6 +37,22 @@ def test_one_constraint_by_hand() -> None:
             np.testing.assert_allclose(how[0], moves, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.97, 1.2])
+def test_only_the_strongest_are_sorted_but_all_count(share: float) -> None:
+    generator = np.random.default_rng(7)
+    strengths = generator.exponential(1, (5, 400)).round(2)  # with ties and zeros
+    rooms = generator.uniform(0, 1, (5, 400)) * (generator.random((5, 400)) < 0.7)
+    needs = share * (strengths * rooms).sum(axis=1)
+    sizes, moves = smallest("l1", strengths, rooms, needs)
+    for i in range(5):  # strengths shared by all images are sorted as a whole
+        size, move = smallest("l1", strengths[i], rooms[i : i + 1], needs[i : i + 1])
+        assert sizes[i] == pytest.approx(size[0], rel=1e-12)
+        assert moves[i].sum() == pytest.approx(move[0].sum(), rel=1e-12)
+        assert np.isinf(sizes[i]) == (share > 1)
+        if share <= 1:
+            assert (strengths[i] * moves[i]).sum() == pytest.approx(needs[i], rel=1e-12)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_need_no_move_and_no_way_no_answer(norm: str) -> None:
     strengths, rooms = np.array([[1.0, 3.0]]), np.array([[0.5, 0.25]])

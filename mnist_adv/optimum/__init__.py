@@ -1,7 +1,7 @@
 """The truth to measure attacks against: certified smallest perturbations of linear classifiers."""
 
 from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare, set_beside
-from mnist_adv.optimum.certificate import Certificate, check
+from mnist_adv.optimum.certificate import Certificate, LeadCertificate, check, check_lead
 from mnist_adv.optimum.curve import robust_accuracy
 from mnist_adv.optimum.grid import GridOptimum, on_grid
 from mnist_adv.optimum.inverse import LargestLead, largest_lead
@@ -14,11 +14,13 @@ __all__ = [
     "Certificate",
     "Comparison",
     "GridOptimum",
+    "LeadCertificate",
     "LargestLead",
     "Optimum",
     "Status",
     "as_attack",
     "check",
+    "check_lead",
     "compare",
     "largest_lead",
     "on_grid",

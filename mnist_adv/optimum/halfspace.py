@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 _MAX_PIECES = 200
+_STRONGEST = 128
 
 
 def smallest(
@@ -94,6 +95,22 @@ def _l2(
 
 
 def _l1(
+    strengths: np.ndarray, rooms: np.ndarray, needs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    if strengths.ndim == 1 or strengths.shape[1] < 2 * _STRONGEST:
+        return _fill(strengths, rooms, needs)
+    # The strongest nearly always suffice, and only they have to be sorted.
+    strongest = np.argpartition(-strengths, _STRONGEST, axis=1)[:, :_STRONGEST]
+    least, some = _fill(_arrange(strengths, strongest), _arrange(rooms, strongest), needs)
+    moves = np.zeros(strengths.shape)
+    _scatter(moves, strongest, some)
+    more = np.flatnonzero(np.isinf(least))
+    if more.size:
+        least[more], moves[more] = _fill(strengths[more], rooms[more], needs[more])
+    return least, moves
+
+
+def _fill(
     strengths: np.ndarray, rooms: np.ndarray, needs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-strengths, axis=-1, kind="stable")

@@ -17,7 +17,7 @@ import scipy.sparse
 from mnist_adv.optimum import bounds, columns
 from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
 from mnist_adv.optimum.repair import repair
-from mnist_adv.optimum.targeted import Reached, take
+from mnist_adv.optimum.targeted import Reached
 
 _ROUNDING = 1e-6
 
@@ -48,7 +48,7 @@ def reach(
     chosen = np.flatnonzero(away & ~whole.hopeless.any(axis=1))
     if not chosen.size:
         return answer, branch
-    block = take(whole, chosen)
+    block = whole.take(chosen)
     room = block.room
     relaxed = columns.solve(block, 1 / np.where(room > 0, room, 1))
     answer.multipliers[chosen] = relaxed.multipliers / classifier.unit
@@ -63,7 +63,7 @@ def reach(
         (room[0], room[1]),
     )
     for i in np.flatnonzero(~relaxed.empty):
-        one = take(block, np.array([i]))
+        one = block.take(np.array([i]))
         better, branch[chosen[i]] = _branch(
             one, points[i], relaxed.multipliers[i], float(proved[i]), seconds
         )

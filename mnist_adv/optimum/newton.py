@@ -17,10 +17,10 @@ from __future__ import annotations
 import numpy as np
 
 from mnist_adv.optimum import interior
-from mnist_adv.optimum.forms import QuadraticForm
+from mnist_adv.optimum.forms import quadratic
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block
-from mnist_adv.optimum.rows import Rows
+from mnist_adv.optimum.rows import Rows, most
 
 _MAX_EVALUATIONS = 60
 _STALLED = 1e-3  # a step shortened to this is no Newton step any more
@@ -39,12 +39,7 @@ def solve(block: Block) -> Solution:
     """
     rows, room, needs, slack = block.rows, block.room, block.needs, block.slack
     count, num_classes = needs.shape
-    solution = Solution(
-        np.zeros((count, room.shape[2])),
-        np.zeros((count, num_classes)),
-        np.zeros(count, np.int64),
-        np.zeros(count, bool),
-    )
+    solution = interior.nothing(count, room.shape[2], num_classes)
     settled = np.zeros(count, bool)
     alive = np.arange(count)
     lam = _start(rows, needs)
@@ -63,7 +58,7 @@ def solve(block: Block) -> Solution:
         gradient[better] = trial_gradient[better]
         open_gap = (lam * np.abs(gradient)).sum(axis=1)
         met = gradient.min(axis=1) >= -slack
-        empty = _most(rows, room, lam) < (lam * needs).sum(axis=1)
+        empty = most(rows.combine(lam), room) < (lam * needs).sum(axis=1)
         done = met & (open_gap <= _TOLERANCE * (point**2).sum(axis=1)) | empty
         leave = done | (length < _STALLED) | (number == _MAX_EVALUATIONS)
         if leave.any():
@@ -85,7 +80,7 @@ def solve(block: Block) -> Solution:
             step[better] = _step(chosen, room[:, better], lam[better], gradient[better])
     again = np.flatnonzero(~settled)
     if again.size:
-        form = QuadraticForm(block.rows.take(again), block.room[:, again])
+        form = quadratic(block.rows.take(again), block.room[:, again])
         second = interior.solve(form, block.needs[again], joint=True)
         solution.points[again], solution.empty[again] = second.points, second.empty
         solution.multipliers[again] = second.multipliers
@@ -95,15 +90,12 @@ def solve(block: Block) -> Solution:
 
 def _start(rows: Rows, needs: np.ndarray) -> np.ndarray:
     """Meet the neediest row alone, as if there were no box."""
-    weights, targets = rows.weights, rows.targets
-    products = weights.T @ weights
-    squares = np.diag(products)
-    lengths = squares[targets][:, np.newaxis] + squares - 2 * products[targets]
-    alone = np.maximum(needs, 0) / np.sqrt(np.maximum(lengths, 1e-30))
+    lengths = np.sqrt(np.maximum(rows.squares(), 1e-30))
+    alone = np.maximum(needs, 0) / lengths
     worst = alone.argmax(axis=1)
     index = np.arange(len(needs))
     lam = np.zeros_like(needs)
-    lam[index, worst] = alone[index, worst] / np.sqrt(np.maximum(lengths[index, worst], 1e-30))
+    lam[index, worst] = alone[index, worst] / lengths[index, worst]
     return lam
 
 
@@ -128,8 +120,3 @@ def _step(rows: Rows, room: np.ndarray, lam: np.ndarray, gradient: np.ndarray) -
     # Regular where rows repeat, or where every pixel of a row is clipped.
     matrix[:, diagonal, diagonal] += (1 - free) + 1e-13 + 1e-12 * matrix[:, diagonal, diagonal]
     return np.linalg.solve(matrix, (-gradient * free)[:, :, np.newaxis])[:, :, 0]
-
-
-def _most(rows: Rows, room: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    row = rows.combine(lam)
-    return np.maximum(row * room[0], -row * room[1]).sum(axis=1)

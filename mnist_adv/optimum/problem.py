@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.rows import Rows, make_rows
+from mnist_adv.optimum.rows import Rows, make_rows, product
 
 # What the solvers aim for beyond g, so that rounding leaves a feasible image: relative to the
 # largest need, and to the size of the logits.
@@ -59,6 +59,16 @@ class Block:
     needs: np.ndarray
     slack: np.ndarray
     hopeless: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Block:
+        """Keep some of the problems."""
+        return Block(
+            rows=self.rows.take(chosen),
+            room=self.room[:, chosen],
+            needs=self.needs[chosen],
+            slack=self.slack[chosen],
+            hopeless=self.hopeless[chosen],
+        )
 
 
 def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifier:
@@ -120,7 +130,7 @@ def row_needs(
     Returns:
         `[n, K]`; minus infinity at the target itself.
     """
-    logits = images @ classifier.weights + classifier.bias
+    logits = product(images, classifier.weights) + classifier.bias
     index = np.arange(len(images))
     needs = logits - logits[index, targets][:, np.newaxis] + margin
     needs[index, targets] = -np.inf
@@ -145,7 +155,7 @@ def make_block(
     weights = classifier.weights[active] / classifier.unit
     needs = row_needs(classifier, images, targets, margin)
     columns = np.abs(classifier.weights)
-    size = (np.abs(images) @ columns + np.abs(classifier.bias)).max(axis=1)
+    size = (product(np.abs(images), columns) + np.abs(classifier.bias)).max(axis=1)
     excess = _EXCESS * needs.max(axis=1) + _ROUNDING * size
     scale = classifier.unit * classifier.width
     room = np.stack([classifier.upper - images, images - classifier.lower])[:, :, active]

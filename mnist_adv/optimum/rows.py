@@ -43,7 +43,7 @@ class Rows:
         num_classes = self.weights.shape[1]
         first, second = np.triu_indices(num_classes)
         pairs = product(pixel_weights, self.products)
-        full = np.empty((len(pairs), num_classes, num_classes))
+        full = np.empty((len(pairs), num_classes, num_classes), pairs.dtype)
         full[:, first, second] = pairs
         full[:, second, first] = pairs
         to_target = full[np.arange(len(full)), self.targets]
@@ -55,9 +55,52 @@ class Rows:
             + full
         )
 
+    def single(self) -> Rows:
+        """Round the weights to float32."""
+        return Rows(self.weights.astype(np.float32), self.products.astype(np.float32), self.targets)
+
+    def squares(self) -> np.ndarray:
+        """Compute `||a_k||^2`, `[n, K]`: for rows that are nearly zero, up to rounding."""
+        products = self.weights.T @ self.weights
+        squares = np.diag(products)
+        return squares[self.targets][:, np.newaxis] + squares - 2 * products[self.targets]
+
+    def columns(self, pixels: np.ndarray) -> np.ndarray:
+        """Write out what a unit of each pixel adds to the rows: `[n, m]` -> `[n, m, K]`."""
+        own = self.weights[pixels, self.targets[:, np.newaxis]]
+        return own[:, :, np.newaxis] - self.weights[pixels]
+
     def take(self, keep: np.ndarray) -> Rows:
         """Keep some of the problems."""
         return dataclasses.replace(self, targets=self.targets[keep])
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Rows of n problems over m columns of each problem's own choice, written out.
+
+    Attributes:
+        columns: `[n, m, K]`, what one unit of each column adds to the rows.
+    """
+
+    columns: np.ndarray
+
+    def apply(self, amounts: np.ndarray) -> np.ndarray:
+        """Compute what the rows gain: `[n, m]` -> `[n, K]`."""
+        return np.matmul(amounts[:, np.newaxis], self.columns)[:, 0]
+
+    def combine(self, multipliers: np.ndarray) -> np.ndarray:
+        """Compute what the multipliers make of each column: `[n, K]` -> `[n, m]`."""
+        return np.matmul(self.columns, multipliers[:, :, np.newaxis])[:, :, 0]
+
+    def gram(self, column_weights: np.ndarray) -> np.ndarray:
+        """Compute `A diag(h) A^T` of each problem: `[n, m]` -> `[n, K, K]`."""
+        scaled = self.columns * column_weights[:, :, np.newaxis]
+        return np.matmul(scaled.transpose(0, 2, 1), self.columns)
+
+    def take(self, keep: np.ndarray) -> Columns:
+        """Keep some of the problems."""
+        return Columns(self.columns[keep])
 
 
 def make_rows(weights: np.ndarray, targets: np.ndarray) -> Rows:
@@ -85,9 +128,14 @@ def combine(weights: np.ndarray, targets: np.ndarray, multipliers: np.ndarray) -
     Returns:
         `[n, D]`.
     """
-    signed = -multipliers
-    signed[np.arange(len(signed)), targets] += multipliers.sum(axis=1)
+    signed = -multipliers.astype(weights.dtype, copy=False)
+    signed[np.arange(len(signed)), targets] -= signed.sum(axis=1)
     return product(signed, weights.T)
+
+
+def most(row: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Find the most that `row . d` can be in the rooms `[2, n, D]`: `[n]`."""
+    return np.maximum(row * room[0], -row * room[1]).sum(axis=1)
 
 
 def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -109,7 +157,7 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     rows = max(1, min(count, _ALONE // max(1, columns * inner)))
     if columns == width and rows == count:
         return left @ right
-    result = np.empty((count, width))
+    result = np.empty((count, width), left.dtype)
     for top in range(0, count, rows):
         for start in range(0, width, columns):
             np.matmul(

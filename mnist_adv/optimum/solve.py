@@ -14,12 +14,14 @@ from mnist_adv.images import as_classes
 from mnist_adv.optimum import bounds
 from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
 from mnist_adv.optimum.result import Optimum
+from mnist_adv.optimum.rows import product
 from mnist_adv.optimum.targeted import reach
 from mnist_adv.optimum.untargeted import nearest_border
 
 NORMS = ("linf", "l2", "l1", "l0")
 
-_BLOCK = {"linf": 32, "l2": 64, "l1": 48, "l0": 8}  # problems that share the cache
+_BLOCK = {"linf": 128, "l2": 64, "l1": 96, "l0": 8}  # problems that share the cache
+_BOUNDED = 24  # problems whose lower bounds are found together
 _GROUPED = 10_000  # untargeted images at a time: large groups by label, bounded memory
 _SILENT = 500  # fewer problems than this take under two seconds
 
@@ -177,9 +179,7 @@ def _num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _goal(
-    count: int, classifier: Classifier, targets: Any, labels: Any
-) -> tuple[np.ndarray, bool]:
+def _goal(count: int, classifier: Classifier, targets: Any, labels: Any) -> tuple[np.ndarray, bool]:
     num_classes = classifier.weights.shape[1]
     if targets is None and labels is None:
         raise ValueError("targets (classes to reach) or labels (classes to leave) must be given")
@@ -224,15 +224,27 @@ def _targeted(
         needs[np.arange(len(t)), t] = 0
         room = (classifier.upper - x, x - classifier.lower)
         multipliers[part], iterations[part] = answer.multipliers, answer.iterations
-        below[part] = bounds.reach_bound(
-            norm, classifier.weights, t, answer.multipliers, needs, room
+        # In pieces so small that BLAS leaves them to this thread (see `rows.product`).
+        below[part] = np.concatenate(
+            [
+                bounds.reach_bound(
+                    norm,
+                    classifier.weights,
+                    t[few],
+                    answer.multipliers[few],
+                    needs[few],
+                    (room[0][few], room[1][few]),
+                )
+                for few in blocks(len(t), _BOUNDED)
+            ]
         )
         final = np.clip(x + answer.perturbations, classifier.lower, classifier.upper)
         reached = row_needs(classifier, final, t, margin).max(axis=1) <= 0
         adversarial[part] = np.where(reached[:, np.newaxis], final, x)
         above[part] = np.where(reached, bounds.measure(norm, adversarial[part] - x), np.inf)
 
-    in_parallel(work, blocks(count, _BLOCK[norm]), count, "pair", progress)
+    size = min(_BLOCK[norm], -(-count // _num_threads()) or 1)
+    in_parallel(work, blocks(count, size), count, "pair", progress)
     return {
         "adversarial": adversarial,
         "reached": targets,
@@ -261,10 +273,15 @@ def _untargeted(
     def work(part: slice) -> None:
         x, y = pixels[part].astype(np.float64), labels[part]
         needs = 2 * margin - row_needs(classifier, x, y, margin)
-        size = (np.abs(x) @ np.abs(classifier.weights) + np.abs(classifier.bias)).max(axis=1)
+        size = product(np.abs(x), np.abs(classifier.weights)) + np.abs(classifier.bias)
         nearest = nearest_border(norm, classifier, x, y, needs)
         # Aim beyond rounding, or the image on the border may compute as just inside.
-        over = 1 + (1e-11 + 4e-15 * size / np.maximum(needs.min(axis=1), 1e-300))[:, np.newaxis]
+        over = (
+            1
+            + (1e-11 + 4e-15 * size.max(axis=1) / np.maximum(needs.min(axis=1), 1e-300))[
+                :, np.newaxis
+            ]
+        )
         moved = x + nearest.perturbations * (over if norm != "l0" else 1.0)
         final = np.clip(moved, classifier.lower, classifier.upper)
         index = np.arange(len(y))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum import columns, interior, newton
-from mnist_adv.optimum.forms import LinfForm
+from mnist_adv.optimum import columns, linf, newton
 from mnist_adv.optimum.interior import Solution
 from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
 from mnist_adv.optimum.repair import repair
@@ -54,11 +54,11 @@ def reach(
     chosen = np.flatnonzero(away & ~block.hopeless.any(axis=1))
     if not chosen.size:
         return answer
-    block = take(block, chosen)
-    solution = _solve(norm, block)
+    block = block.take(chosen)
+    solution = _SOLVERS[norm](block)
     scaled = np.where(solution.empty[:, np.newaxis], 0.0, solution.points)
     found = np.flatnonzero(~solution.empty)
-    part = take(block, found)
+    part = block.take(found)
     scaled[found] = repair(norm, part.rows, part.room, part.needs, scaled[found], part.slack)
     wide = np.zeros((len(chosen), len(classifier.lower)))
     wide[:, classifier.active] = scaled * classifier.width
@@ -68,29 +68,16 @@ def reach(
     return answer
 
 
-def take(block: Block, chosen: np.ndarray) -> Block:
-    """Keep some problems of a block."""
-    return Block(
-        rows=block.rows.take(chosen),
-        room=block.room[:, chosen],
-        needs=block.needs[chosen],
-        slack=block.slack[chosen],
-        hopeless=block.hopeless[chosen],
-    )
-
-
-def _solve(norm: str, block: Block) -> Solution:
-    if norm == "l2":
-        return newton.solve(block)
-    if norm == "l1":
-        return columns.solve(block)
-    solution = interior.solve(LinfForm(block.rows, block.room), block.needs)
-    return dataclasses.replace(solution, points=solution.points[:, :-1])
-
-
 def _per_margin(norm: str, solution: Solution) -> np.ndarray:
     if norm != "l2":
         return solution.multipliers
     # Newton's multipliers belong to 1/2 ||d||^2, whose derivative is ||d|| times the norm's.
     lengths = np.sqrt((solution.points**2).sum(axis=1, keepdims=True))
     return solution.multipliers / np.where(lengths > 0, lengths, 1)
+
+
+_SOLVERS: dict[str, Callable[[Block], Solution]] = {
+    "linf": linf.solve,
+    "l2": newton.solve,
+    "l1": columns.solve,
+}
