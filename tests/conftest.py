@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mnist_adv import checkpoints, data
+from mnist_adv.attacks import slots
 from mnist_adv.commands import train as train_command
 from mnist_adv.models import SoftmaxRegression
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_slots() -> Iterator[int]:
+    """Keep batches small: tests attack few images, and would wait for a thousand slots."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slots, "_MOST", 100)
+        yield 100
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 # Random or heuristic, on both sides: so many points of success may lie between.
 LOOSE = {"square": 0.04, "apgd_ce": 0.01, "apgd_dlr": 0.015}
-# Where another's median distance is the shorter one, by no more than this factor: Foolbox's FMN
-# reaches 0.0976 for our 0.1022 in L-inf, and its C&W gains by 300 steps what ours needs more for.
-LONGER = {("fmn", "linf"): 1.05, ("carlini_wagner", "l2"): 1.025}
+# Where another's median distance may be the shorter one, by no more than this factor: Foolbox's C&W
+# gets 1.4 % further in as few steps as these; in 9 times 1,000 the two are equal.
+LONGER = {("carlini_wagner", "l2"): 1.016}
 
 
 @pytest.fixture(scope="module")

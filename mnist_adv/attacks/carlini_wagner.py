@@ -23,10 +23,12 @@ class CarliniWagner(ConstantSearch):
 
     Attributes:
         abort_early: whether a run ends for an image whose objective has not fallen by a ten
-            thousandth in a tenth of the steps.
+            thousandth in a tenth of the steps. The authors' code asks this of a whole batch at
+            once, which hardly ever ends; asked of each image it saves steps, and costs 0.2 % of
+            distance.
     """
 
-    abort_early: bool = True
+    abort_early: bool = False
 
     norms = (Norm.L2,)
     rows_kept = 10

@@ -23,7 +23,7 @@ class FMN(Method):
     Attributes:
         source: where gradients come from.
         change: share by which the radius changes at first; it falls to a fiftieth along a cosine.
-        first_step: L2 length of the first step; None: 10 for linf, else 1. It falls to a hundredth
+        first_step: L2 length of the first step; None: 3 for linf, else 1. It falls to a hundredth
             along a cosine.
     """
 
@@ -58,7 +58,7 @@ class FMN(Method):
         change = self.change * cosine(rows, state, last=0.02)
         radius = self._radius(task, state, hit, length, found, change)
         radius = tf.minimum(radius, task.length(tf.maximum(clean, 1 - clean)))
-        longest = 10.0 if task.norm is Norm.LINF else 1.0
+        longest = 3.0 if task.norm is Norm.LINF else 1.0
         first = longest if self.first_step is None else self.first_step
         size = first * cosine(rows, state, last=0.01)
         moved = away - per_image(size) * GEOMETRY[Norm.L2].steepest(gradient)
