@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import tensorflow as tf
 from mnist_adv.attacks import registry, slots
@@ -16,7 +19,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "_MOST", 1000)
 
 
-def task(model: object) -> Task:
+def task(model: Callable[[Any], Any]) -> Task:
     """Make a task of a model of ten classes."""
     return Task(model, targeted=True, norm=Norm.L2, num_classes=10)
 
