@@ -47,8 +47,8 @@ def test_what_plain_rounding_undoes_is_repaired(
     kept = judge_goal(trained, images, to_float(levels), result.goal, **question)
     assert levels.dtype == np.uint8
     assert kept.success[result.success].all()
-    # a repair, not another attack: no image gets much longer than rounding itself may make it
-    assert (kept.norms[norm] <= result.verdict.norms[norm] + 3 / 255)[result.success].all()
+    # a repair, not another attack: no image gets longer than rounding itself may make it
+    assert (kept.norms[norm] <= result.verdict.norms[norm] + 2 / 255)[result.success].all()
 
 
 def test_at_the_very_border_of_the_budget(trained: SoftmaxRegression, test_set: Any) -> None:
