@@ -118,8 +118,6 @@ def _shortened(
 
 
 def _towards(values: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    # Clean 8-bit images are whole numbers up to float32 rounding: snap before comparing.
-    origin = np.where(np.abs(origin - np.rint(origin)) < 1e-3, np.rint(origin), origin)
     nearest = np.rint(origin)
     return np.where(
         values > origin,

@@ -85,7 +85,7 @@ def move(
     moved = np.where(pushed, there, levels)
     if pulled is not None:
         moved = np.where(pulled, back, moved)
-    return moved, ~pushed.any(axis=1)
+    return moved, np.logical_not(pushed.any(axis=1))
 
 
 def _cheapest(gain: np.ndarray, wanted: np.ndarray) -> np.ndarray:

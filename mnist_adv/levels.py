@@ -58,7 +58,7 @@ def to_levels(
     Args:
         model: images -> logits.
         images: clean, `[n, 28, 28, 1]` in [0, 1].
-        adversarial: the same shape.
+        adversarial: the same shape; inside the budget.
         goal: what the images are to be classified as.
         norm: of the budget.
         epsilon: the budget in pixel units, one number or `[n]`; may be infinite.
@@ -86,7 +86,7 @@ def to_levels(
     levels, lengths = np.empty((count, images[0].size), np.uint8), np.empty(count)
     for first in range(0, count, _BLOCK):
         block = slice(first, first + _BLOCK)
-        budget = GridBudget(_in_levels(images[block]), norm, whole[block])
+        budget = GridBudget(_origin(images[block]), norm, whole[block])
         wanted = _in_levels(adversarial[block])
         rounded = round_inside(wanted, budget)
         lengths[block] = np.maximum(budget.lengths(wanted), budget.lengths(rounded))
@@ -97,7 +97,7 @@ def to_levels(
             if not len(missed):
                 break
             radius = np.minimum(lengths[missed] + longer / TOP, whole[missed])
-            budget = GridBudget(_in_levels(images[missed]), norm, radius)
+            budget = GridBudget(_origin(images[missed]), norm, radius)
             mended, left = _repair(model, levels[missed], _part(goal, missed), budget, max_rounds)
             levels[missed] = mended
             missed = missed[left & (radius < whole[missed])]  # others have had the whole budget
@@ -106,6 +106,14 @@ def to_levels(
 
 def _in_levels(images: np.ndarray) -> np.ndarray:
     return TOP * images.reshape(len(images), -1).astype(np.float64)
+
+
+def _origin(images: np.ndarray) -> np.ndarray:
+    # k / 255 is not a float32: what reads back as the clean pixel is that pixel, above all in l0.
+    exact = _in_levels(images)
+    nearest = np.rint(exact)
+    same = to_float(nearest.astype(np.uint8)) == images.reshape(len(images), -1)
+    return np.where(same, nearest, exact)
 
 
 def _part(goal: Goal, rows: np.ndarray) -> Goal:
@@ -161,8 +169,8 @@ def _repair(
 class _Seen:
     """What the model says of images on the grid.
 
-    `margin` is the largest of those that have to fall below zero, or the only one; `distance` is how
-    far a weighted sum of them, whose derivative is `slope`, has to fall.
+    `margin` is the largest of those that have to fall below zero, or the only one; `distance` is
+    how far a weighted sum of them, whose derivative is `slope`, has to fall.
     """
 
     satisfied: np.ndarray

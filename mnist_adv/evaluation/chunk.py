@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
+# Most rounds of repair of an image whose goal was met before it was rounded.
+_ROUNDS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,29 +139,56 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
         record["budget"][rows[better]] = epsilon
         if epsilon == 0:
             record["moved_at_zero"][rows] = verdict.norms["linf"]
-        # An image that missed needs its 8 bits only to be looked at.
-        hit = np.flatnonzero(verdict.success)
-        for chosen, rounds in ((hit, 100), (np.flatnonzero(~verdict.success), 0)):
-            if not len(chosen):
-                continue
+        last = epsilon == budgets[-1]
+        for chosen, rounds in ((verdict.success, _ROUNDS), (~verdict.success, 0)):
             aim = Goal(wanted.classes[chosen], wanted.targeted)
-            clean = part.images[chosen]
-            levels = to_levels(
+            levels, worth = _saved(
+                model, part.of(chosen), result.adversarial[chosen], aim, epsilon, rounds, last
+            )
+            if not len(levels):
+                continue
+            subset = part.of(np.flatnonzero(chosen)[worth])
+            saved = judge_goal(
                 model,
-                clean,
-                result.adversarial[chosen],
-                aim,
+                subset.images,
+                data.to_float(levels),
+                Goal(aim.classes[worth], aim.targeted),
                 norm=plan.norm,
                 epsilon=epsilon,
-                max_rounds=rounds,
             )
-            saved = judge_goal(
-                model, clean, data.to_float(levels), aim, norm=plan.norm, epsilon=epsilon
-            )
-            labels = part.labels[chosen]
-            better = _take(record, rows[chosen], "saved", saved, labels, plan.norm.value)
-            record["levels"][rows[chosen[better]]] = levels[better].reshape(-1, 784)
+            there = rows[chosen][worth]
+            better = _take(record, there, "saved", saved, subset.labels, plan.norm.value)
+            record["levels"][there[better]] = levels[better].reshape(-1, 784)
     return record
+
+
+def _saved(
+    model: Model,
+    part: Question,
+    adversarial: np.ndarray,
+    goal: Goal,
+    epsilon: float,
+    rounds: int,
+    last: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round images, and choose those with something to say.
+
+    Of an image that missed its goal and is still seen as its label, only the last budget's is
+    kept, to be looked at.
+
+    Returns:
+        Levels `[m, 28, 28, 1]`; which rows they are of, `[m]`.
+    """
+    if not len(part.labels):
+        return np.empty((0, 28, 28, 1), np.uint8), np.empty(0, np.int64)
+    levels = to_levels(
+        model, part.images, adversarial, goal, norm=part.norm, epsilon=epsilon, max_rounds=rounds
+    )
+    worth = np.arange(len(levels))
+    if not (last or rounds):
+        seen = np.asarray(model(data.to_float(levels))).argmax(axis=1)
+        worth = np.flatnonzero(seen != part.labels)
+    return levels[worth], worth
 
 
 def _blank(count: int) -> dict[str, np.ndarray]:
