@@ -10,6 +10,7 @@ import numpy as np
 from mnist_adv import checkpoints
 from mnist_adv.evaluation import run
 from mnist_adv.evaluation.chunk import FORMS, NORMS, Places
+from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.store import Store
 from mnist_adv.evaluation.table import Table
@@ -17,6 +18,7 @@ from mnist_adv.norms import Norm
 
 SMALL: dict[str, Any] = {
     "checkpoint": "c" * 64,
+    "reading": "",
     "num_classes": 10,
     "dataset": "mnist",
     "split": "test",
@@ -41,7 +43,7 @@ def small_plan(workshop: pathlib.Path, **changes: Any) -> Plan:
 
 def places(workshop: pathlib.Path) -> Places:
     """Where its model is."""
-    return Places(str(workshop / "checkpoints"))
+    return Places(ModelSource(str(workshop / "checkpoints")))
 
 
 def child(plan: Plan, where: Places, folder: str) -> None:

@@ -154,7 +154,7 @@ def test_damaged_images_are_noticed(
 
 def test_another_checkpoint_is_refused(workshop: pathlib.Path, plan: Plan) -> None:
     other = small_plan(workshop, checkpoint="e" * 64)
-    with pytest.raises(ValueError, match="is not the checkpoint that this evaluation began with"):
+    with pytest.raises(ValueError, match="is not the model that this evaluation began with"):
         compute(other, places(workshop), 0)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mnist_adv import data
 from mnist_adv.evaluation import attacking
 from mnist_adv.evaluation.attacking import Question
+from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.store import pack
 from mnist_adv.goals import Goal, make_goal
@@ -23,10 +24,12 @@ from mnist_adv.levels import to_levels
 from mnist_adv.verdict import Verdict, judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models import Model, SoftmaxRegression
+    from mnist_adv.models import Model
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
+# Enough images to see what kind of outputs a model has.
+_NUM_PROBES = 200
 # Most rounds of repair of an image whose goal was met before it was rounded.
 _ROUNDS = 100
 
@@ -36,12 +39,12 @@ class Places:
     """Where a worker finds the model and the data; no part of what is measured.
 
     Attributes:
-        checkpoint_dir: as in `checkpoints.load`.
+        model: where the model is, and how it is read.
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
     """
 
-    checkpoint_dir: str
+    model: ModelSource
     data_dir: str | None = None
     manual_dir: str | None = None
 
@@ -64,10 +67,10 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         `[attacks, r, 784]`.
 
     Raises:
-        ValueError: the checkpoint is not the plan's.
+        ValueError: the model is not the plan's.
         OSError: model or data cannot be read.
     """
-    model = _model(places.checkpoint_dir, plan.checkpoint)
+    model = _model(plan, places)
     chunk = plan.chunks()[number]
     loaded = data.load(
         plan.dataset,
@@ -97,17 +100,22 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _model(checkpoint_dir: str, digest: str) -> SoftmaxRegression:
-    from mnist_adv import checkpoints
+def _model(plan: Plan, places: Places) -> Model:
+    return _opened(places, plan.dataset, plan.checkpoint)
 
-    restored = checkpoints.load(checkpoint_dir)
-    if restored.digest != digest:
+
+@functools.lru_cache(maxsize=1)
+def _opened(places: Places, dataset: str, digest: str) -> Model:
+    known = data.load(
+        dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
+    )
+    model, found = places.model.open(known)
+    if found != digest:
         raise ValueError(
-            f"{restored.prefix} is not the checkpoint that this evaluation began with: its SHA-256 "
-            f"is {restored.digest[:16]}..., not {digest[:16]}..."
+            f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "
+            f"is {found[:16]}..., not {digest[:16]}..."
         )
-    return restored.model
+    return model
 
 
 def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str, np.ndarray]:
