@@ -14,6 +14,7 @@ from mnist_adv.commands import evaluate as command
 from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.foreign.pixels import Pixels, PixelScale
 from mnist_adv.models import SoftmaxRegression
+from tests.conftest_evaluation import contents
 
 Capture = pytest.CaptureFixture[str]
 
@@ -89,14 +90,7 @@ def test_every_kind_of_model_is_measured_alike(
 @pytest.mark.parametrize("flag", ["--checkpoint=model.ckpt", "--model=my_own_model:logits"])
 def test_worker_processes_open_the_model_again(folder: pathlib.Path, flag: str) -> None:
     assert evaluate("--name=one", flag) == evaluate("--name=two", "--jobs=2", flag) == 0
-    one, two = (
-        {
-            path.name: path.read_bytes()
-            for path in (folder / "results" / name).rglob("*.*")
-            if path.is_file()
-        }
-        for name in ("one", "two")
-    )
+    one, two = (contents(folder / "results" / name) for name in ("one", "two"))
     assert one == two and len(one) > 8
 
 

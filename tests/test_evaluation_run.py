@@ -20,6 +20,7 @@ from mnist_adv.commands import evaluate as command
 from mnist_adv.evaluation import outputs, run
 from mnist_adv.evaluation.chunk import compute
 from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.evaluation.store import Store
 from mnist_adv.evaluation.table import Table, read_table
 from mnist_adv.models import SoftmaxRegression
@@ -43,7 +44,7 @@ def unbroken(
     return store.folder
 
 
-def finish(store: Store, workshop: pathlib.Path) -> outputs.Evaluation:
+def finish(store: Store, workshop: pathlib.Path) -> Evaluation:
     model = checkpoints.restore(workshop / "checkpoints")
     return outputs.finish(store, places(workshop), model, "0123456789")
 

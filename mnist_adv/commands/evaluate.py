@@ -88,7 +88,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     folder = summaries.new_run(values.logdir, f"evaluate-{name}", tensorboard.hparams(plan))
     tensorboard.write(folder, evaluation)
     voice.say(
-        *report.lines(evaluation.table, evaluation.curves, evaluation.checks, evaluation.truth),
+        *report.lines(evaluation),
         f"to look at it: {summaries.tensorboard_line(values.logdir)}",
         f"report: {store.folder / 'report.html'}",
     )

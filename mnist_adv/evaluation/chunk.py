@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from mnist_adv.evaluation import attacking
 from mnist_adv.evaluation.attacking import Question
 from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
-from mnist_adv.evaluation.store import pack
+from mnist_adv.evaluation.store import Timing, pack
 from mnist_adv.goals import Goal, make_goal
 from mnist_adv.levels import to_levels
 from mnist_adv.verdict import Verdict, judge_goal
@@ -49,7 +50,7 @@ class Places:
     manual_dir: str | None = None
 
 
-def compute(plan: Plan, places: Places, number: int) -> bytes:
+def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     """Measure a chunk.
 
     Args:
@@ -63,8 +64,9 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
         norms, `escape` (the smallest norm of an image that is not seen as its label, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
+        `num_queries` and `num_gradients`, over all budgets;
         `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
-        `[attacks, r, 784]`.
+        `[attacks, r, 784]`. And how long each attack took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
@@ -87,8 +89,15 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         targets=targets if plan.targeted else None,
         norm=plan.norm,
     )
-    records = [_pursue(plan, model, name, question) for name in plan.attacks]
-    return pack(
+    timing: Timing = {}
+    records = []
+    for name in plan.attacks:
+        began = time.perf_counter()
+        record, seconds = _pursue(plan, model, name, question)
+        records.append(record)
+        whole = time.perf_counter() - began
+        timing[name] = {"rows": len(images), "attack": seconds, "all": whole}
+    content = pack(
         {
             "index": chunk.first + images,
             "label": question.labels,
@@ -98,6 +107,7 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         },
         plan.digest,
     )
+    return content, timing
 
 
 def _model(plan: Plan, places: Places) -> Model:
@@ -118,7 +128,9 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
     return model
 
 
-def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str, np.ndarray]:
+def _pursue(
+    plan: Plan, model: Model, name: str, question: Question
+) -> tuple[dict[str, np.ndarray], float]:
     goal = make_goal(
         len(question.labels),
         plan.num_classes,
@@ -126,12 +138,14 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
         labels=question.labels,
     )
     record = _blank(len(question.labels))
+    seconds = 0.0
     budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
     for epsilon in budgets:
         rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
         if not len(rows):
             break
         part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
+        began = time.perf_counter()
         result = attacking.run_attack(
             name,
             model,
@@ -141,6 +155,9 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
             step_size=plan.step_size,
             seed=plan.seed,
         )
+        seconds += time.perf_counter() - began
+        record["num_queries"][rows] += result.num_queries
+        record["num_gradients"][rows] += result.num_gradients
         verdict = result.verdict
         better = _take(record, rows, "float", verdict, part.labels, plan.norm.value)
         record["num_steps"][rows[better]] = result.num_steps[better]
@@ -167,7 +184,7 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
             there = rows[chosen][worth]
             better = _take(record, there, "saved", saved, subset.labels, plan.norm.value)
             record["levels"][there[better]] = levels[better].reshape(-1, 784)
-    return record
+    return record, seconds
 
 
 def _saved(
@@ -206,7 +223,8 @@ def _blank(count: int) -> dict[str, np.ndarray]:
         blank[f"{form}_prediction"] = np.full(count, -1)
         blank |= {f"{form}_{norm}": np.zeros(count) for norm in NORMS}
         blank[f"{form}_escape"] = np.full(count, np.inf)
-    blank["num_steps"] = np.zeros(count, np.int64)
+    for name in ("num_steps", "num_queries", "num_gradients"):
+        blank[name] = np.zeros(count, np.int64)
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
     blank["levels"] = np.zeros((count, 784), np.uint8)
