@@ -1,4 +1,7 @@
-"""The files that an evaluation ends in: the same bytes, however often it was cut off."""
+"""The files that an evaluation ends in: the same bytes, however often it was cut off.
+
+Only `timing.json`, and the section of the page that quotes it, differ from run to run.
+"""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def page(found: Evaluation) -> bytes:
         _section(
             "Checks", "What must be true of any sound evaluation.", _checks_table(found.checks)
         ),
-        _section("Settings", "The same settings give the same bytes.", _settings_table(plan)),
+        _section("Settings", "The same settings give the same bytes, but for times.", _settings_table(plan)),
     ]
     text = string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
