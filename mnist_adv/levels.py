@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mnist_adv.models import Model
 
 # Rounds without progress after which an image is given up.
-_PATIENCE = 8
+_PATIENCE = 4
 # What is wanted is overdone a little: gradients and float32 logits are rounded.
 _SURPLUS = 1.01
 # How near to the best other class, over the margin, another one counts: at least, at most 1.

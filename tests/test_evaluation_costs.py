@@ -62,7 +62,7 @@ def test_the_rate_is_that_of_the_middle_chunk(tmp_path: pathlib.Path) -> None:
 
     store = Store(tmp_path / "run", Plan(**SMALL))
     for chunk, seconds in zip(store.plan.chunks(), (40.0, 2.0, 1.0)):
-        store.put(chunk, b"", {"pgd": {"rows": 4, "attack": seconds, "all": 50.0}})
+        store.put(chunk, b"", {"pgd": {"images": 4, "attack": seconds, "all": 50.0}})
     store = Store(tmp_path / "run", store.plan)  # as a run that goes on finds it
     table = read_table_of_ones(store)
     assert costs.find(store, table, None, None).here[0].rate == 2.0

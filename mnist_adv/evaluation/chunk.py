@@ -93,10 +93,9 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     records = []
     for name in plan.attacks:
         began = time.perf_counter()
-        record, seconds = _pursue(plan, model, name, question)
+        record, timing[name] = _pursue(plan, model, name, question)
         records.append(record)
-        whole = time.perf_counter() - began
-        timing[name] = {"rows": len(images), "attack": seconds, "all": whole}
+        timing[name]["all"] = time.perf_counter() - began
     content = pack(
         {
             "index": chunk.first + images,
@@ -130,7 +129,7 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
 
 def _pursue(
     plan: Plan, model: Model, name: str, question: Question
-) -> tuple[dict[str, np.ndarray], float]:
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     goal = make_goal(
         len(question.labels),
         plan.num_classes,
@@ -138,7 +137,7 @@ def _pursue(
         labels=question.labels,
     )
     record = _blank(len(question.labels))
-    seconds = 0.0
+    spent = {"images": 0.0, "attack": 0.0}
     budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
     for epsilon in budgets:
         rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
@@ -155,7 +154,8 @@ def _pursue(
             step_size=plan.step_size,
             seed=plan.seed,
         )
-        seconds += time.perf_counter() - began
+        spent["attack"] += time.perf_counter() - began
+        spent["images"] += len(rows)
         record["num_queries"][rows] += result.num_queries
         record["num_gradients"][rows] += result.num_gradients
         verdict = result.verdict
@@ -184,7 +184,7 @@ def _pursue(
             there = rows[chosen][worth]
             better = _take(record, there, "saved", saved, subset.labels, plan.norm.value)
             record["levels"][there[better]] = levels[better].reshape(-1, 784)
-    return record, seconds
+    return record, spent
 
 
 def _saved(

@@ -30,7 +30,7 @@ class Cost:
         share_found: at the largest budget, of the rows whose goal can be met; None: not known.
         queries: images that the model was asked about, per row, over all budgets; None: not known.
         gradients: how many of these were differentiated; None: not known.
-        rate: rows per second; None: not known.
+        rate: images attacked per second, at one budget; None: not known.
     """
 
     name: str
@@ -102,7 +102,7 @@ def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
     for number, name in enumerate(table.plan.attacks):
         found = None if truth is None else truth.found[number]
         # A process compiles an attack in its first chunk: the middle chunk is free of that.
-        rates = [kept[name]["rows"] / kept[name]["attack"] for kept in timing if name in kept]
+        rates = [kept[name]["images"] / kept[name]["attack"] for kept in timing if name in kept]
         lines.append(
             Cost(
                 name=name,

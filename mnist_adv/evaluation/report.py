@@ -181,7 +181,11 @@ def page(found: Evaluation) -> bytes:
         _section(
             "Checks", "What must be true of any sound evaluation.", _checks_table(found.checks)
         ),
-        _section("Settings", "The same settings give the same bytes, but for times.", _settings_table(plan)),
+        _section(
+            "Settings",
+            "The same settings give the same bytes, but for times.",
+            _settings_table(plan),
+        ),
     ]
     text = string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
@@ -216,6 +220,10 @@ def _truth_section(found: Evaluation) -> list[str]:
             "how far above it each attack is, how much it found of what exists at the largest "
             "budget, and what it asked of the model, per row and over all budgets."
         )
+    text += (
+        " Images per second are those of the middle chunk, one budget each; where there is one "
+        "chunk only, they include compiling."
+    )
     costs = found.costs
     tables = [_rows([_cells(*cost.cells()) for cost in costs.here], costs.head)]
     if costs.elsewhere:

@@ -23,7 +23,8 @@ from mnist_adv.evaluation.plan import Chunk, Plan
 MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
 _TEMPORARY = ".part-"
 _DIGEST = "digest"
-# Attack -> "rows", and seconds in the "attack" and in "all", rounding and judging included.
+# Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
+# with rounding and judging.
 Timing = dict[str, dict[str, float]]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
