@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -169,3 +170,19 @@ def test_epsilon_zero_keeps_every_level(trained: SoftmaxRegression, seven: np.nd
         images = seven[np.newaxis]
         levels = to_levels(trained, images, images, goal, norm=norm, epsilon=0.0)
         np.testing.assert_array_equal(to_float(levels), images)
+
+
+def test_a_model_without_gradient_is_rounded_and_left_at_that(
+    trained: SoftmaxRegression, test_set: Any
+) -> None:
+    def closed(images: Any) -> tf.Tensor:
+        logits = tf.numpy_function(lambda values: trained(values).numpy(), [images], tf.float32)
+        return tf.ensure_shape(logits, [None, 10])
+
+    images, labels = test_set.images[:20], test_set.labels[:20]
+    found = attack(trained, images, labels=labels, epsilon=0.1)
+    levels = to_levels(closed, images, found.adversarial, found.goal, norm=Norm.LINF, epsilon=0.1)
+    plain = to_levels(
+        trained, images, found.adversarial, found.goal, norm=Norm.LINF, epsilon=0.1, max_rounds=0
+    )
+    np.testing.assert_array_equal(levels, plain)
