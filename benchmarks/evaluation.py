@@ -278,7 +278,7 @@ def main() -> None:
             measure(subject, targets, 10000)
             for _ in tqdm(range(arguments.rounds), desc=targets.value, disable=None)
         ]
-    found = growths(subject, arguments.rounds)
+    found = growths(subject, max(arguments.rounds, 5))
     lines = (
         table(rounds, whole_processes(folder))
         + "\n"

@@ -96,11 +96,11 @@ def _results(
         stack.enter_context(_client(engine.scheduler))
         stack.enter_context(joblib.parallel_config(backend="dask"))
         call = joblib.delayed(_in_worker)
-        tasks = (call(store.plan, places, chunk, 0) for chunk in waiting)
+        tasks = (call(store.plan, places, chunk, 0, None) for chunk in waiting)
         return joblib.Parallel(return_as="generator_unordered")(tasks)
     threads = max(1, (os.cpu_count() or 1) // engine.jobs)
     call = joblib.delayed(_in_worker)
-    tasks = (call(store.plan, places, chunk, threads) for chunk in waiting)
+    tasks = (call(store.plan, places, chunk, threads, os.getcwd()) for chunk in waiting)
     parallel = joblib.Parallel(
         n_jobs=engine.jobs,
         backend="loky",
@@ -113,9 +113,11 @@ def _results(
 
 
 def _in_worker(
-    plan: Any, places: Places, chunk: Chunk, threads: int
+    plan: Any, places: Places, chunk: Chunk, threads: int, folder: str | None
 ) -> tuple[Chunk, tuple[bytes, Timing]]:
     _prepare(threads)
+    if folder is not None:
+        os.chdir(folder)  # a model given as a function is imported from here
     return chunk, compute(plan, places, chunk.number)
 
 
