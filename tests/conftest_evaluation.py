@@ -10,13 +10,16 @@ import numpy as np
 from mnist_adv import checkpoints
 from mnist_adv.evaluation import run
 from mnist_adv.evaluation.chunk import FORMS, NORMS, Places
+from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, Targets
-from mnist_adv.evaluation.store import Store
+from mnist_adv.evaluation.report import COSTS
+from mnist_adv.evaluation.store import TIMING, Store
 from mnist_adv.evaluation.table import Table
 from mnist_adv.norms import Norm
 
 SMALL: dict[str, Any] = {
     "checkpoint": "c" * 64,
+    "reading": "",
     "num_classes": 10,
     "dataset": "mnist",
     "split": "test",
@@ -41,7 +44,7 @@ def small_plan(workshop: pathlib.Path, **changes: Any) -> Plan:
 
 def places(workshop: pathlib.Path) -> Places:
     """Where its model is."""
-    return Places(str(workshop / "checkpoints"))
+    return Places(ModelSource(str(workshop / "checkpoints")))
 
 
 def child(plan: Plan, where: Places, folder: str) -> None:
@@ -50,12 +53,17 @@ def child(plan: Plan, where: Places, folder: str) -> None:
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    return {
+    """All files below a folder that are the same in every run, the page without its times."""
+    files = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != TIMING
     }
+    if "report.html" in files:
+        parts = files["report.html"].split(COSTS.encode())
+        assert len(parts) == 3
+        files["report.html"] = parts[0] + parts[2]
+    return files
 
 
 def hand_made(
@@ -82,6 +90,8 @@ def hand_made(
         "target": np.full(rows, -1),
         "clean_prediction": np.array(clean),
         "num_steps": np.ones((count, rows), np.int64),
+        "num_queries": np.full((count, rows), 3),
+        "num_gradients": np.full((count, rows), 2),
         "budget": np.full((count, rows), 0.2),
         "moved_at_zero": np.zeros((count, rows)),
     }

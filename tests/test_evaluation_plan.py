@@ -101,6 +101,7 @@ def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
 
 OTHER: dict[str, Any] = {
     "checkpoint": "d" * 64,
+    "reading": "activation relu",
     "num_classes": 11,
     "dataset": "kmnist",
     "split": "train",

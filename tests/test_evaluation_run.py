@@ -11,15 +11,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mnist_adv import checkpoints, data
 from mnist_adv.commands import evaluate as command
-from mnist_adv.evaluation import outputs, run
+from mnist_adv.evaluation import chunk, outputs, run
 from mnist_adv.evaluation.chunk import compute
 from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.evaluation.store import Store
 from mnist_adv.evaluation.table import Table, read_table
 from mnist_adv.models import SoftmaxRegression
@@ -43,7 +45,7 @@ def unbroken(
     return store.folder
 
 
-def finish(store: Store, workshop: pathlib.Path) -> outputs.Evaluation:
+def finish(store: Store, workshop: pathlib.Path) -> Evaluation:
     model = checkpoints.restore(workshop / "checkpoints")
     return outputs.finish(store, places(workshop), model, "0123456789")
 
@@ -143,10 +145,10 @@ def test_damaged_images_are_noticed(
     from mnist_adv.evaluation.store import pack
 
     store = Store(tmp_path / "run", plan)
-    for chunk, part in zip(plan.chunks(), Store(unbroken, plan).read()):
-        if chunk.number == 3:
+    for each, part in zip(plan.chunks(), Store(unbroken, plan).read()):
+        if each.number == 3:
             part["levels"][0, 0] ^= 255
-        store.put(chunk, pack(part, plan.digest))
+        store.put(each, pack(part, plan.digest))
     model = checkpoints.restore(workshop / "checkpoints")
     found = _saved_images(store, read_table(store), model, places(workshop))
     assert [check.holds for check in found] == [False, False]
@@ -154,7 +156,7 @@ def test_damaged_images_are_noticed(
 
 def test_another_checkpoint_is_refused(workshop: pathlib.Path, plan: Plan) -> None:
     other = small_plan(workshop, checkpoint="e" * 64)
-    with pytest.raises(ValueError, match="is not the checkpoint that this evaluation began with"):
+    with pytest.raises(ValueError, match="is not the model that this evaluation began with"):
         compute(other, places(workshop), 0)
 
 
@@ -245,3 +247,22 @@ def test_the_command(
     ):
         status, said = evaluate(*flags)
         assert status == 2 and message in said, said
+
+
+@pytest.mark.parametrize("targets", [Targets.UNTARGETED, Targets.RANDOM])
+def test_misses_that_are_not_judged_at_every_budget_change_nothing(
+    targets: Targets, workshop: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = small_plan(workshop, targets=targets, num_images=60, chunk_size=60)
+    short = compute(asked, places(workshop), 0)[0]
+    judged: list[int] = []
+
+    def all_of_them(*arguments: Any) -> Any:
+        found = saved(*arguments[:-1], True)
+        judged.append(len(found[1]))
+        return found
+
+    saved: Any = chunk._saved
+    monkeypatch.setattr(chunk, "_saved", all_of_them)
+    assert compute(asked, places(workshop), 0)[0] == short
+    assert sum(judged) > 90  # more than every image once

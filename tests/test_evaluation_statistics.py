@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -144,3 +145,14 @@ def test_an_attack_that_moves_at_epsilon_zero_is_noticed() -> None:
         False,
         False,
     ]
+
+
+def test_attacks_that_do_not_beat_the_noise_are_noticed() -> None:
+    def found(pgd: float) -> list[checks.Check]:
+        table = hand_made([1, 2], [1, 2], [[0.1, pgd], [0.1, INF]])
+        plan = dataclasses.replace(table.plan, attacks=("pgd", "uniform_noise"))
+        return checks._baselines(dataclasses.replace(table, plan=plan))
+
+    assert [check.holds for check in found(0.1)] == [True]
+    assert [check.holds for check in found(INF)] == [False]
+    assert checks._baselines(hand_made([1], [1], [[0.1], [0.1]])) == []  # no noise among them

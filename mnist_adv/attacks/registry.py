@@ -29,11 +29,13 @@ class Entry:
         method: its settings.
         paper: authors and year.
         epsilon: its own default budget; None: the norm's.
+        baseline: whether it asks the model for no direction: every attack must beat it.
     """
 
     method: Method
     paper: str
     epsilon: float | None = None
+    baseline: bool = False
 
 
 def _estimated(source: Source) -> Method:
@@ -61,10 +63,10 @@ REGISTRY = {
     "ead": Entry(EAD(), "Chen et al., 2018"),
     "jsma": Entry(JSMA(), "Papernot et al., 2016"),
     "bisection": Entry(Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
-    "uniform_noise": Entry(UniformNoise(), "baseline"),
-    "gaussian_noise": Entry(GaussianNoise(), "baseline"),
-    "salt_and_pepper": Entry(SaltAndPepper(), "baseline"),
-    "blend": Entry(Blend(), "baseline"),
+    "uniform_noise": Entry(UniformNoise(), "baseline", baseline=True),
+    "gaussian_noise": Entry(GaussianNoise(), "baseline", baseline=True),
+    "salt_and_pepper": Entry(SaltAndPepper(), "baseline", baseline=True),
+    "blend": Entry(Blend(), "baseline", baseline=True),
 }
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from mnist_adv import cli, data
+from mnist_adv.commands import model_flags
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
 from mnist_adv.norms import GEOMETRY, Norm
 
 if TYPE_CHECKING:
-    from mnist_adv.checkpoints import Restored
+    from mnist_adv.commands.model_flags import Subject
+    from mnist_adv.evaluation.model_source import ModelSource
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,8 +36,9 @@ def define_flags(values: flags.FlagValues) -> None:
     text("epsilons", None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
     choice("targets", Targets.UNTARGETED, "Classes to reach.")
     number("num_steps", None, "Most steps of every attack; its own if not given.")
-    flags.DEFINE_float("step_size", None, "Length of a step; its own if not given.",
-                       flag_values=values)
+    flags.DEFINE_float(
+        "step_size", None, "Length of a step; its own if not given.", flag_values=values
+    )
     number("seed", 0, "Of random targets and attacks.")
     number("num_images", None, "The first so many of the split; all if not given.")
     flags.DEFINE_enum("split", "test", data.SPLITS, "Of the data set.", flag_values=values)
@@ -48,16 +51,16 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     text("scheduler", None, "Dask's scheduler, tcp://host:port.")
     number("chunk_size", 1000, "Images per result file.")
-    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
     text("results_dir", "results", "The folder of results is made here, or gone on with.")
     text("name", None, "Its name; from the settings if not given.")
     text("logdir", "logs", "Where TensorBoard's files go.")
+    model_flags.define_flags(values)
 
 
 def _evaluate(values: flags.FlagValues) -> int:
     voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
-    from mnist_adv import checkpoints, summaries
+    from mnist_adv import summaries
     from mnist_adv.evaluation import attacking, outputs, report, run, tensorboard
     from mnist_adv.evaluation.chunk import Places
     from mnist_adv.evaluation.store import Store
@@ -65,22 +68,27 @@ def _evaluate(values: flags.FlagValues) -> int:
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
         attacking.require_known(name, values.norm)
-    restored = checkpoints.load(values.checkpoint_dir)
-    plan = _plan(values, restored, epsilons)
-    places = Places(os.path.abspath(values.checkpoint_dir), values.data_dir, values.manual_dir)
+    subject = model_flags.open_subject(values)
+    voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
+    source = _source(values, subject)
+    places = Places(source, values.data_dir, values.manual_dir)
+    if values.doctor:
+        dataset = values.dataset or subject.dataset
+        known = model_flags.load_split(dataset, "test", values.data_dir, values.manual_dir)
+        found = [str(finding) for finding in model_flags.examine(values, subject, known)]
+        voice.say(*(f"doctor: {line}" for line in found or ["nothing found"]))
+    plan = _plan(values, subject, source, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
         voice.say(f"{resumed} of {len(plan.chunks())} chunks were there already")
-    evaluation = outputs.finish(store, places, restored.model, restored.config["class_names"])
+    evaluation = outputs.finish(store, places, subject.model, subject.class_names)
     folder = summaries.new_run(values.logdir, f"evaluate-{name}", tensorboard.hparams(plan))
     tensorboard.write(folder, evaluation)
     voice.say(
-        *report.lines(
-            evaluation.table, evaluation.curves, evaluation.checks, evaluation.truth
-        ),
+        *report.lines(evaluation),
         f"to look at it: {summaries.tensorboard_line(values.logdir)}",
         f"report: {store.folder / 'report.html'}",
     )
@@ -95,10 +103,32 @@ def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
     return parse_epsilons(f"0,{round(largest / 10, 12)},...,{largest}")
 
 
-def _plan(values: flags.FlagValues, restored: Restored, epsilons: tuple[float, ...]) -> Plan:
+def _source(values: flags.FlagValues, subject: Subject) -> ModelSource:
+    from mnist_adv.evaluation.model_source import ModelSource
+    from mnist_adv.foreign import python_function
+
+    given = values.checkpoint or values.model
+    where = given or values.checkpoint_dir
+    if not python_function.is_spec(where):
+        where = os.path.abspath(where)  # a worker may have another current folder
+    return ModelSource(
+        where,
+        ours=given is None,
+        variables=values.variables,
+        activation=values.activation,
+        pixels=subject.pixels,
+    )
+
+
+def _plan(
+    values: flags.FlagValues,
+    subject: Subject,
+    source: ModelSource,
+    epsilons: tuple[float, ...],
+) -> Plan:
     from mnist_adv import report
 
-    dataset = values.dataset or restored.config["dataset"]
+    dataset = values.dataset or subject.dataset
     there = data.count(
         dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
     )
@@ -106,8 +136,9 @@ def _plan(values: flags.FlagValues, restored: Restored, epsilons: tuple[float, .
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
     return Plan(
-        checkpoint=restored.digest,
-        num_classes=restored.config["model"]["num_classes"],
+        checkpoint=source.identify(subject.digest),
+        reading=source.reading,
+        num_classes=len(subject.class_names),
         dataset=dataset,
         split=values.split,
         num_images=wanted,
@@ -150,7 +181,12 @@ main = cli.Command(
         cli.Group(
             "Files",
             "python evaluate.py --name my_run",
-            ("checkpoint_dir", "results_dir", "name", "logdir"),
+            ("results_dir", "name", "logdir"),
+        ),
+        cli.Group(
+            model_flags.GROUP.title,
+            "python evaluate.py --checkpoint /tmp/model.ckpt",
+            model_flags.GROUP.names,
         ),
     ),
     body=_evaluate,

@@ -64,8 +64,8 @@ def is_minimal(name: str) -> bool:
 
 
 def is_baseline(name: str) -> bool:
-    """Say whether an attack asks the model nothing: every other must beat it."""
-    return registry.find(name).paper == "baseline"
+    """Say whether an attack asks the model for no direction: every other must beat it."""
+    return registry.find(name).baseline
 
 
 def run_attack(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,17 +17,22 @@ import numpy as np
 from mnist_adv import data
 from mnist_adv.evaluation import attacking
 from mnist_adv.evaluation.attacking import Question
+from mnist_adv.evaluation.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
-from mnist_adv.evaluation.store import pack
+from mnist_adv.evaluation.store import Timing, pack
 from mnist_adv.goals import Goal, make_goal
 from mnist_adv.levels import to_levels
 from mnist_adv.verdict import Verdict, judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models import Model, SoftmaxRegression
+    from mnist_adv.models import Model
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
+# Enough images to see what kind of outputs a model has.
+_NUM_PROBES = 200
+# Most rounds of repair of an image whose goal was met before it was rounded.
+_ROUNDS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +40,17 @@ class Places:
     """Where a worker finds the model and the data; no part of what is measured.
 
     Attributes:
-        checkpoint_dir: as in `checkpoints.load`.
+        model: where the model is, and how it is read.
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
     """
 
-    checkpoint_dir: str
+    model: ModelSource
     data_dir: str | None = None
     manual_dir: str | None = None
 
 
-def compute(plan: Plan, places: Places, number: int) -> bytes:
+def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     """Measure a chunk.
 
     Args:
@@ -58,14 +64,15 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
         norms, `escape` (the smallest norm of an image that is not seen as its label, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
+        `num_queries` and `num_gradients`, over all budgets;
         `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
-        `[attacks, r, 784]`.
+        `[attacks, r, 784]`. And how long each attack took, which is no result.
 
     Raises:
-        ValueError: the checkpoint is not the plan's.
+        ValueError: the model is not the plan's.
         OSError: model or data cannot be read.
     """
-    model = _model(places.checkpoint_dir, plan.checkpoint)
+    model = _model(plan, places)
     chunk = plan.chunks()[number]
     loaded = data.load(
         plan.dataset,
@@ -82,8 +89,14 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         targets=targets if plan.targeted else None,
         norm=plan.norm,
     )
-    records = [_pursue(plan, model, name, question) for name in plan.attacks]
-    return pack(
+    timing: Timing = {}
+    records = []
+    for name in plan.attacks:
+        began = time.perf_counter()
+        record, timing[name] = _pursue(plan, model, name, question)
+        records.append(record)
+        timing[name]["all"] = time.perf_counter() - began
+    content = pack(
         {
             "index": chunk.first + images,
             "label": question.labels,
@@ -93,22 +106,30 @@ def compute(plan: Plan, places: Places, number: int) -> bytes:
         },
         plan.digest,
     )
+    return content, timing
+
+
+def _model(plan: Plan, places: Places) -> Model:
+    return _opened(places, plan.dataset, plan.checkpoint)
 
 
 @functools.lru_cache(maxsize=1)
-def _model(checkpoint_dir: str, digest: str) -> SoftmaxRegression:
-    from mnist_adv import checkpoints
-
-    restored = checkpoints.load(checkpoint_dir)
-    if restored.digest != digest:
+def _opened(places: Places, dataset: str, digest: str) -> Model:
+    known = data.load(
+        dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
+    )
+    model, found = places.model.open(known)
+    if found != digest:
         raise ValueError(
-            f"{restored.prefix} is not the checkpoint that this evaluation began with: its SHA-256 "
-            f"is {restored.digest[:16]}..., not {digest[:16]}..."
+            f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "
+            f"is {found[:16]}..., not {digest[:16]}..."
         )
-    return restored.model
+    return model
 
 
-def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str, np.ndarray]:
+def _pursue(
+    plan: Plan, model: Model, name: str, question: Question
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     goal = make_goal(
         len(question.labels),
         plan.num_classes,
@@ -116,12 +137,14 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
         labels=question.labels,
     )
     record = _blank(len(question.labels))
+    spent = {"images": 0.0, "attack": 0.0}
     budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
     for epsilon in budgets:
         rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
         if not len(rows):
             break
         part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
+        began = time.perf_counter()
         result = attacking.run_attack(
             name,
             model,
@@ -131,35 +154,66 @@ def _pursue(plan: Plan, model: Model, name: str, question: Question) -> dict[str
             step_size=plan.step_size,
             seed=plan.seed,
         )
+        spent["attack"] += time.perf_counter() - began
+        spent["images"] += len(rows)
+        record["num_queries"][rows] += result.num_queries
+        record["num_gradients"][rows] += result.num_gradients
         verdict = result.verdict
         better = _take(record, rows, "float", verdict, part.labels, plan.norm.value)
         record["num_steps"][rows[better]] = result.num_steps[better]
         record["budget"][rows[better]] = epsilon
         if epsilon == 0:
             record["moved_at_zero"][rows] = verdict.norms["linf"]
-        # An image that missed needs its 8 bits only to be looked at.
-        hit = np.flatnonzero(verdict.success)
-        for chosen, rounds in ((hit, 100), (np.flatnonzero(~verdict.success), 0)):
-            if not len(chosen):
-                continue
+        last = epsilon == budgets[-1]
+        for chosen, rounds in ((verdict.success, _ROUNDS), (~verdict.success, 0)):
             aim = Goal(wanted.classes[chosen], wanted.targeted)
-            clean = part.images[chosen]
-            levels = to_levels(
+            levels, worth = _saved(
+                model, part.of(chosen), result.adversarial[chosen], aim, epsilon, rounds, last
+            )
+            if not len(levels):
+                continue
+            subset = part.of(np.flatnonzero(chosen)[worth])
+            saved = judge_goal(
                 model,
-                clean,
-                result.adversarial[chosen],
-                aim,
+                subset.images,
+                data.to_float(levels),
+                Goal(aim.classes[worth], aim.targeted),
                 norm=plan.norm,
                 epsilon=epsilon,
-                max_rounds=rounds,
             )
-            saved = judge_goal(
-                model, clean, data.to_float(levels), aim, norm=plan.norm, epsilon=epsilon
-            )
-            labels = part.labels[chosen]
-            better = _take(record, rows[chosen], "saved", saved, labels, plan.norm.value)
-            record["levels"][rows[chosen[better]]] = levels[better].reshape(-1, 784)
-    return record
+            there = rows[chosen][worth]
+            better = _take(record, there, "saved", saved, subset.labels, plan.norm.value)
+            record["levels"][there[better]] = levels[better].reshape(-1, 784)
+    return record, spent
+
+
+def _saved(
+    model: Model,
+    part: Question,
+    adversarial: np.ndarray,
+    goal: Goal,
+    epsilon: float,
+    rounds: int,
+    last: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round images, and choose those with something to say.
+
+    Of an image that missed its goal and is still seen as its label, only the last budget's is
+    kept, to be looked at.
+
+    Returns:
+        Levels `[m, 28, 28, 1]`; which rows they are of, `[m]`.
+    """
+    if not len(part.labels):
+        return np.empty((0, 28, 28, 1), np.uint8), np.empty(0, np.int64)
+    levels = to_levels(
+        model, part.images, adversarial, goal, norm=part.norm, epsilon=epsilon, max_rounds=rounds
+    )
+    worth = np.arange(len(levels))
+    if not (last or rounds):
+        seen = np.asarray(model(data.to_float(levels))).argmax(axis=1)
+        worth = np.flatnonzero(seen != part.labels)
+    return levels[worth], worth
 
 
 def _blank(count: int) -> dict[str, np.ndarray]:
@@ -169,7 +223,8 @@ def _blank(count: int) -> dict[str, np.ndarray]:
         blank[f"{form}_prediction"] = np.full(count, -1)
         blank |= {f"{form}_{norm}": np.zeros(count) for norm in NORMS}
         blank[f"{form}_escape"] = np.full(count, np.inf)
-    blank["num_steps"] = np.zeros(count, np.int64)
+    for name in ("num_steps", "num_queries", "num_gradients"):
+        blank[name] = np.zeros(count, np.int64)
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
     blank["levels"] = np.zeros((count, 784), np.uint8)

@@ -1,58 +1,32 @@
-"""The files that an evaluation ends in: the same bytes, however often it was cut off."""
+"""The files that an evaluation ends in: the same bytes, however often it was cut off.
+
+Only `timing.json`, and the section of the page that quotes it, differ from run to run.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv import data
+from mnist_adv import data, doctor
 from mnist_adv.evaluation import checks as checking
-from mnist_adv.evaluation import figures, report, statistics, truth
-from mnist_adv.evaluation.checks import Check
+from mnist_adv.evaluation import costs, figures, report, statistics, truth
 from mnist_adv.evaluation.chunk import Places
 from mnist_adv.evaluation.figures import Pair
-from mnist_adv.evaluation.statistics import Curve
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.evaluation.store import Store, json_bytes, pack, write
 from mnist_adv.evaluation.table import Table, read_table, to_csv
-from mnist_adv.evaluation.truth import Truth
 from mnist_adv.figures import png
 
 if TYPE_CHECKING:
     from mnist_adv.models import Model
 
-_EXTREMES, _COLUMNS, _MOSAIC = 20, 10, 60
+_EXTREMES, _COLUMNS, _MOSAIC, _PROBES = 20, 10, 60, 200
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """All that was found.
-
-    Attributes:
-        table: the rows.
-        curves: security curves, float and saved.
-        checks: what must be true, and whether it is.
-        pictures: name -> `[height, width, 3]` uint8.
-        truth: what is possible, where it is known.
-    """
-
-    table: Table
-    curves: list[Curve]
-    checks: list[Check]
-    pictures: dict[str, np.ndarray]
-    truth: Truth | None
-
-    @property
-    def sound(self) -> bool:
-        """Whether every check holds."""
-        return all(check.holds for check in self.checks)
-
-
-def finish(
-    store: Store, places: Places, model: Model, class_names: Sequence[str]
-) -> Evaluation:
+def finish(store: Store, places: Places, model: Model, class_names: Sequence[str]) -> Evaluation:
     """Read the chunks and write everything that is said of them beside them.
 
     Args:
@@ -69,6 +43,8 @@ def finish(
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
     known = truth.find(table, model, places)
+    spent = costs.find(store, table, known, model)
+    warnings = _warnings(store, places, model)
     drawn = curves if known is None else [*curves, known.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
@@ -91,16 +67,33 @@ def finish(
     extremes = {
         name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
     }
+    found = Evaluation(table, curves, checks, pictures, known, spent, warnings)
     folder = store.folder
-    record = report.record(table, curves, checks, extremes, known)
+    record = report.record(found, extremes)
     write(folder / "summary.json", json_bytes(record))
     write(folder / "images.csv", to_csv(table))
     write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
     for name, pixels in pictures.items():
         write(folder / f"{name}.png", png(pixels))
-    write(folder / "report.html", report.page(table, curves, checks, pictures, known))
+    write(folder / "report.html", report.page(found))
     store.sweep()
-    return Evaluation(table, curves, checks, pictures, known)
+    return found
+
+
+def _warnings(store: Store, places: Places, model: Model) -> list[str]:
+    """Look at what would make any attack's numbers meaningless, above all useless gradients."""
+    plan = store.plan
+    known = data.load(
+        plan.dataset,
+        plan.split,
+        data_dir=places.data_dir,
+        manual_dir=places.manual_dir,
+        rows=(0, _PROBES),
+    )
+    examined = doctor.examine(
+        model, known.images, known.labels, pixels=places.model.pixels, thorough=False
+    )
+    return [str(finding) for finding in examined]
 
 
 def _arrays(table: Table) -> dict[str, np.ndarray]:

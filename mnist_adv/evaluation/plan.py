@@ -42,7 +42,8 @@ class Plan:
     """All that the result depends on, and nothing else.
 
     Attributes:
-        checkpoint: SHA-256 of the model's checkpoint.
+        checkpoint: SHA-256 of the model's files.
+        reading: how they are read, beyond what is in them; see `ModelSource`.
         num_classes: of the model.
         dataset: a name that `data.load` knows.
         split: "train" or "test".
@@ -62,6 +63,7 @@ class Plan:
     """
 
     checkpoint: str
+    reading: str
     num_classes: int
     dataset: str
     split: str

@@ -11,13 +11,15 @@ from typing import Any
 
 from mnist_adv.evaluation.checks import Check
 from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.evaluation.statistics import WORST, Curve, Share
 from mnist_adv.evaluation.table import Table
-from mnist_adv.evaluation.truth import Truth
 from mnist_adv.figures import png
 from mnist_adv.norms import Norm
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
+# Around the only section that quotes times, and so differs from run to run.
+COSTS = "<!-- costs -->"
 _GOALS = {
     Targets.UNTARGETED: "away from the label",
     Targets.RANDOM: "to a random other class",
@@ -57,25 +59,17 @@ def summary(curves: Sequence[Curve], form: str = "float") -> list[Curve]:
     return [curve for curve in curves if curve.form == form]
 
 
-def record(
-    table: Table,
-    curves: Sequence[Curve],
-    checks: Sequence[Check],
-    extremes: Mapping[str, Any],
-    truth: Truth | None,
-) -> dict[str, Any]:
+def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
     """Turn an evaluation into JSON.
 
     Args:
-        table: all rows.
-        curves: from `statistics.curves`.
-        checks: from `checks.check_all`.
+        found: everything.
         extremes: the easiest and hardest rows.
-        truth: what is possible, where it is known.
 
     Returns:
         JSON-serialisable; the same for the same results, with no clock and no path.
     """
+    table = found.table
     return {
         "threat": threat(table.plan),
         "digest": table.plan.digest,
@@ -92,13 +86,15 @@ def record(
                     for name in ("success", "success_of_correct", "robust", "robust_of_correct")
                 },
             }
-            for curve in curves
+            for curve in found.curves
         ],
         **extremes,
-        "optimum": None if truth is None else truth.record(),
+        "optimum": None if found.truth is None else found.truth.record(),
+        "costs": found.costs.record(),
+        "warnings": found.warnings,
         "checks": [
             {"statement": check.statement, "holds": check.holds, "detail": check.detail}
-            for check in checks
+            for check in found.checks
         ],
     }
 
@@ -109,20 +105,16 @@ def clean_accuracy(table: Table) -> Share:
     return Share(int(correct.sum()), len(correct))
 
 
-def lines(
-    table: Table, curves: Sequence[Curve], checks: Sequence[Check], truth: Truth | None
-) -> list[str]:
+def lines(found: Evaluation) -> list[str]:
     """Say what was found, for a terminal.
 
     Args:
-        table: all rows.
-        curves: from `statistics.curves`.
-        checks: from `checks.check_all`.
-        truth: what is possible, where it is known.
+        found: everything.
 
     Returns:
         Lines.
     """
+    table, curves, checks = found.table, found.curves, found.checks
     plan = table.plan
     said = [
         f"threat: {threat(plan)}",
@@ -136,32 +128,24 @@ def lines(
             f"{curve.success_of_correct[-1].value:>12.2%}{saved.success[-1].value:>9.2%}"
             f"{curve.robust[-1].value:>9.2%}{_distance(curve.median):>10}"
         )
-    said += [] if truth is None else truth.lines()
+    said += found.costs.lines()
+    said += [f"doctor: {warning}" for warning in found.warnings]
     failed = [check for check in checks if not check.holds]
     said.append(f"checks: {len(checks) - len(failed)} of {len(checks)} hold")
     said += [f"  FAILED: {check.statement}: {check.detail}" for check in failed]
     return said
 
 
-def page(
-    table: Table,
-    curves: Sequence[Curve],
-    checks: Sequence[Check],
-    pictures: Mapping[str, Any],
-    truth: Truth | None,
-) -> bytes:
+def page(found: Evaluation) -> bytes:
     """Write the evaluation as one HTML page that needs nothing else.
 
     Args:
-        table: all rows.
-        curves: from `statistics.curves`.
-        checks: from `checks.check_all`.
-        pictures: name -> `[height, width, 3]` uint8; the names of `outputs.draw`.
-        truth: what is possible, where it is known.
+        found: everything.
 
     Returns:
-        UTF-8, pictures inlined.
+        UTF-8, pictures inlined. All of it but the section on costs is the same in every run.
     """
+    table, curves, pictures = found.table, found.curves, found.pictures
     plan = table.plan
     last = summary(curves)[-1]
     title = f"{plan.dataset} {plan.split}: {', '.join(plan.attacks)} ({plan.norm.value})"
@@ -175,17 +159,33 @@ def page(
     sections = [
         _section("Security curve", _curve_text(plan), _picture(pictures["curve"], "curves")),
         _section("In numbers", _shares_text(), _shares_table(plan, curves)),
-        *_truth_section(truth),
+        *_warnings_section(found.warnings),
+        *_truth_section(found),
         _section("Distances", "How far the goals were.", _picture(pictures["distances"], "")),
         _section("Class by class", _matrix_text(plan), *_named(pictures, "matrix_")),
-        _section("Easiest", "Classified correctly, and the first to give way.",
-                 _picture(pictures["easiest"], "easiest images")),
-        _section("Hardest", "The last to give way; in red, where no attack met the goal.",
-                 _picture(pictures["hardest"], "hardest images")),
-        _section("At a glance", "Images spread evenly over what was measured: clean, changed "
-                 "and rounded to 8 bits.", _picture(pictures["mosaic"], "mosaic")),
-        _section("Checks", "What must be true of any sound evaluation.", _checks_table(checks)),
-        _section("Settings", "The same settings give the same bytes.", _settings_table(plan)),
+        _section(
+            "Easiest",
+            "Classified correctly, and the first to give way.",
+            _picture(pictures["easiest"], "easiest images"),
+        ),
+        _section(
+            "Hardest",
+            "The last to give way; in red, where no attack met the goal.",
+            _picture(pictures["hardest"], "hardest images"),
+        ),
+        _section(
+            "At a glance",
+            "Images spread evenly over what was measured: clean, changed " "and rounded to 8 bits.",
+            _picture(pictures["mosaic"], "mosaic"),
+        ),
+        _section(
+            "Checks", "What must be true of any sound evaluation.", _checks_table(found.checks)
+        ),
+        _section(
+            "Settings",
+            "The same settings give the same bytes, but for times.",
+            _settings_table(plan),
+        ),
     ]
     text = string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
@@ -200,16 +200,37 @@ def page(
     return text.encode()
 
 
-def _truth_section(truth: Truth | None) -> list[str]:
-    if truth is None:
+def _warnings_section(warnings: Sequence[str]) -> list[str]:
+    if not warnings:
         return []
-    text = (
-        "The model is linear in the pixels, so the smallest change of every image is known, with a "
-        "proof: the dashed line of the curves, which no honest attack can pass. Below, how far "
-        "above it each attack is, and how much it found of what exists at the largest budget."
+    text = "What is wrong with the model itself: the numbers on this page may mean little."
+    return [
+        _section(
+            "Look at the model first", text, _rows([_cells(line, kind="text") for line in warnings])
+        )
+    ]
+
+
+def _truth_section(found: Evaluation) -> list[str]:
+    text = "What each attack asked of the model, per row and over all budgets."
+    if found.truth is not None:
+        text = (
+            "The model is linear in the pixels, so the smallest change of every image is known, "
+            "with a proof: the dashed line of the curves, which no honest attack can pass. Below, "
+            "how far above it each attack is, how much it found of what exists at the largest "
+            "budget, and what it asked of the model, per row and over all budgets."
+        )
+    text += (
+        " Images per second are those of the middle chunk, one budget each; where there is one "
+        "chunk only, they include compiling."
     )
-    told = html.escape("\n".join(truth.lines()))
-    return [_section("Beside the certified optimum", text, f"<pre>{told}</pre>")]
+    costs = found.costs
+    tables = [_rows([_cells(*cost.cells()) for cost in costs.here], costs.head)]
+    if costs.elsewhere:
+        tables.append(f"<p>For comparison, {html.escape(costs.source)}:</p>")
+        tables.append(_rows([_cells(*cost.cells()) for cost in costs.elsewhere], costs.head))
+    name = "What it cost" if found.truth is None else "Beside the certified optimum"
+    return [f"{COSTS}{_section(name, text, *tables)}{COSTS}"]
 
 
 def _curve_text(plan: Plan) -> str:
@@ -225,7 +246,7 @@ def _curve_text(plan: Plan) -> str:
 
 def _shares_text() -> str:
     return (
-        "Success counts an image that is at its goal from the start; \"of correct\" leaves out "
+        'Success counts an image that is at its goal from the start; "of correct" leaves out '
         "those that are not classified correctly when clean."
     )
 
@@ -237,8 +258,18 @@ def _matrix_text(plan: Plan) -> str:
 
 
 def _shares_table(plan: Plan, curves: Sequence[Curve]) -> str:
-    head = ("attack", "epsilon", "success", "95 % interval", "of correct", "8 bits", "robust",
-            "95 % interval", "of correct", "8 bits")
+    head = (
+        "attack",
+        "epsilon",
+        "success",
+        "95 % interval",
+        "of correct",
+        "8 bits",
+        "robust",
+        "95 % interval",
+        "of correct",
+        "8 bits",
+    )
     rows = []
     for curve, saved in zip(summary(curves), summary(curves, "saved")):
         for number, epsilon in enumerate(plan.epsilons):

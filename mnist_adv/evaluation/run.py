@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mnist_adv.evaluation.chunk import Places, compute
 from mnist_adv.evaluation.plan import Chunk
-from mnist_adv.evaluation.store import Store
+from mnist_adv.evaluation.store import Store, Timing
 
 
 class Backend(enum.Enum):
@@ -76,8 +76,8 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
-            for chunk, content in _results(stack, store, places, engine, waiting):
-                store.put(chunk, content)
+            for chunk, (content, timing) in _results(stack, store, places, engine, waiting):
+                store.put(chunk, content, timing)
                 bar.update(chunk.end - chunk.first)
     store.sweep()
     return len(waiting)
@@ -89,18 +89,18 @@ def _results(
     places: Places,
     engine: Engine,
     waiting: list[Chunk],
-) -> Iterator[tuple[Chunk, bytes]]:
+) -> Iterator[tuple[Chunk, tuple[bytes, Timing]]]:
     if engine.backend is Backend.LOCAL and engine.jobs == 1:
         return ((chunk, compute(store.plan, places, chunk.number)) for chunk in waiting)
     if engine.backend is Backend.DASK:
         stack.enter_context(_client(engine.scheduler))
         stack.enter_context(joblib.parallel_config(backend="dask"))
         call = joblib.delayed(_in_worker)
-        tasks = (call(store.plan, places, chunk, 0) for chunk in waiting)
+        tasks = (call(store.plan, places, chunk, 0, None) for chunk in waiting)
         return joblib.Parallel(return_as="generator_unordered")(tasks)
     threads = max(1, (os.cpu_count() or 1) // engine.jobs)
     call = joblib.delayed(_in_worker)
-    tasks = (call(store.plan, places, chunk, threads) for chunk in waiting)
+    tasks = (call(store.plan, places, chunk, threads, os.getcwd()) for chunk in waiting)
     parallel = joblib.Parallel(
         n_jobs=engine.jobs,
         backend="loky",
@@ -112,8 +112,12 @@ def _results(
     return parallel(tasks)
 
 
-def _in_worker(plan: Any, places: Places, chunk: Chunk, threads: int) -> tuple[Chunk, bytes]:
+def _in_worker(
+    plan: Any, places: Places, chunk: Chunk, threads: int, folder: str | None
+) -> tuple[Chunk, tuple[bytes, Timing]]:
     _prepare(threads)
+    if folder is not None:
+        os.chdir(folder)  # a model given as a function is imported from here
     return chunk, compute(plan, places, chunk.number)
 
 

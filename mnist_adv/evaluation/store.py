@@ -20,9 +20,12 @@ import numpy as np
 
 from mnist_adv.evaluation.plan import Chunk, Plan
 
-MANIFEST, CHUNKS = "manifest.json", "chunks"
+MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
 _TEMPORARY = ".part-"
 _DIGEST = "digest"
+# Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
+# with rounding and judging.
+Timing = dict[str, dict[str, float]]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -61,9 +64,22 @@ class Store:
         """List the chunks that have no intact result file of this plan."""
         return [chunk for chunk in self.plan.chunks() if not self._intact(self.path(chunk))]
 
-    def put(self, chunk: Chunk, content: bytes) -> None:
-        """Write a chunk's result file."""
+    def put(self, chunk: Chunk, content: bytes, timing: Timing | None = None) -> None:
+        """Write a chunk's result file, and how long it took beside it: that is no result."""
         write(self.path(chunk), content)
+        if timing is not None:
+            kept = {**self._kept_times(), f"{chunk.number:06d}": timing}
+            write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
+
+    def timing(self) -> list[Timing]:
+        """List how long chunks took, those of which it is known."""
+        return list(self._kept_times().values())
+
+    def _kept_times(self) -> dict[str, Timing]:
+        try:
+            return dict(json.loads((self.folder / TIMING).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
 
     def read(self, names: tuple[str, ...] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """Read the result files in order, one in memory at a time.

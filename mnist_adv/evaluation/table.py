@@ -16,10 +16,11 @@ from mnist_adv.verdict import TOLERANCE
 
 _ROW = ("index", "label", "target", "clean_prediction")
 _FOUND = ("success", "prediction", *NORMS, "escape")
+_COSTS = ("num_steps", "num_queries", "num_gradients")
 _NAMES = (
     *_ROW,
     *(f"{form}_{name}" for form in FORMS for name in _FOUND),
-    "num_steps",
+    *_COSTS,
     "budget",
     "moved_at_zero",
 )
@@ -91,9 +92,7 @@ def read_table(store: Store) -> Table:
         The table, in the order of images and targets.
     """
     parts = list(store.read(_NAMES))
-    columns = {
-        name: np.concatenate([part[name] for part in parts], axis=-1) for name in _NAMES
-    }
+    columns = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in _NAMES}
     return Table(store.plan, columns)
 
 
@@ -109,13 +108,15 @@ def to_csv(table: Table) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     found = [f"{form}_{name}" for form in FORMS for name in _FOUND]
-    writer.writerow(["id", "label", "target", "clean_prediction", "attack", "verdict", "num_steps",
-                     "budget", *found])
+    measured_names = ("num_steps", "budget", *found, *_COSTS[1:])
+    writer.writerow(
+        ["id", "label", "target", "clean_prediction", "attack", "verdict", *measured_names]
+    )
     verdicts = table.verdicts()
     for row in range(len(table)):
         fixed = [_cell(table[name][row]) for name in _ROW]
         for number, attack in enumerate(table.plan.attacks):
-            measured = [_cell(table[name][number, row]) for name in ("num_steps", "budget", *found)]
+            measured = [_cell(table[name][number, row]) for name in measured_names]
             writer.writerow([*fixed, attack, verdicts[number, row], *measured])
     return text.getvalue().encode()
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from mnist_adv._lazy import tf
 from mnist_adv.evaluation import report
-from mnist_adv.evaluation.outputs import Evaluation
 from mnist_adv.evaluation.plan import Plan
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.summaries import writing
 
 
@@ -58,5 +58,5 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
         worst = floats[-1]
         tf.summary.scalar("evaluation/success", worst.success[-1].value)
         tf.summary.scalar("evaluation/robust_accuracy", worst.robust[-1].value)
-        said = report.lines(table, evaluation.curves, evaluation.checks, evaluation.truth)
+        said = report.lines(evaluation)
         tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said))

@@ -66,16 +66,6 @@ class Truth:
         """Turn into JSON."""
         return [dataclasses.asdict(each) for each in self.found]
 
-    def lines(self) -> list[str]:
-        """Say it in lines, for a terminal."""
-        said = [f"  {'':<16}{'over optimum':>14}{'found of what exists':>22}"]
-        for each in self.found:
-            ratio = "-" if each.over_optimum is None else f"{each.over_optimum:.4f}"
-            share = each.share_found[-1]
-            part = "-" if share is None else f"{share:.2%}"
-            said.append(f"  {each.name:<16}{ratio:>14}{part:>22}")
-        return said
-
 
 def find(table: Table, model: Model, places: Places) -> Truth | None:
     """Compute the optimum of every row, and hold the attacks against it.
