@@ -28,7 +28,7 @@ import tensorflow as tf  # noqa: E402
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 UNTARGETED = ("deepfool",)  # the peers' DeepFool has no other mode
-FEWER = {"carlini_wagner": 200}  # 9,000 steps each
+FEWER = {"carlini_wagner": 500}  # 9,000 steps each
 WARM_UP = {"carlini_wagner": 10}  # none of the tools in that race compiles for a number of images
 
 

@@ -19,8 +19,8 @@ from mnist_adv.models import SoftmaxRegression
 def few_slots() -> Iterator[int]:
     """Keep batches small: tests attack few images, and would wait for a thousand slots."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slots, "_MOST", 100)
-        yield 100
+        patch.setattr(slots, "_MOST", 48)
+        yield 48
 
 
 @pytest.fixture(scope="session")
