@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.
 TOLERANCE = 1e-6
-# Images whose float64 differences are in memory at one time.
+# Images whose float64 differences are in memory at one time; images that the model sees at once.
 _BLOCK = 250
+_MODEL_BLOCK = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +107,7 @@ def judge(
     name = norm if isinstance(norm, str) else norm.value
     if name not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
-    logits = np.asarray(model(final), np.float64)
-    clean_logits = np.asarray(model(clean), np.float64)
+    logits, clean_logits = _logits(model, final), _logits(model, clean)
     predictions = logits.argmax(axis=1)
     reached = predictions == targets if labels is None else predictions != labels
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
@@ -157,6 +157,12 @@ def judge_goal(
         epsilon=epsilon,
         confidence=goal.confidence,
     )
+
+
+def _logits(model: Model, images: np.ndarray) -> np.ndarray:
+    blocks = range(0, max(len(images), 1), _MODEL_BLOCK)
+    seen = [np.asarray(model(images[start : start + _MODEL_BLOCK])) for start in blocks]
+    return np.concatenate(seen).astype(np.float64)
 
 
 def _measure(clean: np.ndarray, final: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
