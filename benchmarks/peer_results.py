@@ -83,8 +83,9 @@ def _plot(path: pathlib.Path, record: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     attacks = record["attacks"]
-    figure = Figure(figsize=(9, 1 + 1.4 * len(attacks)), layout="constrained")
-    axes = figure.subplots(len(attacks), squeeze=False)[:, 0]
+    sizes = [2 + len(entry["tools"]) for entry in attacks.values()]
+    figure = Figure(figsize=(9, 1 + 0.26 * sum(sizes)), layout="constrained")
+    axes = figure.subplots(len(attacks), squeeze=False, height_ratios=sizes)[:, 0]
     for axis, (attack, entry) in zip(axes, attacks.items()):
         ranked = [(t, r) for t, r in _ranked(entry["tools"]) if "times_ours" in r][::-1]
         names, ratios = [t for t, _ in ranked], [r["times_ours"] for _, r in ranked]

@@ -60,12 +60,13 @@ def _verdict(
     distances = np.where(verdict.success, verdict.norms[norm], np.inf)
     moves = smallest > 0
     possible = smallest <= epsilon
-    return {
+    measured = {
         "success": float(verdict.success.mean()),
+        "share_found": float(verdict.success[possible].mean()),
         "median_distance": float(np.median(distances)),
         "median_over_optimum": float(np.median(distances[moves] / smallest[moves])),
-        "share_found": float(verdict.success[possible].mean()),
     }
+    return {name: value for name, value in measured.items() if np.isfinite(value)}
 
 
 def _last_iterates(

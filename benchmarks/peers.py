@@ -57,7 +57,6 @@ def main() -> None:
             "l2": [peer_tools.L2, peer_tools.L2_STEP, peer_tools.NUM_STEPS],
             "minimal_steps": peer_tools.NUM_MINIMAL_STEPS,
             "carlini_wagner": [peer_tools.SEARCHES, peer_tools.SEARCH_STEPS],
-            "rounds": arguments.rounds,
         },
         "attacks": {},
     }

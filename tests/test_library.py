@@ -247,16 +247,18 @@ def test_random_starts_and_restarts_do_not_depend_on_the_batch(
             assert alone.num_queries[0] == together.num_queries[index]
 
 
-def test_refilled_slots_change_nothing(trained: SoftmaxRegression, test_set: Any) -> None:
+def test_refilled_slots_change_nothing(
+    trained: SoftmaxRegression, test_set: Any, few_slots: int
+) -> None:
     # More images than slots, with budgets and step numbers of their own: slots are taken again.
-    count = 2 * 400 + 7
+    count = 2 * few_slots + 7
     images, targets = test_set.images[:count], (test_set.labels[:count] + 1) % 10
     epsilons = np.linspace(0.02, 0.2, count)
     steps = 5 + np.arange(count) % 30
     whole = attack(
         trained, images, targets=targets, epsilon=epsilons, num_steps=steps, step_size=0.01
     )
-    some = np.array([0, 1, 399, 400, 401, 799, 800, count - 1])
+    some = np.array([0, 1, *(few_slots + np.arange(-1, 2)), count // 2, count - 8, count - 1])
     part = attack(
         trained,
         images[some],
