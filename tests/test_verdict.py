@@ -72,3 +72,23 @@ def test_wrong_questions_are_refused(brightness: SoftmaxRegression) -> None:
         judge(brightness, clean, clean, norm="linf", epsilon=1)
     with pytest.raises(ValueError, match="norm must be one of linf, l2, l1, l0"):
         judge(brightness, clean, clean, targets=1, norm="l3", epsilon=1)
+
+
+def test_images_beyond_one_block_are_judged_alike(brightness: SoftmaxRegression) -> None:
+    # More than the model sees at once, and no multiple of what is measured at once.
+    clean = images(*np.full(2307, 0.4))
+    final = images(*np.linspace(0.2, 0.8, 2307))
+    verdict = judge(brightness, clean, final, targets=1, norm="linf", epsilon=0.3)
+    moved = np.abs(final - clean)[:, 0, 0, 0].astype(np.float64)
+    for norm in ("linf", "l2", "l1"):
+        np.testing.assert_allclose(verdict.norms[norm], moved, atol=1e-7)
+    assert verdict.predictions.tolist() == (final[:, 0, 0, 0] > 0.5).astype(int).tolist()
+    assert verdict.in_range.all()
+    reached = final[:, 0, 0, 0] > 0.5
+    assert verdict.success.tolist() == (reached & (moved <= 0.3 + 1e-6)).tolist()
+    assert 0 < verdict.success.sum() < reached.sum()
+
+
+def test_no_image_is_judged_too(brightness: SoftmaxRegression) -> None:
+    none = np.zeros((0, 28, 28, 1), np.float32)
+    assert len(judge(brightness, none, none, labels=1, norm="l2", epsilon=1).success) == 0
