@@ -16,10 +16,13 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
+
+from mnist_adv.errors import first_line
 
 DONE, NOT_REACHED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -130,15 +133,34 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
             return DONE
         if stray:
             raise ValueError(f"unknown argument {stray[0]!r}; flags start with --")
-        return command.body(values)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return command.body(values)
     except (ValueError, OSError, flags.Error) as error:
-        if verbose:
-            traceback.print_exc()
-        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
-        return BAD_REQUEST
+        return _refused(program, error, verbose)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if not _is_tensorflows(error):
+            raise
+        return _refused(program, ValueError(f"the model fails ({first_line(error)})"), verbose)
+
+
+def _refused(program: str, error: Exception, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+    return BAD_REQUEST
+
+
+def _is_tensorflows(error: Exception) -> bool:
+    tf = sys.modules.get("tensorflow")
+    return tf is not None and isinstance(error, tf.errors.OpError)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def load_tensorflow(values: flags.FlagValues) -> None:

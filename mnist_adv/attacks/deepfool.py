@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from mnist_adv._lazy import tf
-from mnist_adv.attacks.state import Method, Rows, State, Task, beyond_border, square
+from mnist_adv.attacks.state import Method, Rows, State, Task, beyond_border
 from mnist_adv.gradients import GradientSource
 from mnist_adv.losses import Loss
 from mnist_adv.norms import GEOMETRY, Norm, per_image
@@ -101,7 +101,7 @@ def _lead(task: Task, images: Any, classes: Any, rival: Any) -> tuple[Any, Any]:
     """Measure by how much the logit of the class leads over a rival's, and the lead's gradient."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        logits = task.model(square(images))
+        logits = task.logits(images)
         ahead = tf.gather(logits, classes, batch_dims=1) - tf.gather(logits, rival, axis=1)
     return ahead, tape.gradient(ahead, images)
 

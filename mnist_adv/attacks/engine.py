@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv._lazy import tf
-from mnist_adv.attacks.slots import num_slots
+from mnist_adv.attacks.slots import convolves, num_slots
 from mnist_adv.attacks.state import Method, Outcome, Rows, State, Task, advance, begin
 from mnist_adv.compiled import compiled
 
@@ -101,15 +101,17 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
         (state,) = tf.while_loop(going, body, (state,))
         return state
 
-    @compiled
+    by_xla = not convolves(task)
+
     def first(rows: Rows, taken: Any, patience: Any) -> State:
         return loop(rows, begin(task, method, rows), taken, patience)
 
-    @compiled
     def later(rows: Rows, state: State, fresh: Any, taken: Any, patience: Any) -> State:
         start = begin(task, method, rows)
         merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
         return loop(rows, merged, taken, patience)
+
+    start_program, go_on_program = compiled(first, xla=by_xla), compiled(later, xla=by_xla)
 
     def call(
         rows: Rows, state: State | None, fresh: np.ndarray, taken: np.ndarray, patience: int
@@ -117,8 +119,8 @@ def _program(task: Task, method: Method, slots: int) -> Callable[..., State]:
         tensors = {name: tf.constant(values) for name, values in rows.items()}
         limits = tf.constant(taken), tf.constant(patience, tf.int32)
         if state is None:
-            return first(tensors, *limits)
-        return later(tensors, state, tf.constant(fresh), *limits)
+            return start_program(tensors, *limits)
+        return go_on_program(tensors, state, tf.constant(fresh), *limits)
 
     return call
 

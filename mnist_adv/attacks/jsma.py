@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mnist_adv._lazy import tf
-from mnist_adv.attacks.state import Method, Rows, State, Task, beyond_border, square
+from mnist_adv.attacks.state import Method, Rows, State, Task, beyond_border
 from mnist_adv.losses import Loss
 from mnist_adv.norms import GEOMETRY, Norm
 
@@ -29,7 +29,7 @@ class JSMA(Method):
         images, classes = state["image"], rows["classes"]
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
-            logits = task.model(square(images))
+            logits = task.logits(images)
             own = tf.reduce_sum(tf.gather(logits, classes, axis=1, batch_dims=1))
             everything = tf.reduce_sum(logits)
         sign = 1 if task.targeted else -1

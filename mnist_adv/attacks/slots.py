@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 from mnist_adv._lazy import tf
 from mnist_adv.attacks.state import ROW, Method, Task
@@ -32,7 +33,18 @@ def num_slots(task: Task, method: Method) -> int:
     return max(4, min(_MOST, fitting) // 4 * 4)
 
 
-@functools.lru_cache(maxsize=64)
+def convolves(task: Task) -> bool:
+    """Tell whether the model holds convolutions, which run slower compiled by XLA for a CPU.
+
+    Args:
+        task: holds the model.
+
+    Returns:
+        Whether an operation of its graph is a convolution.
+    """
+    return any("Conv2D" in node.op or "DepthwiseConv" in node.op for node in _nodes(task))
+
+
 def num_values(task: Task) -> int:
     """Count the floats that the model computes on the way from one image to its logits.
 
@@ -42,12 +54,17 @@ def num_values(task: Task) -> int:
     Returns:
         The sum over the operations of its graph, functions that it calls included.
     """
+    return sum(map(_size, _nodes(task)))
+
+
+@functools.lru_cache(maxsize=64)
+def _nodes(task: Task) -> list[Any]:
     image = tf.TensorSpec([1, *IMAGE_SHAPE], tf.float32)
     # The model is taken as a plain function: `tf.function` would want its arguments' names.
     traced = tf.function(lambda images: task.model(images), autograph=False)
     graph = traced.get_concrete_function(image).graph.as_graph_def(add_shapes=True)
     functions = [function.node_def for function in graph.library.function]
-    return sum(_size(node) for nodes in (graph.node, *functions) for node in nodes)
+    return [node for nodes in (graph.node, *functions) for node in nodes]
 
 
 def _size(node: tf.compat.v1.NodeDef) -> int:

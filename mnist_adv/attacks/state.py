@@ -77,6 +77,11 @@ class Task:
         near = clean + GEOMETRY[self.norm].project(images - clean, rows["epsilon"])
         return tf.clip_by_value(near, 0, 1)
 
+    def logits(self, images: Any) -> Any:
+        """Ask the model about images `[n, *ROW]`: logits `[n, num_classes]`."""
+        # A Keras function forgets how many images came, which a compiled loop must know.
+        return tf.reshape(self.model(square(images)), [images.shape[0], self.num_classes])
+
     def look(
         self, loss: Loss, rows: Rows, images: Any, source: GradientSource, stream: Any = None
     ) -> State:
@@ -101,10 +106,11 @@ class Task:
             keys=rows["keys"],
             stream=stream,
         )
+        logits = tf.reshape(logits, [images.shape[0], self.num_classes])
         return {
             "logits": logits,
             "objective": objective(logits, rows["classes"]),
-            "gradient": tf.reshape(gradient, [-1, *ROW]),
+            "gradient": tf.reshape(gradient, images.shape),
         }
 
     def glance(self, loss: Loss, rows: Rows, images: Any) -> State:
@@ -118,8 +124,7 @@ class Task:
         Returns:
             "logits" `[n, k]`, "objective" `[n]`.
         """
-        logits = self.model(square(images))
-        objective = self.objective(loss)
+        logits, objective = self.logits(images), self.objective(loss)
         return {"logits": logits, "objective": objective(logits, rows["classes"])}
 
 
