@@ -1,8 +1,9 @@
 """Round adversarial images to the 256 grey levels of a file so that they stay adversarial.
 
 Plain rounding moves every pixel by up to 1/510, which can undo an attack that has just succeeded
-or leave its budget. Here rounding stays inside the budget, and where it loses the goal, pixels are
-moved level by level along the gradient until the goal is met on the grid itself.
+or leave its budget. Here rounding stays inside the budget, and where it loses a goal that had been
+reached, pixels are moved level by level along the gradient until the goal is met on the grid
+itself. An image that had not reached its goal is rounded and nothing else: repair is no attack.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mnist_adv.goals import Goal
 from mnist_adv.grid_budget import TOP, GridBudget, round_inside
 from mnist_adv.grid_moves import move, out_of_reach
 from mnist_adv.norms import Norm
+from mnist_adv.verdict import judge_goal
 
 if TYPE_CHECKING:
     from mnist_adv.models import Model
@@ -50,22 +52,24 @@ def to_levels(
 
     Each pixel goes to its nearest level; where that leaves the budget, as few as possible go to
     the next level towards the clean image instead, which is shorter in every norm. An image that
-    no longer meets its goal then moves, in each round as many pixels by one level as its gradient
-    says are needed: first within the length that it has, and only if that is not enough, within
-    the whole budget. Where the budget is spent, pixels that matter little give levels back. An
-    image whose goal the gradient places beyond the budget is given up.
+    met its goal before, as `judge` sees it (with the wanted confidence, inside the budget and
+    [0, 1]), and no longer does, then moves, in each round as many pixels by one level as its
+    gradient says are needed: first within the length that it has, and only if that is not enough,
+    within the whole budget. Where the budget is spent, pixels that matter little give levels back.
+    An image whose goal the gradient places beyond the budget is given up. An image that did not
+    meet its goal before is only rounded.
 
     Args:
         model: images -> logits.
         images: clean, `[n, 28, 28, 1]` in [0, 1].
-        adversarial: the same shape; inside the budget.
+        adversarial: the same shape.
         goal: what the images are to be classified as.
         norm: of the budget.
         epsilon: the budget in pixel units, one number or `[n]`; may be infinite.
         max_rounds: most rounds of repair at each length; 0 only rounds.
 
     Returns:
-        uint8 `[n, 28, 28, 1]`. Where even repair did not meet the goal, the rounding that came
+        uint8 `[n, 28, 28, 1]`. Where even repair did not meet the goal, the levels that came
         nearest to it; judge the result, as always.
 
     Example:
@@ -93,6 +97,10 @@ def to_levels(
         levels[block] = rounded
     if max_rounds:
         missed = np.flatnonzero(~_satisfied(model, levels, goal))
+        if len(missed):
+            question = (images[missed], adversarial[missed], _part(goal, missed))
+            before = judge_goal(model, *question, norm=norm, epsilon=whole[missed])
+            missed = missed[before.success]
         for longer in (*_LONGER, math.inf):
             if not len(missed):
                 break

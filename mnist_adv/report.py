@@ -58,7 +58,12 @@ def outcome(result: AttackResult, verdict: Verdict, class_names: Sequence[str]) 
     wanted = int(result.goal.classes[0])
     name, steps = class_names[wanted], int(result.num_steps[0])
     now = seen(verdict.probabilities[0], class_names)
-    if verdict.success[0]:
+    if verdict.success[0] and not result.success[0]:
+        lines = [
+            f"NOT reached by the attack, only by rounding to 8 bits: the saved image is seen as "
+            f"{now}; allow a larger --epsilon or more --num_steps"
+        ]
+    elif verdict.success[0]:
         effort = "" if result.method == "optimum" else f" in {_count(steps, 'step')}"
         lines = [f"reached{effort}: the saved image is seen as {now}"]
     elif verdict.reached[0] and not verdict.confident[0]:
@@ -89,10 +94,11 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
 
     Args:
         result: of one image.
-        verdict: on the image as it was read back from its file; the success reported is its.
+        verdict: on the image as it was read back from its file.
 
     Returns:
         Goal, threat model, what the model saw before, in the float image and in the saved one.
+        "success": both images meet the goal; rounding alone is no success of an attack.
     """
     goal = result.goal
     return {
@@ -114,7 +120,7 @@ def record(result: AttackResult, verdict: Verdict) -> dict[str, Any]:
         "after": _judged(verdict),
         "after_before_rounding": _judged(result.verdict),
         "num_steps": int(result.num_steps[0]),
-        "success": bool(verdict.success[0]),
+        "success": bool(result.success[0] and verdict.success[0]),
     }
 
 

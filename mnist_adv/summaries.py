@@ -154,7 +154,7 @@ def write_attack(
         folder: the run's folder, from `new_run`.
         result: of one image, with its trace.
         saved: `[28, 28, 1]` in [0, 1], as read back from its file.
-        success: the verdict on the saved image.
+        success: whether the goal was reached, and still is in the saved image.
         pictures: name -> `[height, width, 3]` uint8, each logged as one image.
         card: Markdown that says what the run was.
     """

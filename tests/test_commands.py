@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mnist_adv import data
+import mnist_adv as library
+from mnist_adv import data, report
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.commands import train as train_command
 from mnist_adv.models import SoftmaxRegression
@@ -89,7 +90,8 @@ def test_what_is_reported_is_what_is_on_disk(
 def test_a_target_out_of_reach_is_said_plainly(
     attack: Attack, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert attack("--target=2", "--epsilon=0.02") == 1
+    # a budget within which it can be met, and steps that do not get there
+    assert attack("--target=2", "--num_steps=1") == 1
     assert "NOT reached within the budget: the best saved image is seen as 7" in (
         capsys.readouterr().out
     )
@@ -105,6 +107,19 @@ def test_confidence_out_of_reach_is_said_plainly(
     assert "NOT reached with confidence 0.99: the best saved image is seen as 2" in (
         capsys.readouterr().out
     )
+
+
+def test_a_goal_that_rounding_alone_met_is_not_reached(
+    trained: SoftmaxRegression, seven: np.ndarray
+) -> None:
+    missed = library.attack(trained, seven, targets=2, num_steps=1, trace=True)
+    met = library.attack(trained, seven, targets=2, trace=True)
+    assert met.success.all() and not missed.success.any()
+    assert report.outcome(missed, met.verdict, "0123456789")[0].startswith(
+        "NOT reached by the attack, only by rounding to 8 bits: the saved image is seen as 2 ("
+    )
+    record = report.record(missed, met.verdict)
+    assert record["success"] is False and record["after"]["success"] is True
 
 
 def test_without_a_target_it_moves_away(attack: Attack, tmp_path: pathlib.Path) -> None:
@@ -222,7 +237,8 @@ def test_running_again_replaces_only_a_result(
         (["--target=2", "--norm=l7"], "flag --norm=l7: value should be one of <linf|l2"),
         (["--target=2", "--epsilon=-0.1"], "epsilon must be a finite number, at least 0"),
         (["--target=2", "--step_size=nan"], "step_size must be a finite number"),
-        (["--target=2", "--num_steps=-1"], "num_steps must be at least 0"),
+        (["--target=2", "--step_size=0"], "step_size must be a finite number above 0"),
+        (["--target=2", "--num_steps=0"], "num_steps must lie in 1..2147483647. Received: 0"),
         (["--target=2", "--confidence=2"], "confidence must lie in (0, 1). Received: 2.0"),
         (["--target=2", "--index=10000"], "index must lie in 0..9999. Received: 10000"),
         (["--target=2", "--image=missing.png"], "no file missing.png"),

@@ -11,14 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mnist_adv import checkpoints, data
 from mnist_adv.commands import evaluate as command
-from mnist_adv.evaluation import chunk, outputs, run
+from mnist_adv.evaluation import outputs, run
 from mnist_adv.evaluation.chunk import compute
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.result import Evaluation
@@ -247,22 +246,3 @@ def test_the_command(
     ):
         status, said = evaluate(*flags)
         assert status == 2 and message in said, said
-
-
-@pytest.mark.parametrize("targets", [Targets.UNTARGETED, Targets.RANDOM])
-def test_misses_that_are_not_judged_at_every_budget_change_nothing(
-    targets: Targets, workshop: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = small_plan(workshop, targets=targets, num_images=60, chunk_size=60)
-    short = compute(asked, places(workshop), 0)[0]
-    judged: list[int] = []
-
-    def all_of_them(*arguments: Any) -> Any:
-        found = saved(*arguments[:-1], True)
-        judged.append(len(found[1]))
-        return found
-
-    saved: Any = chunk._saved
-    monkeypatch.setattr(chunk, "_saved", all_of_them)
-    assert compute(asked, places(workshop), 0)[0] == short
-    assert sum(judged) > 90  # more than every image once

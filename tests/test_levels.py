@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mnist_adv import attack, judge, to_levels
+from mnist_adv.attacks.registry import REGISTRY
 from mnist_adv.data import to_float
 from mnist_adv.goals import Goal
 from mnist_adv.grid_budget import GridBudget
@@ -135,6 +136,45 @@ def test_every_success_of_a_small_budget_survives(
     kept = judge(trained, images, to_float(levels), labels=labels, norm=norm, epsilon=epsilon)
     assert found.success.sum() > 80
     assert kept.success[found.success].all()
+
+
+BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.3, Norm.L1: 14.0, Norm.L0: 20.0}
+
+
+@pytest.mark.parametrize("name", [n for n, entry in REGISTRY.items() if not entry.method.minimal])
+def test_repair_is_no_attack(trained: SoftmaxRegression, test_set: Any, name: str) -> None:
+    # budgets within which most goals can be met, and too few steps to meet them
+    images, targets = test_set.images[:8], (test_set.labels[:8] + 1) % 10
+    for norm in REGISTRY[name].method.norms:
+        question: dict[str, Any] = {"norm": norm, "epsilon": BUDGET[norm]}
+        found = attack(
+            trained, images, targets=targets, method=name, num_steps=1, trace=True, **question
+        )
+        made = (trained, images, found.adversarial, found.goal)
+        levels, rounded = to_levels(*made, **question), to_levels(*made, **question, max_rounds=0)
+        missed = ~found.success
+        assert missed.any()
+        np.testing.assert_array_equal(levels[missed], rounded[missed])
+        saved = judge_goal(trained, images, to_float(levels), found.goal, **question)
+        np.testing.assert_array_equal(saved.success, found.success)
+
+
+def test_an_image_outside_its_budget_or_box_is_not_repaired(
+    trained: SoftmaxRegression, test_set: Any
+) -> None:
+    images, labels = test_set.images[:40], test_set.labels[:40]
+    found = attack(trained, images, labels=labels, norm="l2", step_size=0.01, num_steps=300)
+    assert found.success.all()
+    lengths = found.verdict.norms["l2"]
+    beyond = np.where(found.adversarial == found.adversarial.max(axis=(1, 2, 3), keepdims=True),
+                      np.float32(1.001), found.adversarial)
+    for adversarial, epsilon in ((found.adversarial, lengths - 2e-3), (beyond, lengths + 1)):
+        made = (trained, images, adversarial, found.goal)
+        question: dict[str, Any] = {"norm": Norm.L2, "epsilon": epsilon}
+        rounded = to_levels(*made, **question, max_rounds=0)
+        kept = judge_goal(trained, images, to_float(rounded), found.goal, **question)
+        assert not kept.success.all()  # else there would be nothing to repair
+        np.testing.assert_array_equal(to_levels(*made, **question), rounded)
 
 
 @given(norm=st.sampled_from(list(Norm)), seed=st.integers(0, 10**6), epsilon=st.floats(0.01, 1))

@@ -376,6 +376,8 @@ def test_restarts_and_seeds(trained: SoftmaxRegression, digits: dict[str, Any]) 
         ({"method": "ddn", "norm": "l2", "confidence": 0.9}, "confidence is for attacks with a"),
         ({"restarts": 0}, "restarts must be at least 1. Received: 0"),
         ({"epsilon": [0.1, 0.2, 0.3]}, r"epsilon must be one number or one for each of the 2"),
+        ({"num_steps": [5, 0]}, r"num_steps must lie in .* Received: \[5, 0\]"),
+        ({"step_size": [0.1, 0.0]}, r"step_size must be .* above 0 .* Received: \[0.1, 0.0\]"),
         ({"seed": -1}, "seed must be an integer, at least 0. Received: -1"),
     ],
 )

@@ -74,8 +74,9 @@ def attack(
         norm: "linf", "l2", "l1" or "l0"; each method knows some of them.
         epsilon: largest allowed norm of the perturbation, in pixel units, one number or `[n]`. If
             None, a generous default per norm; no limit for methods that seek the smallest change.
-        step_size: length of a step in pixel units, one number or `[n]`; the method's own if None.
-        num_steps: most steps taken, one number or `[n]`; the method's own if None.
+        step_size: length of a step in pixel units, above 0, one number or `[n]`; the method's own
+            if None.
+        num_steps: most steps taken, at least 1, one number or `[n]`; the method's own if None.
         step: "steepest", "sign", "unit" or "raw", for descent.
         loss: "cross_entropy", "probability", "margin", "dlr" or "targeted_dlr".
         source: where gradients come from; see `compute_gradient`.
@@ -187,9 +188,11 @@ def _budget(entry: registry.Entry, norm: Norm, epsilon: Any, count: int) -> Any:
 def _checked_size(step_size: Any, count: int) -> Any:
     if step_size is None:
         return None
-    values = np.asarray(step_size, np.float64)
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(f"step_size must be a finite number, at least 0. Received: {step_size}")
+    values, limits = np.asarray(step_size, np.float64), np.finfo(np.float32)
+    if not ((values >= limits.tiny) & (values <= limits.max)).all():
+        raise ValueError(
+            f"step_size must be a finite number above 0 in float32. Received: {step_size}"
+        )
     _check_shape("step_size", values, count)
     return values
 
@@ -198,8 +201,9 @@ def _steps(method: Method, num_steps: Any, count: int) -> np.ndarray:
     values = np.asarray(method.num_steps if num_steps is None else num_steps)
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"num_steps must be an integer. Received: {num_steps!r}")
-    if (values < 0).any():
-        raise ValueError(f"num_steps must be at least 0. Received: {num_steps}")
+    most = np.iinfo(np.int32).max
+    if ((values < 1) | (values > most)).any():
+        raise ValueError(f"num_steps must lie in 1..{most}. Received: {values.tolist()}")
     _check_shape("num_steps", values, count)
     return np.broadcast_to(values.astype(np.int32), (count,))
 

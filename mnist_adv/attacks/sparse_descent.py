@@ -138,7 +138,7 @@ def in_stages(run: Run, stop_early: bool) -> Run:
         # The start itself, judged inside the budget: whoever is there already takes no step.
         small = {**rows, "epsilon": rows["epsilon"] / np.float32(_STAGES[0][0])}
         best = stage(0, small, np.zeros_like(total), task, method)
-        open_ = np.flatnonzero(((best.rank < 2) | (not stop_early)) & (total > 0))
+        open_ = np.flatnonzero((best.rank < 2) | (not stop_early))
         if not len(open_):
             return best
         rows, total = only(rows, open_), total[open_]

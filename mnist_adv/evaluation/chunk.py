@@ -31,8 +31,6 @@ NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
 # Enough images to see what kind of outputs a model has.
 _NUM_PROBES = 200
-# Most rounds of repair of an image whose goal was met before it was rounded.
-_ROUNDS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,56 +162,15 @@ def _pursue(
         record["budget"][rows[better]] = epsilon
         if epsilon == 0:
             record["moved_at_zero"][rows] = verdict.norms["linf"]
-        last = epsilon == budgets[-1]
-        for chosen, rounds in ((verdict.success, _ROUNDS), (~verdict.success, 0)):
-            aim = Goal(wanted.classes[chosen], wanted.targeted)
-            levels, worth = _saved(
-                model, part.of(chosen), result.adversarial[chosen], aim, epsilon, rounds, last
-            )
-            if not len(levels):
-                continue
-            subset = part.of(np.flatnonzero(chosen)[worth])
-            saved = judge_goal(
-                model,
-                subset.images,
-                data.to_float(levels),
-                Goal(aim.classes[worth], aim.targeted),
-                norm=plan.norm,
-                epsilon=epsilon,
-            )
-            there = rows[chosen][worth]
-            better = _take(record, there, "saved", saved, subset.labels, plan.norm.value)
-            record["levels"][there[better]] = levels[better].reshape(-1, 784)
+        levels = to_levels(
+            model, part.images, result.adversarial, wanted, norm=plan.norm, epsilon=epsilon
+        )
+        saved = judge_goal(
+            model, part.images, data.to_float(levels), wanted, norm=plan.norm, epsilon=epsilon
+        )
+        better = _take(record, rows, "saved", saved, part.labels, plan.norm.value)
+        record["levels"][rows[better]] = levels[better].reshape(-1, 784)
     return record, spent
-
-
-def _saved(
-    model: Model,
-    part: Question,
-    adversarial: np.ndarray,
-    goal: Goal,
-    epsilon: float,
-    rounds: int,
-    last: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Round images, and choose those with something to say.
-
-    Of an image that missed its goal and is still seen as its label, only the last budget's is
-    kept, to be looked at.
-
-    Returns:
-        Levels `[m, 28, 28, 1]`; which rows they are of, `[m]`.
-    """
-    if not len(part.labels):
-        return np.empty((0, 28, 28, 1), np.uint8), np.empty(0, np.int64)
-    levels = to_levels(
-        model, part.images, adversarial, goal, norm=part.norm, epsilon=epsilon, max_rounds=rounds
-    )
-    worth = np.arange(len(levels))
-    if not (last or rounds):
-        seen = np.asarray(model(data.to_float(levels))).argmax(axis=1)
-        worth = np.flatnonzero(seen != part.labels)
-    return levels[worth], worth
 
 
 def _blank(count: int) -> dict[str, np.ndarray]:

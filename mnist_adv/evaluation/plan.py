@@ -52,8 +52,8 @@ class Plan:
         norm: of the budgets.
         epsilons: budgets in pixel units, rising, at least 0.
         targets: which classes are to be reached.
-        num_steps: most steps of every attack; None: each attack's own.
-        step_size: length of a step in pixel units; None: each attack's own.
+        num_steps: most steps of every attack, at least 1; None: each attack's own.
+        step_size: length of a step in pixel units, above 0; None: each attack's own.
         seed: of random targets and of attacks that draw at random.
         chunk_size: images per result file.
         versions: name -> version of what can change a result.
@@ -81,9 +81,14 @@ class Plan:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}")
-        for name in ("num_images", "chunk_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        for name in ("num_images", "chunk_size", "num_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {value}")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise ValueError(
+                f"step_size must be a finite number above 0. Received: {self.step_size}"
+            )
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0. Received: {self.seed}")
         if not self.attacks or len(set(self.attacks)) < len(self.attacks):
