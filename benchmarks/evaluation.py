@@ -24,14 +24,17 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import mnist_adv
-from mnist_adv import checkpoints, data, report
-from mnist_adv.evaluation import outputs, run
-from mnist_adv.evaluation.chunk import Places
-from mnist_adv.evaluation.model_source import ModelSource
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
+from mnist_adv.reporting import words
+from mnist_adv.evaluation.measure import run
+from mnist_adv.evaluation.report import files
+from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.measure.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, Targets, make_rows, parse_epsilons
-from mnist_adv.evaluation.store import Store
-from mnist_adv.figures import png, rasterise
-from mnist_adv.norms import Norm
+from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.reporting.figures import png, rasterise
+from mnist_adv.geometry.norms import Norm
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -47,7 +50,7 @@ class Subject:
     model: Any
     digest: str
     places: Places
-    test: data.Dataset
+    test: datasets.Dataset
 
     def plan(self, targets: Targets, num_images: int) -> Plan:
         """Make the plan that is measured."""
@@ -66,7 +69,7 @@ class Subject:
             step_size=None,
             seed=0,
             chunk_size=1000,
-            versions=report.versions(),
+            versions=words.versions(),
         )
 
 
@@ -115,7 +118,7 @@ def measure(subject: Subject, targets: Targets, num_images: int) -> Times:
         store = Store(pathlib.Path(folder) / "run", plan)
         chunks = timed(lambda: run.execute(store, subject.places, quiet=True))
         inside = sum(kept["pgd"]["attack"] for kept in store.timing())
-        finish = timed(lambda: outputs.finish(store, subject.places, subject.model, "0123456789"))
+        finish = timed(lambda: files.finish(store, subject.places, subject.model, "0123456789"))
     return Times(alone, inside, chunks, finish)
 
 
@@ -269,7 +272,7 @@ def main() -> None:
     folder = str(pathlib.Path(arguments.checkpoint_dir).absolute())
     restored = checkpoints.load(folder)
     subject = Subject(
-        restored.model, restored.digest, Places(ModelSource(folder)), data.load("mnist", "test")
+        restored.model, restored.digest, Places(ModelSource(folder)), datasets.load("mnist", "test")
     )
     rounds: dict[Targets, list[Times]] = {}
     for targets in (Targets.UNTARGETED, Targets.RANDOM):

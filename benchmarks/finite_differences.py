@@ -18,7 +18,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from mnist_adv import checkpoints, compute_gradient, data
+from mnist_adv import compute_gradient
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 SOURCES = ("tape", "forward_difference", "central_difference")
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--num_images", type=int, default=10_000)
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(2)
-    test = data.load("mnist", "test")
+    test = datasets.load("mnist", "test")
     images = test.images[: arguments.num_images]
     targets = (test.labels[: arguments.num_images] + 1) % 10
     models: dict[str, Any] = {

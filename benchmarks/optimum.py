@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mnist_adv import checkpoints, data
-from mnist_adv.models import SoftmaxRegression
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.optimum import check, check_lead, largest_lead, smallest_perturbation
-from mnist_adv.training import train
-from tests.optimum_oracles import dual_quadratic, highs, largest_lead_highs
+from mnist_adv.models.training import train
+from tests.optimum.oracles import dual_quadratic, highs, largest_lead_highs
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NORMS = ("linf", "l2", "l1", "l0")
@@ -94,11 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if proved else 1
 
 
-def _model(checkpoint_dir: str | None) -> tuple[SoftmaxRegression, data.Dataset]:
-    model, test_set = SoftmaxRegression(), data.load("mnist", "test")
+def _model(checkpoint_dir: str | None) -> tuple[SoftmaxRegression, datasets.Dataset]:
+    model, test_set = SoftmaxRegression(), datasets.load("mnist", "test")
     if checkpoint_dir:
         return checkpoints.restore(checkpoint_dir), test_set
-    for _ in train(model, data.load("mnist", "train"), test_set):
+    for _ in train(model, datasets.load("mnist", "train"), test_set):
         pass
     return model, test_set
 

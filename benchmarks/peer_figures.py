@@ -21,7 +21,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import peer_results, peer_tools
-from mnist_adv import checkpoints, data, judge
+from mnist_adv import judge
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NUM_IMAGES = 300
@@ -117,7 +119,7 @@ def main() -> None:
     model = checkpoints.restore(parser.parse_args().checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
     models = peer_tools.Models(weights, bias)
-    test = data.load("mnist", "test")
+    test = datasets.load("mnist", "test")
     images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
     np.savez_compressed(RESULTS / "peer_weights.npz", W=weights, b=bias)
     settings = {"num_images": NUM_IMAGES, "targets": "(label + 1) mod 10", "queries": NUM_QUERIES}

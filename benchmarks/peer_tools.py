@@ -17,7 +17,7 @@ import tensorflow as tf
 import torch
 
 from mnist_adv import attack
-from mnist_adv.models import SoftmaxRegression
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 BATCH = 1000
 LINF, L2 = 0.1, 1.5

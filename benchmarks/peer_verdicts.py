@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from mnist_adv import attack, judge, smallest_perturbation
-from mnist_adv.models import SoftmaxRegression
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 from benchmarks import peer_tools
 

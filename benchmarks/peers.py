@@ -39,14 +39,15 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(2)
-    from mnist_adv import checkpoints, data
+    from mnist_adv.data import datasets
+    from mnist_adv.models import checkpoints
 
     from benchmarks import peer_results, peer_tools, peer_verdicts
 
     model = checkpoints.restore(arguments.checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
     models = peer_tools.Models(weights, bias)
-    test = data.load("mnist", "test")
+    test = datasets.load("mnist", "test")
     record: dict[str, Any] = {
         "machine": {"processor": platform.processor() or platform.machine(), "threads": 2},
         "versions": peer_results.versions(),

@@ -8,66 +8,66 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult as AttackResult
     from mnist_adv.attacks import attack as attack
-    from mnist_adv.checkpoints import restore as restore
-    from mnist_adv.conversion import convert as convert
-    from mnist_adv.data import load as load
-    from mnist_adv.digits import read_digit as read_digit
-    from mnist_adv.doctor import examine as examine
-    from mnist_adv.doctor.finding import Finding as Finding
-    from mnist_adv.foreign.activation import Activation as Activation
-    from mnist_adv.foreign.open import OpenedModel as OpenedModel
-    from mnist_adv.foreign.open import open_model as open_model
-    from mnist_adv.foreign.pixels import PixelScale as PixelScale
-    from mnist_adv.foreign.pixels import Pixels as Pixels
-    from mnist_adv.foreign.pixels import Polarity as Polarity
-    from mnist_adv.gradient_check import check_gradient as check_gradient
-    from mnist_adv.gradients import Source as Source
-    from mnist_adv.gradients import compute_gradient as compute_gradient
-    from mnist_adv.levels import to_levels as to_levels
-    from mnist_adv.linear import LinearModel as LinearModel
-    from mnist_adv.losses import Loss as Loss
-    from mnist_adv.models import SoftmaxRegression as SoftmaxRegression
-    from mnist_adv.norms import Norm as Norm
+    from mnist_adv.models.checkpoints import restore as restore
+    from mnist_adv.models.formats.convert import convert as convert
+    from mnist_adv.data.datasets import load as load
+    from mnist_adv.data.handwriting import read_digit as read_digit
+    from mnist_adv.diagnostics import examine as examine
+    from mnist_adv.diagnostics.finding import Finding as Finding
+    from mnist_adv.models.activation import Activation as Activation
+    from mnist_adv.models.formats.open import OpenedModel as OpenedModel
+    from mnist_adv.models.formats.open import open_model as open_model
+    from mnist_adv.models.preprocessing import PixelScale as PixelScale
+    from mnist_adv.models.preprocessing import Pixels as Pixels
+    from mnist_adv.models.preprocessing import Polarity as Polarity
+    from mnist_adv.gradients.check import check_gradient as check_gradient
+    from mnist_adv.gradients.sources import Source as Source
+    from mnist_adv.gradients.sources import compute_gradient as compute_gradient
+    from mnist_adv.quantize.levels import to_levels as to_levels
+    from mnist_adv.models.linear import LinearModel as LinearModel
+    from mnist_adv.gradients.losses import Loss as Loss
+    from mnist_adv.models.softmax_regression import SoftmaxRegression as SoftmaxRegression
+    from mnist_adv.geometry.norms import Norm as Norm
     from mnist_adv.optimum import Optimum as Optimum
     from mnist_adv.optimum import smallest_perturbation as smallest_perturbation
-    from mnist_adv.steps import Step as Step
-    from mnist_adv.training import train as train
-    from mnist_adv.training_config import TrainingConfig as TrainingConfig
-    from mnist_adv.verdict import Verdict as Verdict
-    from mnist_adv.verdict import judge as judge
+    from mnist_adv.geometry.steps import Step as Step
+    from mnist_adv.models.training import train as train
+    from mnist_adv.models.training_config import TrainingConfig as TrainingConfig
+    from mnist_adv.verdict.judge import Verdict as Verdict
+    from mnist_adv.verdict.judge import judge as judge
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Activation": "foreign.activation",
+    "Activation": "models.activation",
     "AttackResult": "attacks",
-    "Finding": "doctor.finding",
-    "LinearModel": "linear",
-    "Loss": "losses",
-    "Norm": "norms",
-    "OpenedModel": "foreign.open",
+    "Finding": "diagnostics.finding",
+    "LinearModel": "models.linear",
+    "Loss": "gradients.losses",
+    "Norm": "geometry.norms",
+    "OpenedModel": "models.formats.open",
     "Optimum": "optimum",
-    "PixelScale": "foreign.pixels",
-    "Pixels": "foreign.pixels",
-    "Polarity": "foreign.pixels",
-    "SoftmaxRegression": "models",
-    "Source": "gradients",
-    "Step": "steps",
-    "TrainingConfig": "training_config",
-    "Verdict": "verdict",
+    "PixelScale": "models.preprocessing",
+    "Pixels": "models.preprocessing",
+    "Polarity": "models.preprocessing",
+    "SoftmaxRegression": "models.softmax_regression",
+    "Source": "gradients.sources",
+    "Step": "geometry.steps",
+    "TrainingConfig": "models.training_config",
+    "Verdict": "verdict.judge",
     "attack": "attacks",
-    "check_gradient": "gradient_check",
-    "compute_gradient": "gradients",
-    "convert": "conversion",
-    "examine": "doctor",
-    "judge": "verdict",
-    "load": "data",
-    "open_model": "foreign.open",
-    "read_digit": "digits",
-    "restore": "checkpoints",
+    "check_gradient": "gradients.check",
+    "compute_gradient": "gradients.sources",
+    "convert": "models.formats.convert",
+    "examine": "diagnostics",
+    "judge": "verdict.judge",
+    "load": "data.datasets",
+    "open_model": "models.formats.open",
+    "read_digit": "data.handwriting",
+    "restore": "models.checkpoints",
     "smallest_perturbation": "optimum",
-    "to_levels": "levels",
-    "train": "training",
+    "to_levels": "quantize.levels",
+    "train": "models.training",
 }
 
 __all__ = sorted(_HOME)

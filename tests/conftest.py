@@ -9,30 +9,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_adv import checkpoints, data
-from mnist_adv.attacks import slots
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
+from mnist_adv.attacks import lanes
 from mnist_adv.commands import train as train_command
-from mnist_adv.models import SoftmaxRegression
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_slots() -> Iterator[int]:
     """Keep batches small: tests attack few images, and would wait for a thousand slots."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slots, "_MOST", 48)
+        patch.setattr(lanes, "_MOST", 48)
         yield 48
 
 
 @pytest.fixture(scope="session")
-def test_set() -> data.Dataset:
+def test_set() -> datasets.Dataset:
     """The 10,000 test images in their original order."""
-    return data.load("mnist", "test")
+    return datasets.load("mnist", "test")
 
 
 @pytest.fixture(scope="session")
-def train_set() -> data.Dataset:
+def train_set() -> datasets.Dataset:
     """The 60,000 training images."""
-    return data.load("mnist", "train")
+    return datasets.load("mnist", "train")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,7 @@ def trained(workshop: pathlib.Path) -> SoftmaxRegression:
 
 
 @pytest.fixture(scope="session")
-def seven(test_set: data.Dataset) -> np.ndarray:
+def seven(test_set: datasets.Dataset) -> np.ndarray:
     """`mnist.test.images[0]` of the question, `[28, 28, 1]`."""
     return test_set.images[0]
 

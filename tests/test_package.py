@@ -41,14 +41,14 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         for file in (ROOT / "mnist_adv/mnist").iterdir():
-            assert archive.read(f"mnist_adv/mnist/{file.name}") == file.read_bytes()
+            assert archive.read(f"mnist_adv/data/mnist/{file.name}") == file.read_bytes()
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         commands = archive.read(entry_points).decode()
     assert "mnist_adv/py.typed" in names and "mnist_adv/commands/attack.py" in names
     assert "mnist-adv-train = mnist_adv.commands.train:main" in commands
     assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
     assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands
-    assert {"mnist_adv/foreign/open.py", "mnist_adv/doctor/__init__.py"} <= names
+    assert {"mnist_adv/models/formats/open.py", "mnist_adv/doctor/__init__.py"} <= names
     assert "mnist-adv-evaluate = mnist_adv.commands.evaluate:main" in commands
-    assert "mnist_adv/evaluation/report.html" in names
+    assert "mnist_adv/evaluation/report/report.html" in names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

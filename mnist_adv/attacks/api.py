@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv._lazy import tf
-from mnist_adv.attacks import engine, registry
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.attacks import compiled_run, registry
 from mnist_adv.attacks.result import AttackResult
-from mnist_adv.attacks.state import ROW, Method, Outcome, Rows, Task
-from mnist_adv.attacks.traced import Recorder
-from mnist_adv.goals import Goal, make_goal
-from mnist_adv.gradients import GradientSource, Source, check_logits
-from mnist_adv.images import as_batch
-from mnist_adv.losses import Loss
-from mnist_adv.norms import GEOMETRY, Norm
-from mnist_adv.randomness import keys_of
-from mnist_adv.steps import Step
-from mnist_adv.verdict import judge_goal
+from mnist_adv.attacks.base import ROW, Method, Outcome, Rows, Task
+from mnist_adv.attacks.traced_run import Recorder
+from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.gradients.sources import GradientSource, Source, check_logits
+from mnist_adv.data.images import as_batch
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.geometry.norms import GEOMETRY, Norm
+from mnist_adv.tensors.randomness import keys_of
+from mnist_adv.geometry.steps import Step
+from mnist_adv.verdict.judge import judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models import Model
+    from mnist_adv.models.softmax_regression import Model
 
 # Projections are exact but for rounding: a share of the radius, and in L1 the sum over all pixels
 # of half a unit in the last place of a pixel near 1.
@@ -50,7 +50,7 @@ def attack(
     confidence: float | None = None,
     seed: Any = 0,
     trace: bool = False,
-    progress: engine.Progress | None = None,
+    progress: compiled_run.Progress | None = None,
     **settings: Any,
 ) -> AttackResult:
     """Move images, inside a budget or as little as possible, until the model sees what is wanted.
@@ -131,7 +131,7 @@ def attack(
     recorder = Recorder()
 
     def compiled(task: Task, method: Method, rows: Rows) -> Outcome:
-        return engine.run(task, method, rows, progress)
+        return compiled_run.run(task, method, rows, progress)
 
     outcome = chosen.solve(task, rows, recorder if trace else compiled)
     adversarial = outcome.image.reshape(clean.shape)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from mnist_adv.attacks.auto_descent import AutoDescent
-from mnist_adv.attacks.baselines import Blend, GaussianNoise, SaltAndPepper, UniformNoise
-from mnist_adv.attacks.bisection import Bisection
-from mnist_adv.attacks.carlini_wagner import CarliniWagner
-from mnist_adv.attacks.ddn import DDN
-from mnist_adv.attacks.deepfool import DeepFool
-from mnist_adv.attacks.descent import Descent
-from mnist_adv.attacks.ead import EAD
-from mnist_adv.attacks.fmn import FMN
-from mnist_adv.attacks.jsma import JSMA
-from mnist_adv.attacks.square import Square
-from mnist_adv.attacks.state import Method
-from mnist_adv.gradients import GradientSource, Source
-from mnist_adv.losses import Loss
-from mnist_adv.steps import Step
+from mnist_adv.attacks.methods.apgd import AutoDescent
+from mnist_adv.attacks.methods.baselines import Blend, GaussianNoise, SaltAndPepper, UniformNoise
+from mnist_adv.attacks.methods.bisection import Bisection
+from mnist_adv.attacks.methods.carlini_wagner import CarliniWagner
+from mnist_adv.attacks.methods.ddn import DDN
+from mnist_adv.attacks.methods.deepfool import DeepFool
+from mnist_adv.attacks.methods.pgd import Descent
+from mnist_adv.attacks.methods.ead import EAD
+from mnist_adv.attacks.methods.fmn import FMN
+from mnist_adv.attacks.methods.jsma import JSMA
+from mnist_adv.attacks.methods.square import Square
+from mnist_adv.attacks.base import Method
+from mnist_adv.gradients.sources import GradientSource, Source
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.geometry.steps import Step
 
 
 @dataclasses.dataclass(frozen=True)

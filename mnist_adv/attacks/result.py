@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.goals import Goal
-from mnist_adv.norms import Norm
-from mnist_adv.verdict import Verdict
+from mnist_adv.gradients.goals import Goal
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.verdict.judge import Verdict
 
 
 @dataclasses.dataclass(frozen=True)

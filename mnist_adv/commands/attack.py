@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from mnist_adv import cli
+from mnist_adv.commands import cli
 from mnist_adv.commands import image_flags, model_flags
-from mnist_adv.gradients import Source
-from mnist_adv.losses import Loss
-from mnist_adv.norms import Norm
-from mnist_adv.steps import Step
+from mnist_adv.gradients.sources import Source
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.geometry.steps import Step
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -71,7 +71,7 @@ def _attack(values: flags.FlagValues) -> int:
         voice.say(*_choices())
         return cli.DONE
     cli.load_tensorflow(values)
-    from mnist_adv import figures, report
+    from mnist_adv.reporting import figures, words
 
     subject = model_flags.open_subject(values)
     chosen = image_flags.choose(values, subject)
@@ -84,7 +84,7 @@ def _attack(values: flags.FlagValues) -> int:
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
     voice.say(
         f"{chosen.name}{told}: the model sees {before}",
-        f"goal: {result.goal.describe(class_names)}, {report.budget(result)}",
+        f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
     return _report(values, subject, chosen, result, proof, findings)
 
@@ -161,16 +161,17 @@ def _report(
     proof: Optimum | None,
     findings: list[str],
 ) -> int:
-    from mnist_adv import figures, optimum, report, results, summaries
+    from mnist_adv import optimum
+    from mnist_adv.reporting import figures, words, results_folder, tensorboard
 
     class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
-    with results.new_folder(values.results_dir, name) as folder:
-        saved, verdict = results.save_picture(folder, subject.model, result)
-        lines = report.outcome(result, verdict, class_names)
+    with results_folder.new_folder(values.results_dir, name) as folder:
+        saved, verdict = results_folder.save_picture(folder, subject.model, result)
+        lines = words.outcome(result, verdict, class_names)
         on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
         truth = optimum.set_beside(subject.model, on_disk, proof)
-        lines += report.optimum_lines(truth, proof)
+        lines += words.optimum_lines(truth, proof)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),
             "film_strip": figures.film_strip(figures.required_trace(result), class_names),
@@ -184,32 +185,32 @@ def _report(
         record = {
             "command": cli.command_line("attack.py", values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
-            "versions": report.versions(),
+            "versions": words.versions(),
             "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
             "taken": list(subject.notes),
             "findings": findings,
             "image": chosen.origin,
-            **report.record(result, verdict),
-            "optimum": None if truth is None else report.optimum_record(truth),
+            **words.record(result, verdict),
+            "optimum": None if truth is None else words.optimum_record(truth),
         }
-        results.write_record(folder, record)
-        results.write_arrays(folder, result, saved)
-        results.write_pictures(folder, pictures)
+        results_folder.write_record(folder, record)
+        results_folder.write_arrays(folder, result, saved)
+        results_folder.write_pictures(folder, pictures)
         if values.save_iterates:
-            results.write_iterates(folder, figures.required_trace(result))
+            results_folder.write_iterates(folder, figures.required_trace(result))
         if values.animation:
             animation = figures.animation(figures.required_trace(result))
             (folder / "animation.gif").write_bytes(animation)
-        run = summaries.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
+        run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
         told = [*(f"doctor: {finding}" for finding in findings), *lines]
-        card = report.card(record, told, report.READ_ATTACK)
-        summaries.write_attack(run, result, saved, record["success"], pictures, card)
+        card = words.card(record, told, words.READ_ATTACK)
+        tensorboard.write_attack(run, result, saved, record["success"], pictures, card)
     picture = pathlib.Path(values.results_dir) / name / "figure.png"
     voice = cli.Voice(values)
     voice.verdict(lines[0], good=record["success"])
     voice.say(
         *lines[1:],
-        f"to look at it: {summaries.tensorboard_line(values.logdir)}",
+        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"picture: {picture}",
     )
     voice.answer({**record, "folder": str(picture.parent)})
@@ -219,21 +220,22 @@ def _report(
 def _check_gradient(
     values: flags.FlagValues, subject: Subject, chosen: Chosen, result: AttackResult
 ) -> tuple[bool, list[str], np.ndarray]:
-    from mnist_adv import figures, gradient_check, report
+    from mnist_adv.gradients import check
+    from mnist_adv.reporting import figures, words
 
     loss = values.loss or Loss.CROSS_ENTROPY
     question = (subject.model, chosen.image, int(result.goal.classes[0]))
-    errors = gradient_check.check_gradient(
+    errors = check.check_gradient(
         *question, loss=loss, difference_step=values.difference_step
     )
-    dtype, worst, agreed = gradient_check.disagreement(errors)
+    dtype, worst, agreed = check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"
     lines = [
         f"gradient of {loss.value} for {question[2]}, against the tape in {dtype}:",
-        *report.gradient_table(errors),
+        *words.gradient_table(errors),
         f"the sources {verdict}: they differ by {worst:.1e} at most in {dtype}",
     ]
-    curves, defaults = gradient_check.difference_errors(*question, loss=loss)
+    curves, defaults = check.difference_errors(*question, loss=loss)
     return agreed, lines, figures.difference_error(curves, defaults)
 
 

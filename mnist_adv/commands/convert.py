@@ -6,9 +6,10 @@ from typing import Any
 
 from absl import flags
 
-from mnist_adv import cli, data
-from mnist_adv.convert_formats import Format
-from mnist_adv.foreign.activation import Activation
+from mnist_adv.commands import cli
+from mnist_adv.data import datasets
+from mnist_adv.models.formats.convert_formats import Format
+from mnist_adv.models.activation import Activation
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,9 +36,9 @@ def _convert(values: flags.FlagValues) -> int:
     if values.destination is None:
         raise ValueError("--destination must be given: a new .npz, .keras, TF1 prefix, or folder")
     cli.load_tensorflow(values)
-    from mnist_adv.conversion import convert
+    from mnist_adv.models.formats.convert import convert
 
-    class_names = data.load(values.dataset, data_dir=values.data_dir).class_names
+    class_names = datasets.load(values.dataset, data_dir=values.data_dir).class_names
     converted = convert(
         values.source,
         values.destination,

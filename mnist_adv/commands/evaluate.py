@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv import cli, data
+from mnist_adv.commands import cli
+from mnist_adv.data import datasets
 from mnist_adv.commands import model_flags
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
-from mnist_adv.norms import GEOMETRY, Norm
+from mnist_adv.geometry.norms import GEOMETRY, Norm
 
 if TYPE_CHECKING:
     from mnist_adv.commands.model_flags import Subject
-    from mnist_adv.evaluation.model_source import ModelSource
+    from mnist_adv.evaluation.measure.model_source import ModelSource
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -41,7 +42,7 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     number("seed", 0, "Of random targets and attacks.")
     number("num_images", None, "The first so many of the split; all if not given.")
-    flags.DEFINE_enum("split", "test", data.SPLITS, "Of the data set.", flag_values=values)
+    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
     text("dataset", None, "The checkpoint's own, if not given.")
     text("data_dir", None, "Where TFDS keeps its data sets.")
     text("manual_dir", None, "Folder of a TFDS data set's original files.")
@@ -60,10 +61,11 @@ def define_flags(values: flags.FlagValues) -> None:
 def _evaluate(values: flags.FlagValues) -> int:
     voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
-    from mnist_adv import summaries
-    from mnist_adv.evaluation import attacking, outputs, report, run, tensorboard
-    from mnist_adv.evaluation.chunk import Places
-    from mnist_adv.evaluation.store import Store
+    from mnist_adv.reporting import tensorboard
+    from mnist_adv.evaluation.measure import attacking, run
+    from mnist_adv.evaluation.report import files, page, summaries
+    from mnist_adv.evaluation.measure.chunk import Places
+    from mnist_adv.evaluation.measure.store import Store
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
@@ -84,12 +86,12 @@ def _evaluate(values: flags.FlagValues) -> int:
     resumed = len(plan.chunks()) - computed
     if resumed:
         voice.say(f"{resumed} of {len(plan.chunks())} chunks were there already")
-    evaluation = outputs.finish(store, places, subject.model, subject.class_names)
-    folder = summaries.new_run(values.logdir, f"evaluate-{name}", tensorboard.hparams(plan))
-    tensorboard.write(folder, evaluation)
+    evaluation = files.finish(store, places, subject.model, subject.class_names)
+    folder = tensorboard.new_run(values.logdir, f"evaluate-{name}", summaries.hparams(plan))
+    summaries.write(folder, evaluation)
     voice.say(
-        *report.lines(evaluation),
-        f"to look at it: {summaries.tensorboard_line(values.logdir)}",
+        *page.lines(evaluation),
+        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"report: {store.folder / 'report.html'}",
     )
     voice.answer(json.loads((store.folder / "summary.json").read_bytes()))
@@ -104,8 +106,8 @@ def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
 
 
 def _source(values: flags.FlagValues, subject: Subject) -> ModelSource:
-    from mnist_adv.evaluation.model_source import ModelSource
-    from mnist_adv.foreign import python_function
+    from mnist_adv.evaluation.measure.model_source import ModelSource
+    from mnist_adv.models.formats import python_function
 
     given = values.checkpoint or values.model
     where = given or values.checkpoint_dir
@@ -126,10 +128,10 @@ def _plan(
     source: ModelSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
-    from mnist_adv import report
+    from mnist_adv.reporting import words
 
     dataset = values.dataset or subject.dataset
-    there = data.count(
+    there = datasets.count(
         dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
     )
     wanted = there if values.num_images is None else values.num_images
@@ -150,7 +152,7 @@ def _plan(
         step_size=values.step_size,
         seed=values.seed,
         chunk_size=values.chunk_size,
-        versions=report.versions(),
+        versions=words.versions(),
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv import cli, data
+from mnist_adv.commands import cli
+from mnist_adv.data import datasets
 from mnist_adv.commands import model_flags
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Chosen:
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this group."""
     flags.DEFINE_integer("index", 0, "Which image of the split.", flag_values=values)
-    flags.DEFINE_enum("split", "test", data.SPLITS, "Of the data set.", flag_values=values)
+    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
     flags.DEFINE_string(
         "dataset", None, "Its data set; the model's own, if not given.", flag_values=values
     )
@@ -89,14 +90,14 @@ def choose(values: flags.FlagValues, subject: Subject) -> Chosen:
 
 
 def _from_picture(values: flags.FlagValues) -> Chosen:
-    from mnist_adv import digits
+    from mnist_adv.data import handwriting
 
     for name in _OF_A_SET:
         if values[name].present:
             raise ValueError(f"--image takes the place of --{name}; give one of them")
-    digit = digits.read_digit(values.image)
+    digit = handwriting.read_digit(values.image)
     return Chosen(
-        image=data.to_float(digit.levels),
+        image=datasets.to_float(digit.levels),
         label=values.label,
         origin={"file": values.image, "done": list(digit.done), "label": values.label},
         name=pathlib.Path(values.image).stem,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv import cli, data
-from mnist_adv.foreign.activation import Activation
-from mnist_adv.foreign.pixels import Pixels, PixelScale, Polarity
+from mnist_adv.commands import cli
+from mnist_adv.data import datasets
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 
 if TYPE_CHECKING:
-    from mnist_adv.doctor import Finding
-    from mnist_adv.models import Model
+    from mnist_adv.diagnostics import Finding
+    from mnist_adv.models.softmax_regression import Model
 
 _SOURCES = ("checkpoint_dir", "checkpoint", "model")
 _FOREIGN = ("variables", "activation", "pixel_scale", "polarity")
@@ -88,7 +89,7 @@ def open_subject(values: flags.FlagValues) -> Subject:
         raise ValueError(f"--{given[0]} and --{given[1]} both name a model; give one of them")
     if values.checkpoint is None and values.model is None:
         return _ours(values)
-    from mnist_adv.foreign.open import open_model
+    from mnist_adv.models.formats.open import open_model
 
     dataset = values.dataset or "mnist"
     known = load_split(dataset, "test", values.data_dir, values.manual_dir)
@@ -112,7 +113,7 @@ def open_subject(values: flags.FlagValues) -> Subject:
     )
 
 
-def examine(values: flags.FlagValues, subject: Subject, known: data.Dataset) -> list[Finding]:
+def examine(values: flags.FlagValues, subject: Subject, known: datasets.Dataset) -> list[Finding]:
     """Look the model over: in depth with --doctor, else for what is severe.
 
     Args:
@@ -123,10 +124,10 @@ def examine(values: flags.FlagValues, subject: Subject, known: data.Dataset) -> 
     Returns:
         What to tell.
     """
-    from mnist_adv import doctor
+    from mnist_adv import diagnostics
 
     thorough = values["doctor"].value
-    found = doctor.examine(
+    found = diagnostics.examine(
         subject.model,
         known.images,
         known.labels,
@@ -139,13 +140,13 @@ def examine(values: flags.FlagValues, subject: Subject, known: data.Dataset) -> 
 @functools.cache
 def load_split(
     dataset: str, split: str, data_dir: str | None, manual_dir: str | None
-) -> data.Dataset:
+) -> datasets.Dataset:
     """Load a split once per process; see `data.load`."""
-    return data.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
+    return datasets.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
 
 
 def _ours(values: flags.FlagValues) -> Subject:
-    from mnist_adv import checkpoints
+    from mnist_adv.models import checkpoints
 
     for name in _FOREIGN:
         if values[name].present:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mnist_adv import cli, data
-from mnist_adv.training_config import TrainingConfig
+from mnist_adv.commands import cli
+from mnist_adv.data import datasets
+from mnist_adv.models.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from mnist_adv.checkpoints import Restored
+    from mnist_adv.models.checkpoints import Restored
 
 _CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
 
@@ -53,11 +54,11 @@ def _train(values: flags.FlagValues) -> int:
     if values.resume or values.dataset != "mnist":
         cli.load_tensorflow(values)
         resumed = _resumed(values) if values.resume else None
-        sets = [_load(values, resumed, split) for split in data.SPLITS]
+        sets = [_load(values, resumed, split) for split in datasets.SPLITS]
     else:
         # Reading and unzipping needs no Python lock: the import of TensorFlow hides it.
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            reading = [pool.submit(_load, values, None, split) for split in data.SPLITS]
+            reading = [pool.submit(_load, values, None, split) for split in datasets.SPLITS]
             cli.load_tensorflow(values)
             sets = [future.result() for future in reading]
         resumed = None
@@ -65,7 +66,7 @@ def _train(values: flags.FlagValues) -> int:
 
 
 def _resumed(values: flags.FlagValues) -> Restored:
-    from mnist_adv import checkpoints
+    from mnist_adv.models import checkpoints
 
     resumed = checkpoints.load(values.checkpoint_dir)
     if "training" not in resumed.config:
@@ -83,24 +84,25 @@ def _resumed(values: flags.FlagValues) -> Restored:
     return resumed
 
 
-def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> data.Dataset:
+def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> datasets.Dataset:
     name = values.dataset if resumed is None else resumed.config["dataset"]
-    return data.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    return datasets.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
 
 
 def _run(
     values: flags.FlagValues,
     config: TrainingConfig,
     resumed: Restored | None,
-    train_set: data.Dataset,
-    test_set: data.Dataset,
+    train_set: datasets.Dataset,
+    test_set: datasets.Dataset,
 ) -> int:
     from tqdm import tqdm
 
-    from mnist_adv import checkpoints, models, report, summaries, training
+    from mnist_adv.models import checkpoints, softmax_regression, training
+    from mnist_adv.reporting import words, tensorboard
 
     voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
-    model = models.SoftmaxRegression(len(train_set.class_names))
+    model = softmax_regression.SoftmaxRegression(len(train_set.class_names))
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
@@ -120,8 +122,8 @@ def _run(
         },
     )
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
-    folder = summaries.new_run(values.logdir, "train", {"command": "train", **settings})
-    curves = summaries.TrainingSummaries(folder, train_set.class_names)
+    folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
+    curves = tensorboard.TrainingSummaries(folder, train_set.class_names)
     voice.say(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"
@@ -147,15 +149,15 @@ def _run(
     record = {
         "command": cli.command_line("train.py", values),
         "flags": cli.settings(values),
-        "versions": report.versions(),
+        "versions": words.versions(),
         "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
         **dataclasses.asdict(epoch),
     }
     curves.close(
-        report.card(record, lines, report.READ_TRAINING),
+        words.card(record, lines, words.READ_TRAINING),
         training.epoch_graph(model, len(train_set.labels), config),
     )
-    voice.say(*lines, f"to look at it: {summaries.tensorboard_line(values.logdir)}")
+    voice.say(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
     voice.answer(record)
     return cli.DONE
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.data import SPLITS
-from mnist_adv.norms import Norm
+from mnist_adv.data.datasets import SPLITS
+from mnist_adv.geometry.norms import Norm
 
 
 class Targets(enum.Enum):

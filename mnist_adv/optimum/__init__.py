@@ -1,13 +1,19 @@
 """The truth to measure attacks against: certified smallest perturbations of linear classifiers."""
 
-from mnist_adv.optimum.against import BelowOptimumError, Comparison, as_attack, compare, set_beside
-from mnist_adv.optimum.certificate import Certificate, LeadCertificate, check, check_lead
+from mnist_adv.verdict.beside_optimum import (
+    BelowOptimumError,
+    Comparison,
+    as_attack,
+    compare,
+    set_beside,
+)
+from mnist_adv.optimum.certificate.smallest import Certificate, LeadCertificate, check, check_lead
 from mnist_adv.optimum.curve import robust_accuracy
 from mnist_adv.optimum.grid import GridOptimum, on_grid
-from mnist_adv.optimum.inverse import LargestLead, largest_lead
+from mnist_adv.optimum.in_ball.largest_margin import LargestLead, largest_lead
 from mnist_adv.optimum.result import Optimum, Status
-from mnist_adv.optimum.single import to_float32
-from mnist_adv.optimum.solve import smallest_perturbation
+from mnist_adv.optimum.float32 import to_float32
+from mnist_adv.optimum.api import smallest_perturbation
 
 __all__ = [
     "BelowOptimumError",

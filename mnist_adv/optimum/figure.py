@@ -18,7 +18,7 @@ import numpy as np
 
 from mnist_adv.optimum.curve import robust_accuracy, write_csv
 from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.solve import NORMS, smallest_perturbation
+from mnist_adv.optimum.api import NORMS, smallest_perturbation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,9 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--csv_dir", type=pathlib.Path, default=pathlib.Path("benchmarks/results"))
     parser.add_argument("--num_images", type=int, default=10_000, help="of the curve")
     settings = parser.parse_args(argv)
-    from mnist_adv import checkpoints, data
+    from mnist_adv.data import datasets
+    from mnist_adv.models import checkpoints
 
-    model, test_set = checkpoints.restore(settings.checkpoint_dir), data.load("mnist", "test")
+    model, test_set = checkpoints.restore(settings.checkpoint_dir), datasets.load("mnist", "test")
     W, b = model.W.numpy(), model.b.numpy()
     chosen = _first_of_each(test_set.labels, (7, 3, 0, 4, 1))
     targets = np.array([2, 8, 6, 9, 7])

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.data import to_float
-from mnist_adv.optimum.bounds import measure
+from mnist_adv.data.datasets import to_float
+from mnist_adv.optimum.certificate.bounds import measure
 from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
 from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.rows import combine
+from mnist_adv.optimum.constraints import combine
 
 _TOP = 255
 _ROWS = 64

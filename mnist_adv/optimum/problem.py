@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.rows import Rows, make_rows, product
+from mnist_adv.optimum.constraints import Rows, make_rows, product
 
 # What the solvers aim for beyond g, so that rounding leaves a feasible image: relative to the
 # largest need, and to the size of the logits.

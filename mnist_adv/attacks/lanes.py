@@ -1,0 +1,78 @@
+"""How many images a compiled attack moves at once: as many as stay in a processor's cache."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.attacks.base import ROW, Method, Task
+from mnist_adv.data.datasets import IMAGE_SHAPE
+
+# Floats of all images of a step together: 20 MB, about what a third-level cache holds.
+_WORKING_SET = 5_000_000
+# More would no longer be faster, and an attack on one image pays for every slot.
+_MOST = 1000
+# Operations whose results do not grow with the images.
+_FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
+
+
+def num_slots(task: Task, method: Method) -> int:
+    """Choose the batch's size, from attack and model alone and never from the number of images.
+
+    Args:
+        task: what all images share.
+        method: the attack.
+
+    Returns:
+        A multiple of 4, smaller if the model is large or a step asks it often.
+    """
+    kept = method.rows_kept * ROW[-1]
+    fitting = _WORKING_SET // (kept + method.load(task) * (ROW[-1] + num_values(task)))
+    return max(4, min(_MOST, fitting) // 4 * 4)
+
+
+def convolves(task: Task) -> bool:
+    """Tell whether the model holds convolutions, which run slower compiled by XLA for a CPU.
+
+    Args:
+        task: holds the model.
+
+    Returns:
+        Whether an operation of its graph is a convolution.
+    """
+    return any("Conv2D" in node.op or "DepthwiseConv" in node.op for node in _nodes(task))
+
+
+def num_values(task: Task) -> int:
+    """Count the floats that the model computes on the way from one image to its logits.
+
+    Args:
+        task: holds the model; it is traced once.
+
+    Returns:
+        The sum over the operations of its graph, functions that it calls included.
+    """
+    return sum(map(_size, _nodes(task)))
+
+
+@functools.lru_cache(maxsize=64)
+def _nodes(task: Task) -> list[Any]:
+    image = tf.TensorSpec([1, *IMAGE_SHAPE], tf.float32)
+    # The model is taken as a plain function: `tf.function` would want its arguments' names.
+    traced = tf.function(lambda images: task.model(images), autograph=False)
+    graph = traced.get_concrete_function(image).graph.as_graph_def(add_shapes=True)
+    functions = [function.node_def for function in graph.library.function]
+    return [node for nodes in (graph.node, *functions) for node in nodes]
+
+
+def _size(node: tf.compat.v1.NodeDef) -> int:
+    if node.op in _FIXED:
+        return 0
+    shapes = node.attr["_output_shapes"].list.shape
+    return sum(
+        math.prod(max(1, dimension.size) for dimension in shape.dim)
+        for shape in shapes
+        if not shape.unknown_rank
+    )

@@ -1,0 +1,75 @@
+"""Turn any attack with a budget into one that seeks the smallest change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.attacks.methods.pgd import Descent
+from mnist_adv.attacks.base import Method, Outcome, Rows, Run, Task, only
+from mnist_adv.geometry.norms import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class Bisection(Method):
+    """Halve the range of epsilon between the largest failure and the smallest success.
+
+    Attributes:
+        inner: the attack with a budget.
+        num_searches: how many halvings after the first run, whose budget is the whole cube.
+    """
+
+    inner: Method = Descent()
+    num_searches: int = 12
+
+    minimal = True
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        if self.inner.minimal:
+            raise ValueError(f"inner must be an attack with a budget. Received: {self.inner}")
+        if self.num_searches < 1:
+            raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:  # type: ignore[override]
+        """The inner attack's."""
+        return self.inner.norms
+
+    def cost(self, task: Task) -> tuple[int, int]:
+        """Count the inner attack's; see `Method.cost`."""
+        return self.inner.cost(task)
+
+    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+        """Halve, image by image; see `Method.solve`."""
+        clean = rows["clean"]
+        low = np.zeros(len(clean), np.float32)
+        high = _length(np.maximum(clean, 1 - clean), task.norm)
+        best = self._run(task, rows, high, run)
+        for _ in range(self.num_searches):
+            found = np.flatnonzero(best.rank == 2)  # what fails in the whole cube fails in less
+            if not len(found):
+                break
+            high[found] = np.minimum(high[found], best.value[found])
+            middle = (low[found] + high[found]) / 2
+            outcome = self._run(task, only(rows, found), middle, run)
+            low[found[outcome.rank < 2]] = middle[outcome.rank < 2]
+            best.improve(found, outcome)
+        return best
+
+    def _run(self, task: Task, rows: Rows, epsilon: np.ndarray, run: Run) -> Outcome:
+        rows = self.inner.prepare(task, {**rows, "epsilon": epsilon}, None)
+        outcome = self.inner.solve(task, rows, run)
+        away = _length(outcome.image - rows["clean"], task.norm)
+        outcome.value = np.where(outcome.rank == 2, away, outcome.value)
+        return outcome
+
+
+def _length(perturbation: np.ndarray, norm: Norm) -> Any:
+    flat = np.abs(perturbation.reshape(len(perturbation), -1)).astype(np.float32)
+    if norm is Norm.LINF:
+        return flat.max(axis=1)
+    order = {Norm.L2: 2, Norm.L1: 1, Norm.L0: 0}[norm]
+    return np.linalg.norm(flat, order, axis=1).astype(np.float32)

@@ -1,0 +1,55 @@
+"""Search the constant that weighs success against distance, for C&W and EAD."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.attacks.base import Method, Outcome, Rows, Run, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstantSearch(Method):
+    """Run with a constant per image; raise it after a failure, lower it after a success.
+
+    Attributes:
+        num_searches: how many runs of `num_steps` steps each.
+        first_constant: of the first run; tenfold while nothing is found, then halved between the
+            largest that failed and the smallest that did not.
+        learning_rate: of each step.
+    """
+
+    num_steps: int = 1000
+    num_searches: int = 9
+    first_constant: float = 1e-3
+    learning_rate: float = 0.01
+
+    minimal = True
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        if self.num_searches < 1:
+            raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
+
+    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
+        """Add "constant"; see `Method.prepare`."""
+        constant = np.full(len(rows["clean"]), self.first_constant, np.float32)
+        return {**super().prepare(task, rows, step_size), "constant": constant}
+
+    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+        """Search the constant image by image; see `Method.solve`."""
+        constant = rows["constant"]
+        low, high = np.zeros_like(constant), np.full_like(constant, np.inf)
+        everything = np.arange(len(constant))
+        best = outcome = run(task, self, rows)
+        for _ in range(1, self.num_searches):
+            hit = outcome.rank == 2  # of the run, not of the best so far
+            high = np.where(hit, constant, high)
+            low = np.where(hit, low, constant)
+            middle = (low + high) / 2
+            constant = np.where(np.isfinite(high), middle, 10 * constant).astype(np.float32)
+            outcome = run(task, self, {**rows, "constant": constant})
+            best.improve(everything, outcome)
+        return best

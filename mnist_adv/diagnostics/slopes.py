@@ -1,0 +1,128 @@
+"""Checks of the gradient: whether there is one, and whether it is the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.diagnostics.finding import Finding, Patient, Severity
+from mnist_adv.gradients.check import supports
+from mnist_adv.gradients.sources import GradientSource, Source, default_difference_step
+from mnist_adv.gradients.losses import Loss, Objective
+
+_NUM_IMAGES, _NUM_QUICK = 64, 16
+_NUM_PIXELS_TRIED = 50
+_OBJECTIVE = Objective(Loss.CROSS_ENTROPY)
+
+
+def gradients(patient: Patient) -> Iterator[Finding]:
+    """Find gradients that are missing, not finite, or exactly zero in float32."""
+    images = patient.images[: _NUM_IMAGES if patient.thorough else _NUM_QUICK]
+    labels, targets = patient.labels[: len(images)], patient.targets[: len(images)]
+    try:
+        of_labels = _gradient(patient, images, labels)
+        of_targets = _gradient(patient, images, targets)
+    except ValueError:
+        yield Finding(
+            "gradient",
+            Severity.SEVERE,
+            "no gradient flows from the logits to the pixels",
+            "write the model in differentiable TensorFlow, or use --source=forward_difference",
+        )
+        return
+    broken = ~np.isfinite(of_labels).all(axis=1) | ~np.isfinite(of_targets).all(axis=1)
+    if broken.any():
+        yield Finding(
+            "gradient",
+            Severity.SEVERE,
+            f"the gradient is not finite in float32 for {broken.mean():.0%} of the images"
+            f"{_in_float64(patient, images, labels, targets, broken, np.isnan)}",
+            "an overflow or 0/0 inside the model; compute it with finite steps",
+        )
+        return
+    zero = (of_labels == 0).all(axis=1)
+    if zero.any():
+        also = (zero & (of_targets == 0).all(axis=1)).any()
+        yield Finding(
+            "gradient",
+            Severity.SEVERE if zero.mean() >= 0.05 else Severity.WARNING,
+            f"the gradient is exactly zero in float32 for {zero.mean():.0%} of the images "
+            f"{'with or without' if also else 'without'} a target"
+            f"{_in_float64(patient, images, labels, targets, zero, _is_zero)}",
+            "gradient masking: rounding or saturation inside the model hides the slope from the "
+            "attack, success along it proves nothing"
+            if also
+            else "gradient masking: the softmax saturates; attack with --target, whose gradient "
+            "is not zero, or divide the logits",
+        )
+
+
+def numerical(patient: Patient) -> Iterator[Finding]:
+    """Compare the tape with central differences at 50 random pixels."""
+    # Pixels strictly inside [0, 1]: a model that clips has a kink at both ends.
+    image = 0.1 + 0.8 * patient.images[0]
+    dtype = "float64" if supports(patient.model, "float64") else "float32"
+    pixels = tf.constant(image[np.newaxis], dtype)
+    target = tf.constant(patient.targets[:1])
+    try:
+        _, tape = GradientSource(Source.TAPE)(patient.model, _OBJECTIVE, pixels, target)
+    except ValueError:
+        return  # said by the check above
+    step = default_difference_step(Source.CENTRAL_DIFFERENCE, dtype)
+    chosen = np.random.default_rng(0).choice(image.size, _NUM_PIXELS_TRIED, replace=False)
+    nudges = np.zeros((_NUM_PIXELS_TRIED, image.size), dtype)
+    nudges[np.arange(_NUM_PIXELS_TRIED), chosen] = step
+    nudges = nudges.reshape(-1, *image.shape)
+
+    def values(copies: Any) -> np.ndarray:
+        classes = tf.repeat(target, len(nudges))
+        return np.asarray(_OBJECTIVE(patient.model(copies), classes), np.float64)
+
+    above, below = values(pixels + nudges), values(pixels - nudges)
+    differences = (above - below) / (2 * step)
+    derivatives = np.asarray(tape, np.float64).reshape(-1)[chosen]
+    largest = max(np.abs(derivatives).max(), np.abs(differences).max())
+    rounding = 10 * np.finfo(dtype).eps * np.abs(above).max() / step
+    wrong = ~(np.abs(differences - derivatives) <= 0.05 * largest + rounding)
+    if wrong.mean() > 0.1:
+        yield Finding(
+            "numerical",
+            Severity.SEVERE,
+            f"tape and differences disagree at {wrong.sum()} of {len(wrong)} random pixels "
+            f"({dtype}; by {np.abs(differences - derivatives).max() / largest:.0%} of the largest)",
+            "a custom gradient, rounding or noise inside the model hides its true slope from "
+            "attacks; use --source=central_difference, or take it out",
+        )
+
+
+def _gradient(patient: Patient, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    source = GradientSource(Source.TAPE)
+    _, found = source(patient.model, _OBJECTIVE, tf.constant(images), tf.constant(classes))
+    return np.asarray(found).reshape(len(images), -1)
+
+
+def _in_float64(
+    patient: Patient,
+    images: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray,
+    ill: np.ndarray,
+    symptom: Any,
+) -> str:
+    """Say whether float64 cures it."""
+    if not supports(patient.model, "float64"):
+        return " (the model does not compute in float64)"
+    finer = images[ill].astype(np.float64)
+    still = np.zeros(len(finer), bool)
+    for classes in (labels[ill], targets[ill]):
+        still |= symptom(_gradient(patient, finer, classes)).any(axis=1)
+    if not still.any():
+        return " (float64 cures all of them)"
+    return f" (float64 cures {np.count_nonzero(~still)} of {len(still)})"
+
+
+def _is_zero(gradient: np.ndarray) -> np.ndarray:
+    return (gradient == 0).all(axis=1, keepdims=True)

@@ -1,0 +1,128 @@
+"""What attacks cost beside what they found: steps asked of the model, and time where it was kept.
+
+Queries and gradients are counted and the same in every run. Time is not: it lies in a file of its
+own, `timing.json`, and only the table below quotes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from mnist_adv.evaluation.analyse import baseline_libraries
+from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.analyse.beside_optimum import Truth
+
+_HEAD = ("attack", "over optimum", "found of what exists", "queries", "gradients", "image/s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One line of the table.
+
+    Attributes:
+        name: of the attack, or of the tool that a benchmark ran it with.
+        over_optimum: median of distance over optimum, of the rows whose goal was met; None: not
+            known.
+        share_found: at the largest budget, of the rows whose goal can be met; None: not known.
+        queries: images that the model was asked about, per row, over all budgets; None: not known.
+        gradients: how many of these were differentiated; None: not known.
+        rate: images attacked per second, at one budget; None: not known.
+    """
+
+    name: str
+    over_optimum: float | None = None
+    share_found: float | None = None
+    queries: float | None = None
+    gradients: float | None = None
+    rate: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """Say it in words, a dash for what is not known."""
+        return (
+            self.name,
+            _told(self.over_optimum, ".4f"),
+            _told(self.share_found, ".2%"),
+            _told(self.queries, ".1f"),
+            _told(self.gradients, ".1f"),
+            _told(self.rate, ".0f"),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """The table, and beside it what a benchmark found of the same model.
+
+    Attributes:
+        here: one line per attack.
+        elsewhere: lines of the benchmark.
+        source: where they come from, one sentence; empty without them.
+    """
+
+    here: tuple[Cost, ...]
+    elsewhere: tuple[Cost, ...] = ()
+    source: str = ""
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return _HEAD
+
+    def lines(self) -> list[str]:
+        """Say it in lines, for a terminal."""
+        said = [_line(_HEAD, ""), *(_line(cost.cells(), "") for cost in self.here)]
+        if self.elsewhere:
+            said += [f"  {self.source}:", *(_line(cost.cells(), "  ") for cost in self.elsewhere)]
+        return said
+
+    def record(self) -> list[dict[str, Any]]:
+        """Turn into JSON, without what differs from run to run."""
+        return [
+            {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
+            for cost in self.here
+        ]
+
+
+def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
+    """Put the table together.
+
+    Args:
+        store: whose times are read.
+        table: all rows.
+        truth: what is possible, where it is known.
+        model: images -> logits; a benchmark of the same weights is quoted.
+
+    Returns:
+        The table.
+    """
+    timing, lines = store.timing(), []
+    for number, name in enumerate(table.plan.attacks):
+        found = None if truth is None else truth.found[number]
+        # A process compiles an attack in its first chunk: the middle chunk is free of that.
+        rates = [kept[name]["images"] / kept[name]["attack"] for kept in timing if name in kept]
+        lines.append(
+            Cost(
+                name=name,
+                over_optimum=None if found is None else found.over_optimum,
+                share_found=None if found is None else found.share_found[-1],
+                queries=float(table["num_queries"][number].mean()),
+                gradients=float(table["num_gradients"][number].mean()),
+                rate=statistics.median(rates) if rates else None,
+            )
+        )
+    quoted, source = baseline_libraries.quote(model, table.plan.attacks, table.plan.norm)
+    return Costs(tuple(lines), tuple(Cost(**each) for each in quoted), source)
+
+
+def _told(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _line(cells: Sequence[str], indent: str) -> str:
+    widths = (14, 22, 11, 11, 9)
+    return f"  {indent}{cells[0]:<{30 - len(indent)}}" + "".join(
+        f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
+    )

@@ -1,0 +1,41 @@
+"""All that an evaluation found, in one place for those who tell of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mnist_adv.evaluation.analyse.checks import Check
+from mnist_adv.evaluation.analyse.costs import Costs
+from mnist_adv.evaluation.analyse.statistics import Curve
+from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.analyse.beside_optimum import Truth
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """All that was found.
+
+    Attributes:
+        table: the rows.
+        curves: security curves, float and saved.
+        checks: what must be true, and whether it is.
+        pictures: name -> `[height, width, 3]` uint8.
+        truth: what is possible, where it is known.
+        costs: what the attacks asked of the model, and how fast they were.
+        warnings: what is wrong with the model itself, one sentence each.
+    """
+
+    table: Table
+    curves: list[Curve]
+    checks: list[Check]
+    pictures: dict[str, np.ndarray]
+    truth: Truth | None
+    costs: Costs
+    warnings: list[str]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for check in self.checks)

@@ -1,0 +1,129 @@
+"""Everything that was found, one row per image and target: read from chunks, written as CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.evaluation.measure.chunk import FORMS, NORMS
+from mnist_adv.evaluation.plan import Plan
+from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.verdict.judge import TOLERANCE
+
+_ROW = ("index", "label", "target", "clean_prediction")
+_FOUND = ("success", "prediction", *NORMS, "escape")
+_COSTS = ("num_steps", "num_queries", "num_gradients")
+_NAMES = (
+    *_ROW,
+    *(f"{form}_{name}" for form in FORMS for name in _FOUND),
+    *_COSTS,
+    "budget",
+    "moved_at_zero",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All rows, without the images.
+
+    Attributes:
+        plan: what was measured.
+        columns: name -> `[r]` or `[attacks, r]`; the names of `chunk.compute`.
+    """
+
+    plan: Plan
+    columns: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns["index"])
+
+    @property
+    def clean_correct(self) -> np.ndarray:
+        """Which rows' clean images are classified correctly, `[r]` bool."""
+        return self["clean_prediction"] == self["label"]
+
+    def distance(self, form: str) -> np.ndarray:
+        """How far each goal was, in the budgets' norm.
+
+        Args:
+            form: "float" or "saved".
+
+        Returns:
+            `[attacks, r]`, infinite where it was not met.
+        """
+        lengths = self[f"{form}_{self.plan.norm.value}"]
+        return np.where(self[f"{form}_success"], lengths, np.inf)
+
+    def per_image(self, values: np.ndarray) -> np.ndarray:
+        """Take the smallest value over the rows of each image.
+
+        Args:
+            values: `[..., r]`.
+
+        Returns:
+            `[..., num_images]`.
+        """
+        starts = np.flatnonzero(np.diff(self["index"], prepend=-1))
+        return np.minimum.reduceat(values, starts, axis=-1)
+
+    def verdicts(self) -> np.ndarray:
+        """Say in a word what became of each row, `[attacks, r]`."""
+        met, saved = self["float_success"], self["saved_success"]
+        at_once = self.distance("saved") <= TOLERANCE
+        return np.select(
+            [saved & at_once, saved, met], ["already", "reached", "lost in rounding"], "missed"
+        )
+
+
+def read_table(store: Store) -> Table:
+    """Read the rows of all chunks.
+
+    Args:
+        store: with no chunk missing.
+
+    Returns:
+        The table, in the order of images and targets.
+    """
+    parts = list(store.read(_NAMES))
+    columns = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in _NAMES}
+    return Table(store.plan, columns)
+
+
+def to_csv(table: Table) -> bytes:
+    """Write the table for spreadsheets: one line per image, target and attack.
+
+    Args:
+        table: all rows.
+
+    Returns:
+        CSV with a header; empty cells where there is no number.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    found = [f"{form}_{name}" for form in FORMS for name in _FOUND]
+    measured_names = ("num_steps", "budget", *found, *_COSTS[1:])
+    writer.writerow(
+        ["id", "label", "target", "clean_prediction", "attack", "verdict", *measured_names]
+    )
+    verdicts = table.verdicts()
+    for row in range(len(table)):
+        fixed = [_cell(table[name][row]) for name in _ROW]
+        for number, attack in enumerate(table.plan.attacks):
+            measured = [_cell(table[name][number, row]) for name in measured_names]
+            writer.writerow([*fixed, attack, verdicts[number, row], *measured])
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, np.bool_):
+        return int(value)
+    if isinstance(value, np.floating):
+        return f"{value:.9g}" if np.isfinite(value) else ""
+    return int(value) if value >= 0 else ""

@@ -1,0 +1,1 @@
+"""Measure a plan chunk by chunk."""

@@ -1,0 +1,210 @@
+"""Measure one chunk: from its number to the bytes of its result file.
+
+Budgets are tried from the smallest up. An image whose goal is met, in floats and in 8 bits, is
+done: what lies in a small ball lies in every larger one, so success never falls as epsilon grows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_adv.data import datasets
+from mnist_adv.evaluation.measure import attacking
+from mnist_adv.evaluation.measure.attacking import Question
+from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.evaluation.plan import Plan, make_rows
+from mnist_adv.evaluation.measure.store import Timing, pack
+from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.quantize.levels import to_levels
+from mnist_adv.verdict.judge import Verdict, judge_goal
+
+if TYPE_CHECKING:
+    from mnist_adv.models.softmax_regression import Model
+
+NORMS = ("linf", "l2", "l1", "l0")
+FORMS = ("float", "saved")
+# Enough images to see what kind of outputs a model has.
+_NUM_PROBES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a worker finds the model and the data; no part of what is measured.
+
+    Attributes:
+        model: where the model is, and how it is read.
+        data_dir: as in `data.load`.
+        manual_dir: as in `data.load`.
+    """
+
+    model: ModelSource
+    data_dir: str | None = None
+    manual_dir: str | None = None
+
+
+def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
+    """Measure a chunk.
+
+    Args:
+        plan: the settings.
+        places: where model and data are.
+        number: of the chunk.
+
+    Returns:
+        The bytes of its result file: for each row `index`, `label`, `target` (-1: none) and
+        `clean_prediction`, `[r]` int64; for each attack and row, `[attacks, r]`, for the float
+        image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
+        norms, `escape` (the smallest norm of an image that is not seen as its label, infinite if
+        none was found); `num_steps` and `budget` (infinite for attacks without one);
+        `num_queries` and `num_gradients`, over all budgets;
+        `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
+        `[attacks, r, 784]`. And how long each attack took, which is no result.
+
+    Raises:
+        ValueError: the model is not the plan's.
+        OSError: model or data cannot be read.
+    """
+    model = _model(plan, places)
+    chunk = plan.chunks()[number]
+    loaded = datasets.load(
+        plan.dataset,
+        plan.split,
+        data_dir=places.data_dir,
+        manual_dir=places.manual_dir,
+        rows=(chunk.first, chunk.end),
+    )
+    logits = np.asarray(model(loaded.images))
+    images, targets = make_rows(plan, chunk, loaded.labels, logits)
+    question = Question(
+        images=loaded.images[images],
+        labels=loaded.labels[images],
+        targets=targets if plan.targeted else None,
+        norm=plan.norm,
+    )
+    timing: Timing = {}
+    records = []
+    for name in plan.attacks:
+        began = time.perf_counter()
+        record, timing[name] = _pursue(plan, model, name, question)
+        records.append(record)
+        timing[name]["all"] = time.perf_counter() - began
+    content = pack(
+        {
+            "index": chunk.first + images,
+            "label": question.labels,
+            "target": targets,
+            "clean_prediction": logits.argmax(axis=1)[images],
+            **{name: np.stack([record[name] for record in records]) for name in records[0]},
+        },
+        plan.digest,
+    )
+    return content, timing
+
+
+def _model(plan: Plan, places: Places) -> Model:
+    return _opened(places, plan.dataset, plan.checkpoint)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(places: Places, dataset: str, digest: str) -> Model:
+    known = datasets.load(
+        dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
+    )
+    model, found = places.model.open(known)
+    if found != digest:
+        raise ValueError(
+            f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "
+            f"is {found[:16]}..., not {digest[:16]}..."
+        )
+    return model
+
+
+def _pursue(
+    plan: Plan, model: Model, name: str, question: Question
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    goal = make_goal(
+        len(question.labels),
+        plan.num_classes,
+        targets=question.targets,
+        labels=question.labels,
+    )
+    record = _blank(len(question.labels))
+    spent = {"images": 0.0, "attack": 0.0}
+    budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
+    for epsilon in budgets:
+        rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
+        if not len(rows):
+            break
+        part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
+        began = time.perf_counter()
+        result = attacking.run_attack(
+            name,
+            model,
+            part,
+            epsilon=epsilon,
+            num_steps=plan.num_steps,
+            step_size=plan.step_size,
+            seed=plan.seed,
+        )
+        spent["attack"] += time.perf_counter() - began
+        spent["images"] += len(rows)
+        record["num_queries"][rows] += result.num_queries
+        record["num_gradients"][rows] += result.num_gradients
+        verdict = result.verdict
+        better = _take(record, rows, "float", verdict, part.labels, plan.norm.value)
+        record["num_steps"][rows[better]] = result.num_steps[better]
+        record["budget"][rows[better]] = epsilon
+        if epsilon == 0:
+            record["moved_at_zero"][rows] = verdict.norms["linf"]
+        levels = to_levels(
+            model, part.images, result.adversarial, wanted, norm=plan.norm, epsilon=epsilon
+        )
+        saved = judge_goal(
+            model, part.images, datasets.to_float(levels), wanted, norm=plan.norm, epsilon=epsilon
+        )
+        better = _take(record, rows, "saved", saved, part.labels, plan.norm.value)
+        record["levels"][rows[better]] = levels[better].reshape(-1, 784)
+    return record, spent
+
+
+def _blank(count: int) -> dict[str, np.ndarray]:
+    blank: dict[str, np.ndarray] = {}
+    for form in FORMS:
+        blank[f"{form}_success"] = np.zeros(count, bool)
+        blank[f"{form}_prediction"] = np.full(count, -1)
+        blank |= {f"{form}_{norm}": np.zeros(count) for norm in NORMS}
+        blank[f"{form}_escape"] = np.full(count, np.inf)
+    for name in ("num_steps", "num_queries", "num_gradients"):
+        blank[name] = np.zeros(count, np.int64)
+    blank["budget"] = np.full(count, np.nan)
+    blank["moved_at_zero"] = np.zeros(count)
+    blank["levels"] = np.zeros((count, 784), np.uint8)
+    return blank
+
+
+def _take(
+    record: dict[str, np.ndarray],
+    rows: np.ndarray,
+    form: str,
+    verdict: Verdict,
+    labels: np.ndarray,
+    norm: str,
+) -> np.ndarray:
+    """Note what is better than what is there: success, then the shorter, else the latest miss."""
+    lengths, already = verdict.norms[norm], record[f"{form}_success"][rows]
+    better = ~already | (verdict.success & (lengths < record[f"{form}_{norm}"][rows]))
+    chosen = rows[better]
+    record[f"{form}_success"][chosen] = verdict.success[better]
+    record[f"{form}_prediction"][chosen] = verdict.predictions[better]
+    for name in NORMS:
+        record[f"{form}_{name}"][chosen] = verdict.norms[name][better]
+    allowed = verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
+    escape = np.where(allowed, lengths, np.inf)
+    record[f"{form}_escape"][rows] = np.minimum(record[f"{form}_escape"][rows], escape)
+    return better

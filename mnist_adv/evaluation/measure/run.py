@@ -1,0 +1,142 @@
+"""Hand chunks to an engine and keep what comes back, whichever comes first.
+
+Workers return bytes; only this process writes. Engines are joblib's: this process, several local
+ones (loky), or whatever machines a Dask scheduler knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import joblib
+from tqdm import tqdm
+
+from mnist_adv.evaluation.measure.chunk import Places, compute
+from mnist_adv.evaluation.plan import Chunk
+from mnist_adv.evaluation.measure.store import Store, Timing
+
+
+class Backend(enum.Enum):
+    """Where chunks are computed."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Where chunks are computed, and by how many at once; no part of what is measured.
+
+    Attributes:
+        backend: this machine, or a Dask cluster.
+        jobs: local processes; 1 is this one.
+        scheduler: the address of Dask's scheduler, `tcp://host:port`.
+
+    Raises:
+        ValueError: jobs below 1; a scheduler without Dask or Dask without a scheduler.
+    """
+
+    backend: Backend = Backend.LOCAL
+    jobs: int = 1
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1. Received: {self.jobs}")
+        if (self.backend is Backend.DASK) != (self.scheduler is not None):
+            raise ValueError(
+                "backend dask and scheduler tcp://host:port go together. "
+                f"Received: backend {self.backend.value}, scheduler {self.scheduler}"
+            )
+
+
+def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: bool = False) -> int:
+    """Compute the chunks that a store lacks.
+
+    Args:
+        store: where results go, as they come.
+        places: where model and data are.
+        engine: who computes.
+        quiet: whether to show no progress bar.
+
+    Returns:
+        How many chunks were computed.
+
+    Raises:
+        ValueError: as `compute`; Dask asked for and not installed.
+        OSError: as `compute`; the scheduler cannot be reached.
+    """
+    waiting = store.missing()
+    done = store.plan.num_images - sum(chunk.end - chunk.first for chunk in waiting)
+    bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
+    with bar, contextlib.ExitStack() as stack:
+        if waiting:
+            for chunk, (content, timing) in _results(stack, store, places, engine, waiting):
+                store.put(chunk, content, timing)
+                bar.update(chunk.end - chunk.first)
+    store.sweep()
+    return len(waiting)
+
+
+def _results(
+    stack: contextlib.ExitStack,
+    store: Store,
+    places: Places,
+    engine: Engine,
+    waiting: list[Chunk],
+) -> Iterator[tuple[Chunk, tuple[bytes, Timing]]]:
+    if engine.backend is Backend.LOCAL and engine.jobs == 1:
+        return ((chunk, compute(store.plan, places, chunk.number)) for chunk in waiting)
+    if engine.backend is Backend.DASK:
+        stack.enter_context(_client(engine.scheduler))
+        stack.enter_context(joblib.parallel_config(backend="dask"))
+        call = joblib.delayed(_in_worker)
+        tasks = (call(store.plan, places, chunk, 0, None) for chunk in waiting)
+        return joblib.Parallel(return_as="generator_unordered")(tasks)
+    threads = max(1, (os.cpu_count() or 1) // engine.jobs)
+    call = joblib.delayed(_in_worker)
+    tasks = (call(store.plan, places, chunk, threads, os.getcwd()) for chunk in waiting)
+    parallel = joblib.Parallel(
+        n_jobs=engine.jobs,
+        backend="loky",
+        return_as="generator_unordered",
+        # A chunk takes seconds: waiting for the next costs nothing, holding many costs memory.
+        pre_dispatch="n_jobs",
+        batch_size=1,
+    )
+    return parallel(tasks)
+
+
+def _in_worker(
+    plan: Any, places: Places, chunk: Chunk, threads: int, folder: str | None
+) -> tuple[Chunk, tuple[bytes, Timing]]:
+    _prepare(threads)
+    if folder is not None:
+        os.chdir(folder)  # a model given as a function is imported from here
+    return chunk, compute(plan, places, chunk.number)
+
+
+def _prepare(threads: int) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # a worker that has computed already keeps its number
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+@contextlib.contextmanager
+def _client(scheduler: str | None) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            "backend dask needs one more package: pip install 'mnist_adv[dask]'"
+        ) from error
+    with Client(scheduler, timeout=10) as client:
+        yield client

@@ -1,0 +1,1 @@
+"""From the analysis to a page, figures and files."""

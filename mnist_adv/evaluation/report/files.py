@@ -1,0 +1,160 @@
+"""The files that an evaluation ends in: the same bytes, however often it was cut off.
+
+Only `timing.json`, and the section of the page that quotes it, differ from run to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv import diagnostics
+from mnist_adv.data import datasets
+from mnist_adv.evaluation.analyse import checks as checking
+from mnist_adv.evaluation.analyse import costs, statistics, beside_optimum
+from mnist_adv.evaluation.report import figures, page
+from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.report.figures import Pair
+from mnist_adv.evaluation.analyse.result import Evaluation
+from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
+from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
+from mnist_adv.reporting.figures import png
+
+if TYPE_CHECKING:
+    from mnist_adv.models.softmax_regression import Model
+
+_EXTREMES, _COLUMNS, _MOSAIC, _PROBES = 20, 10, 60, 200
+
+
+def finish(store: Store, places: Places, model: Model, class_names: Sequence[str]) -> Evaluation:
+    """Read the chunks and write everything that is said of them beside them.
+
+    Args:
+        store: with no chunk missing.
+        places: where the data are.
+        model: images -> logits.
+        class_names: k names.
+
+    Returns:
+        What was written: `summary.json`, `images.csv`, `results.npz`, `report.html` and the
+        pictures.
+    """
+    table = read_table(store)
+    curves = statistics.curves(table)
+    checks = checking.check_all(store, table, curves, model, places)
+    known = beside_optimum.find(table, model, places)
+    spent = costs.find(store, table, known, model)
+    warnings = _warnings(store, places, model)
+    drawn = curves if known is None else [*curves, known.curve]
+    easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
+    spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
+    rows = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
+    pictures = {
+        "curve": figures.security_curve(table, drawn),
+        "distances": figures.distances(table),
+        **{
+            f"matrix_{name}": figures.class_matrices(
+                table, name, statistics.matrices(table, number, "float"), class_names
+            )
+            for number, name in enumerate(table.plan.attacks)
+        },
+        **{
+            name: figures.mosaic(_pairs(store, table, places, chosen, class_names), _COLUMNS)
+            for name, chosen in rows.items()
+            if len(chosen)
+        },
+    }
+    extremes = {
+        name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
+    }
+    found = Evaluation(table, curves, checks, pictures, known, spent, warnings)
+    folder = store.folder
+    record = page.record(found, extremes)
+    write(folder / "summary.json", json_bytes(record))
+    write(folder / "images.csv", to_csv(table))
+    write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
+    for name, pixels in pictures.items():
+        write(folder / f"{name}.png", png(pixels))
+    write(folder / "report.html", page.page(found))
+    store.sweep()
+    return found
+
+
+def _warnings(store: Store, places: Places, model: Model) -> list[str]:
+    """Look at what would make any attack's numbers meaningless, above all useless gradients."""
+    plan = store.plan
+    known = datasets.load(
+        plan.dataset,
+        plan.split,
+        data_dir=places.data_dir,
+        manual_dir=places.manual_dir,
+        rows=(0, _PROBES),
+    )
+    examined = diagnostics.examine(
+        model, known.images, known.labels, pixels=places.model.pixels, thorough=False
+    )
+    return [str(finding) for finding in examined]
+
+
+def _arrays(table: Table) -> dict[str, np.ndarray]:
+    plan = table.plan
+    found = [statistics.matrices(table, number, "float") for number in range(len(plan.attacks))]
+    return {
+        **table.columns,
+        "attacks": np.array(plan.attacks),
+        "epsilons": np.array(plan.epsilons),
+        "matrix_rows": np.stack([each.rows for each in found]),
+        "matrix_success": np.stack([each.success for each in found]),
+        "matrix_distance": np.stack([each.distance for each in found]),
+    }
+
+
+def _extreme(table: Table, row: int) -> dict[str, Any]:
+    number = int(table.distance("float")[:, row].argmin())
+    target = int(table["target"][row])
+    return {
+        "id": int(table["index"][row]),
+        "label": int(table["label"][row]),
+        "target": None if target < 0 else target,
+        "attack": table.plan.attacks[number],
+        "distance": statistics.finite(float(table.distance("float")[number, row])),
+        "prediction": int(table["float_prediction"][number, row]),
+    }
+
+
+def _pairs(
+    store: Store, table: Table, places: Places, rows: np.ndarray, class_names: Sequence[str]
+) -> list[Pair]:
+    """Fetch the images of some rows, chunk by chunk."""
+    plan, distance = table.plan, table.distance("float")
+    best = distance.argmin(axis=0)
+    firsts = np.searchsorted(table["index"], [chunk.first for chunk in plan.chunks()])
+    home = np.searchsorted(firsts, rows, side="right") - 1
+    pairs: dict[int, Pair] = {}
+    for chunk in plan.chunks():
+        mine = rows[home == chunk.number]
+        if not len(mine):
+            continue
+        levels = store.read_chunk(chunk, ("levels",))["levels"]
+        loaded = datasets.load(
+            plan.dataset,
+            plan.split,
+            data_dir=places.data_dir,
+            manual_dir=places.manual_dir,
+            rows=(chunk.first, chunk.end),
+        )
+        for row in mine.tolist():
+            index, number = int(table["index"][row]), int(best[row])
+            clean = loaded.images[index - chunk.first, ..., 0]
+            seen = class_names[table["saved_prediction"][number, row]]
+            before, length = class_names[table["label"][row]], distance[number, row]
+            far = f"{length:.3g}" if np.isfinite(length) else "not met"
+            pairs[row] = Pair(
+                clean=np.rint(255 * clean).astype(np.uint8),
+                changed=levels[number, row - firsts[chunk.number]].reshape(28, 28),
+                caption=f"#{index}: {before} to {seen}\n{far}",
+                met=bool(np.isfinite(length)),
+            )
+    return [pairs[row] for row in rows.tolist()]

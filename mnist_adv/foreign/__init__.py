@@ -1,1 +1,0 @@
-"""Models from elsewhere: TF1 checkpoints, Keras, SavedModels, NumPy, Python functions."""

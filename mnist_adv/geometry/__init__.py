@@ -1,0 +1,1 @@
+"""Norms, their projections and steepest directions, and steps."""

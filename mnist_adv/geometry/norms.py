@@ -1,0 +1,174 @@
+"""The geometry of each norm: length, projection onto a ball, steepest direction.
+
+A norm is one row of the table at the end. Everything works on whole batches: perturbations are
+`[n, 28, 28, 1]`, lengths and radii `[n]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.geometry.selection import capped_threshold, fill, largest, soft_threshold
+
+_PIXELS = (1, 2, 3)
+
+
+class Norm(enum.Enum):
+    """How the size of a perturbation is measured."""
+
+    LINF = "linf"
+    L2 = "l2"
+    L1 = "l1"
+    L0 = "l0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The three functions that an attack needs of a norm.
+
+    Attributes:
+        length: perturbation `[n, 28, 28, 1]` -> its norm `[n]`.
+        project: perturbation, radius `[n]` -> the nearest perturbation (in L2) in the ball.
+        steepest: gradient -> the direction of norm 1 with the largest inner product with it;
+            zero where the gradient is zero.
+        default_epsilon: a budget that lets nearly every digit become any other.
+        move: images, gradient, size `[n]` -> the images after the step of that norm, inside
+            [0, 1], that most lowers a linear objective; None: the steepest direction times the
+            size comes close enough, as every pixel takes part.
+    """
+
+    length: Callable[[Any], Any]
+    project: Callable[[Any, Any], Any]
+    steepest: Callable[[Any], Any]
+    default_epsilon: float
+    move: Callable[[Any, Any, Any], Any] | None = None
+
+
+def per_image(values: Any) -> Any:
+    """Shape one number per image, `[n]`, so that it broadcasts over pixels: `[n, 1, 1, 1]`."""
+    return tf.reshape(values, [-1, 1, 1, 1])
+
+
+def _linf_length(perturbation: Any) -> Any:
+    return tf.reduce_max(tf.abs(perturbation), axis=_PIXELS)
+
+
+def _linf_project(perturbation: Any, epsilon: Any) -> Any:
+    return tf.clip_by_value(perturbation, -per_image(epsilon), per_image(epsilon))
+
+
+def _linf_steepest(gradient: Any) -> Any:
+    return tf.sign(gradient)
+
+
+def _l2_length(perturbation: Any) -> Any:
+    # Scaled first, or squares of tiny gradients underflow and the length reads 0.
+    size = _sum(tf.abs(perturbation))
+    scaled = tf.math.divide_no_nan(perturbation, per_image(size))
+    return size * tf.sqrt(_sum(scaled * scaled))
+
+
+def _sum(values: Any) -> Any:
+    # A product with ones: compiled, it uses whole vectors, where a plain sum adds one by one.
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    ones = tf.ones([tf.shape(flat)[1], 1], flat.dtype)
+    return tf.matmul(flat, ones)[:, 0]
+
+
+def _l2_project(perturbation: Any, epsilon: Any) -> Any:
+    # Shorten only what is too long: clip, do not normalise.
+    shrink = tf.minimum(tf.math.divide_no_nan(epsilon, _l2_length(perturbation)), 1)
+    inside = _l2_length(perturbation) <= epsilon
+    return tf.where(per_image(inside), perturbation, perturbation * per_image(shrink))
+
+
+def _l2_steepest(gradient: Any) -> Any:
+    return tf.math.divide_no_nan(gradient, per_image(_l2_length(gradient)))
+
+
+def _l1_length(perturbation: Any) -> Any:
+    return _sum(tf.abs(perturbation))
+
+
+def _l1_project(perturbation: Any, epsilon: Any) -> Any:
+    sizes = tf.abs(perturbation)
+    threshold = per_image(soft_threshold(sizes, epsilon))
+    shrunk = tf.sign(perturbation) * tf.maximum(sizes - threshold, 0)
+    # Subtracting rounds at the size of the pixels, which may be large beside epsilon.
+    excess = tf.math.divide_no_nan(epsilon, _l1_length(shrunk))
+    shrunk *= per_image(tf.minimum(excess, 1))
+    inside = _l1_length(perturbation) <= epsilon
+    return tf.where(per_image(inside), perturbation, shrunk)
+
+
+def l1_project_in_box(clean: Any, perturbation: Any, epsilon: Any) -> Any:
+    """Project onto the L1 ball and the box at once, where one after the other goes too far.
+
+    Args:
+        clean: images `[n, 28, 28, 1]` in [0, 1].
+        perturbation: the same shape.
+        epsilon: `[n]`, the radius.
+
+    Returns:
+        The nearest perturbation (in L2) of norm at most epsilon that keeps the image in [0, 1].
+
+    References:
+        Croce, Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers",
+        2021, proposition 2.1.
+    """
+    sizes = tf.abs(perturbation)
+    room = tf.where(perturbation > 0, 1 - clean, clean)
+    threshold = per_image(capped_threshold(sizes, room, epsilon))
+    amounts = tf.clip_by_value(sizes - threshold, 0, room)
+    excess = tf.math.divide_no_nan(epsilon, _sum(amounts))
+    return tf.sign(perturbation) * amounts * per_image(tf.minimum(excess, 1))
+
+
+def _l1_steepest(gradient: Any) -> Any:
+    return tf.sign(gradient) * _first_of(tf.abs(gradient))
+
+
+def _l1_move(images: Any, gradient: Any, size: Any) -> Any:
+    # One pixel would have no room for the whole step: spend it pixel by pixel.
+    room = tf.where(gradient > 0, images, 1 - images)
+    return images - tf.sign(gradient) * fill(tf.abs(gradient), room, size)
+
+
+def _l0_length(perturbation: Any) -> Any:
+    perturbation = tf.convert_to_tensor(perturbation)
+    return tf.math.count_nonzero(perturbation, axis=_PIXELS, dtype=perturbation.dtype)
+
+
+def _l0_project(perturbation: Any, epsilon: Any) -> Any:
+    chosen = largest(tf.abs(perturbation), tf.cast(epsilon, tf.int32))
+    return tf.where(chosen, perturbation, tf.zeros_like(perturbation))
+
+
+def _l0_steepest(gradient: Any) -> Any:
+    # Of all directions that change one pixel by at most 1, the best.
+    return _l1_steepest(gradient)
+
+
+def _l0_move(images: Any, gradient: Any, size: Any) -> Any:
+    # The pixels whose whole way to the border is worth most.
+    room = tf.where(gradient > 0, images, 1 - images)
+    chosen = largest(tf.abs(gradient) * room, tf.cast(size, tf.int32))
+    return tf.where(chosen, images - tf.sign(gradient) * room, images)
+
+
+def _first_of(values: Any) -> Any:
+    flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2] * values.shape[3]])
+    chosen = tf.one_hot(tf.argmax(flat, axis=1), flat.shape[1], dtype=values.dtype)
+    return tf.reshape(chosen, tf.shape(values))
+
+
+GEOMETRY = {
+    Norm.LINF: Geometry(_linf_length, _linf_project, _linf_steepest, 0.3),
+    Norm.L2: Geometry(_l2_length, _l2_project, _l2_steepest, 3.0),
+    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, 30.0, _l1_move),
+    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_move),
+}

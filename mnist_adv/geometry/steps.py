@@ -1,0 +1,84 @@
+"""How a gradient becomes a step: one row per rule."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+
+
+class Step(enum.Enum):
+    """The rule that turns a gradient into a direction.
+
+    STEEPEST: the norm's own direction of steepest ascent, of norm 1: for linf the sign, for l2
+        the gradient divided by its length.
+    SIGN: the sign of each pixel's derivative, whatever the norm.
+    UNIT: the gradient divided by its L2 length, whatever the norm.
+    RAW: the gradient itself; its length fades as the objective flattens.
+    """
+
+    STEEPEST = "steepest"
+    SIGN = "sign"
+    UNIT = "unit"
+    RAW = "raw"
+
+
+def direction(step: Step, norm: Norm, gradient: Any) -> Any:
+    """Turn gradients into the directions that `step_size` multiplies.
+
+    Args:
+        step: the rule.
+        norm: the norm of the budget; only STEEPEST depends on it.
+        gradient: `[n, 28, 28, 1]`.
+
+    Returns:
+        `[n, 28, 28, 1]`; an attack moves against it.
+    """
+    if step is Step.STEEPEST:
+        return GEOMETRY[norm].steepest(gradient)
+    if step is Step.UNIT:
+        return GEOMETRY[Norm.L2].steepest(gradient)
+    return tf.sign(gradient) if step is Step.SIGN else gradient
+
+
+def move(step: Step, norm: Norm, images: Any, gradient: Any, size: Any) -> Any:
+    """Take one step.
+
+    Args:
+        step: the rule.
+        norm: the norm of the budget; only STEEPEST depends on it.
+        images: `[n, 28, 28, 1]`.
+        gradient: the same shape.
+        size: `[n]`, of the step.
+
+    Returns:
+        The images after the step against the gradient, not yet inside any budget.
+    """
+    own = GEOMETRY[norm].move
+    if step is Step.STEEPEST and own is not None:
+        return own(images, gradient, size)
+    return images - per_image(size) * direction(step, norm, gradient)
+
+
+def default_step_size(step: Step, norm: Norm, epsilon: Any) -> Any:
+    """Choose a step size for people who gave none.
+
+    A thirtieth of the budget: forty steps reach its border and slide along it (the setting of
+    Madry et al., 2018: epsilon 0.3, steps of 0.01). Rules whose direction is not of norm 1 get a
+    constant that suits softmax regression on digits.
+
+    Args:
+        step: the rule.
+        norm: the norm of the budget.
+        epsilon: the budget, one number or `[n]`.
+
+    Returns:
+        The step size, in the form of epsilon.
+    """
+    own_unit = {Step.STEEPEST, Step.SIGN if norm is Norm.LINF else Step.UNIT}
+    if step in own_unit:
+        return epsilon / 30
+    constant = {Step.SIGN: 0.01, Step.UNIT: 0.1, Step.RAW: 0.1}[step]
+    return constant + 0 * epsilon

@@ -1,0 +1,1 @@
+"""Losses, goals, and the gradient of a loss with respect to the pixels."""

@@ -1,0 +1,166 @@
+"""Hold the five gradient sources against one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.data.datasets import IMAGE_SHAPE
+from mnist_adv.gradients.sources import (
+    Source,
+    compute_gradient,
+    default_difference_step,
+    is_softmax_regression,
+)
+from mnist_adv.gradients.losses import Loss
+
+if TYPE_CHECKING:
+    from mnist_adv.models.softmax_regression import Model
+
+# The forward difference errs by about 1e-8 in float64 and 1e-3 in float32 where e is the default;
+# a wrong gradient errs by 1.
+AGREEMENT = {"float64": 1e-5, "float32": 0.02}
+
+
+def check_gradient(
+    model: Model,
+    image: Any,
+    intended_label: int,
+    *,
+    loss: Loss | str = Loss.CROSS_ENTROPY,
+    difference_step: float | None = None,
+) -> dict[str, dict[str, float]]:
+    """Compare every source that fits the model with the tape in the finest dtype.
+
+    Args:
+        model: images -> logits.
+        image: one image, floats in [0, 1].
+        intended_label: the class of the loss.
+        loss: "cross_entropy" or "probability".
+        difference_step: e of the two differences; a step suited to the dtype if None.
+
+    Returns:
+        dtype -> source -> largest absolute difference over the pixels, divided by the largest
+        absolute derivative of the reference. A dtype or source that the model does not support is
+        left out; the reference itself shows 0.
+
+    Raises:
+        ValueError: as `compute_gradient`.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> errors = mnist_adv.check_gradient(model, seven, 2)
+        >>> errors["float64"]["closed_form"] < 1e-12
+        True
+        >>> errors["float64"]["forward_difference"] < 1e-5
+        True
+    """
+    dtypes = _dtypes(model)
+
+    def gradient(dtype: str, source: Source) -> np.ndarray:
+        return compute_gradient(
+            model,
+            image,
+            intended_label,
+            loss=loss,
+            source=source,
+            difference_step=difference_step,
+            dtype=dtype,
+        )
+
+    reference = gradient(dtypes[0], Source.TAPE)
+    scale = float(np.abs(reference).max()) or 1.0
+    return {
+        dtype: {
+            source.value: float(np.abs(gradient(dtype, source) - reference).max()) / scale
+            for source in Source
+            if not source.estimates
+            and (source is not Source.CLOSED_FORM or is_softmax_regression(model))
+        }
+        for dtype in dtypes
+    }
+
+
+def disagreement(errors: dict[str, dict[str, float]]) -> tuple[str, float, bool]:
+    """Judge what `check_gradient` found, in the finest dtype that the model supports.
+
+    Args:
+        errors: from `check_gradient`.
+
+    Returns:
+        The dtype, the largest disagreement in it, and whether that is small enough to say that
+        the sources agree.
+    """
+    dtype = next(iter(errors))
+    worst = max(errors[dtype].values())
+    return dtype, worst, bool(worst < AGREEMENT[dtype])
+
+
+def difference_errors(
+    model: Model, image: Any, intended_label: int, *, loss: Loss | str = Loss.CROSS_ENTROPY
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, float]]:
+    """Measure how the error of the two differences depends on e.
+
+    Args:
+        model: images -> logits.
+        image: one image, floats in [0, 1].
+        intended_label: the class of the loss.
+        loss: "cross_entropy" or "probability".
+
+    Returns:
+        Curves: "source, dtype" -> (e `[m]`, relative error `[m]`), and the default e of each.
+    """
+    dtypes = _dtypes(model)
+    reference = compute_gradient(model, image, intended_label, loss=loss, dtype=dtypes[0])
+    scale = float(np.abs(reference).max()) or 1.0
+    curves, defaults = {}, {}
+    for dtype in dtypes:
+        for source in (Source.FORWARD_DIFFERENCE, Source.CENTRAL_DIFFERENCE):
+            default = default_difference_step(source, dtype)
+            steps = np.unique(
+                np.append(np.logspace(-12 if dtype == "float64" else -6, 0, 13), default)
+            )
+            errors = [
+                np.abs(
+                    compute_gradient(
+                        model,
+                        image,
+                        intended_label,
+                        loss=loss,
+                        source=source,
+                        difference_step=float(step),
+                        dtype=dtype,
+                    )
+                    - reference
+                ).max()
+                / scale
+                for step in steps
+            ]
+            name = f"{source.value}, {dtype}"
+            curves[name], defaults[name] = (steps, np.array(errors)), default
+    return curves, defaults
+
+
+def _dtypes(model: Model) -> list[str]:
+    """List the dtypes that the model computes in, finest first."""
+    return [dtype for dtype in ("float64", "float32") if supports(model, dtype)]
+
+
+def supports(model: Model, dtype: str) -> bool:
+    """Tell whether a model computes in a dtype.
+
+    Args:
+        model: images -> logits.
+        dtype: "float32" or "float64".
+
+    Returns:
+        Whether images of that dtype give logits of that dtype.
+    """
+    try:
+        return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+        return False

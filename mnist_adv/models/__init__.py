@@ -1,0 +1,1 @@
+"""Classifiers: what they are, how they are trained, saved and read."""

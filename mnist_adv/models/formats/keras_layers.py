@@ -1,0 +1,101 @@
+"""See a Keras model of plain Dense layers as the perceptron that it is, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_adv.data.datasets import IMAGE_SHAPE
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.perceptron import Perceptron, layers_of, make_model
+from mnist_adv.models.formats.shapes import NUM_PIXELS
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+_NUM_PROBES = 32
+
+# What changes no number of a single image at inference, given that pixels are flattened anyway.
+_PASSING = ("InputLayer", "Flatten", "Reshape", "Dropout", "GaussianNoise")
+
+
+def as_perceptron(model: Any) -> SoftmaxRegression | Perceptron | None:
+    """Take the weights of a Keras model that is a chain of Dense layers.
+
+    Args:
+        model: a loaded Keras model of 784 pixels.
+
+    Returns:
+        The same function, without a softmax at its end; None if the model is anything more.
+    """
+    layers: list[tuple[np.ndarray, np.ndarray]] = []
+    functions: list[str] = []
+    for layer in model.layers:
+        kind, config = type(layer).__name__, layer.get_config()
+        if kind in _PASSING:
+            continue
+        if kind == "Dense" and _is_plain(layer):
+            kernel = np.asarray(layer.kernel)
+            bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(kernel.shape[1])
+            layers.append((kernel.astype(np.float32), bias.astype(np.float32)))
+            functions.append(config["activation"])
+        elif kind in ("Activation", "Softmax") and functions and functions[-1] == "linear":
+            functions[-1] = config["activation"] if kind == "Activation" else "softmax"
+        else:
+            return None
+    known = {activation.value for activation in Activation}
+    between = set(functions[:-1])
+    widths = [NUM_PIXELS, *(weights.shape[1] for weights, _ in layers)]
+    fits = [weights.shape[0] for weights, _ in layers] == widths[:-1]
+    if not (layers and fits and functions[-1] in ("linear", "softmax")):
+        return None
+    if not between <= known or len(between) > 1:
+        return None
+    chain = make_model(layers, Activation(between.pop()) if between else None)
+    return chain if _agree(model, chain, functions[-1]) else None
+
+
+def _agree(model: Any, chain: Any, last: str) -> bool:
+    """Compare outputs: that the layers follow one another, a list of them does not say."""
+    images = np.random.default_rng(0).random((_NUM_PROBES, NUM_PIXELS), np.float32)
+    seen = model(images.reshape(-1, *model.input_shape[1:]), training=False)
+    ours = chain(images.reshape(-1, *IMAGE_SHAPE))
+    ours = tf.nn.softmax(ours) if last == "softmax" else ours
+    return bool(np.allclose(ours, seen, rtol=1e-4, atol=1e-4))
+
+
+def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
+    """Build a Keras model that returns the same logits.
+
+    Args:
+        model: its weights are copied.
+
+    Returns:
+        A `keras.Sequential` of a Flatten and Dense layers, from images `[n, 28, 28, 1]`.
+    """
+    import keras
+
+    layers, activation = layers_of(model)
+    between = activation.value if activation else None
+    functions: Sequence[str | None] = [between] * (len(layers) - 1) + [None]
+    built = keras.Sequential(
+        [
+            keras.Input(IMAGE_SHAPE),
+            keras.layers.Flatten(),
+            *(
+                keras.layers.Dense(weights.shape[1], activation=function)
+                for (weights, _), function in zip(layers, functions)
+            ),
+        ]
+    )
+    built.set_weights([array for layer in layers for array in layer])
+    return built
+
+
+def _is_plain(layer: Any) -> bool:
+    return (
+        layer.compute_dtype == "float32"
+        and getattr(layer, "quantization_mode", None) is None
+        and isinstance(layer.get_config()["activation"], str)
+    )

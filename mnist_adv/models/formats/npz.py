@@ -1,0 +1,46 @@
+"""Read weights from NumPy's .npz, whose arrays never need a pickle."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.models.formats.arrays import NamedArrays
+
+
+def read(path: str | os.PathLike[str]) -> NamedArrays:
+    """Open the arrays of an .npz.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its float arrays.
+
+    Raises:
+        ValueError: the file is damaged, is no .npz, or holds pickled objects.
+        OSError: the file cannot be opened.
+    """
+    arrays: dict[str, Any] = {}
+    try:
+        # Opened here: NumPy leaves the file open when it is no zip.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            for name in archive.files:
+                arrays[name] = archive[name]
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
+        if "allow_pickle" in str(error) or "pickle" in str(error).lower():
+            raise ValueError(
+                f"{path} holds pickled objects, which are never loaded; save plain arrays with "
+                "numpy.savez(path, W=..., b=...)"
+            ) from error
+        raise ValueError(f"{path} is damaged or no .npz ({error}); use an intact copy") from error
+    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+    return NamedArrays(
+        where=os.fspath(path),
+        shapes={name: list(array.shape) for name, array in floats.items()},
+        read=floats.__getitem__,
+    )

@@ -1,0 +1,164 @@
+"""Read checkpoints that `tf.train.Saver` wrote, without a graph and without a session.
+
+Both formats are read: V2 (`.index` and `.data-...`) and the single file of V1, with or without
+`.meta`. Object-based TF2 checkpoints are named arrays too.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_adv.errors import first_line
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.arrays import NamedArrays
+
+_TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+# What the readers raise for damaged files, by experiment: truncated data is an IndexError.
+_DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, ValueError, UnicodeDecodeError)
+
+_ACTIVATION_OPS = {
+    "Relu": Activation.RELU,
+    "Sigmoid": Activation.SIGMOID,
+    "Tanh": Activation.TANH,
+    "Elu": Activation.ELU,
+    "Selu": Activation.SELU,
+    "Softplus": Activation.SOFTPLUS,
+    "Relu6": Activation.RELU6,
+}
+_LAYER_OPS = ("BiasAdd", "Add", "AddV2", "MatMul")
+# Dropout multiplies or selects; none of these is a layer of its own.
+_PASSING_OPS = ("Identity", "Reshape", "Mul", "RealDiv", "Select", "SelectV2", "Cast")
+
+
+def find_prefix(path: str | os.PathLike[str]) -> str:
+    """Find the checkpoint that a path means.
+
+    Args:
+        path: a prefix (`/tmp/model.ckpt`), any one of its files, or a folder whose newest
+            checkpoint is meant.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        FileNotFoundError: nothing there, or one of the files missing; it is named.
+    """
+    where = pathlib.Path(path).expanduser()
+    prefix = _newest(where) if where.is_dir() else pathlib.Path(_PART.sub("", str(where)))
+    index = pathlib.Path(f"{prefix}.index")
+    shards = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
+    if prefix.is_file() and not index.exists():
+        return str(prefix)
+    if not index.exists():
+        if shards:
+            raise FileNotFoundError(f"no file {index}, which belongs to {shards[0].name}")
+        raise FileNotFoundError(f"no checkpoint {prefix}: neither {index} nor a file {prefix}")
+    count = max((int(shard.name[-5:]) for shard in shards if _PART.search(shard.name)), default=1)
+    for number in range(count):
+        shard = pathlib.Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
+        if not shard.exists():
+            raise FileNotFoundError(f"no file {shard}, which belongs to {index}")
+    return str(prefix)
+
+
+def files(prefix: str) -> list[pathlib.Path]:
+    """List the files that hold a checkpoint's variables.
+
+    Args:
+        prefix: as `find_prefix` returns it.
+
+    Returns:
+        The index and the shards, or the one file of V1.
+    """
+    index = pathlib.Path(f"{prefix}.index")
+    if not index.exists():
+        return [pathlib.Path(prefix)]
+    name = glob.escape(pathlib.Path(prefix).name)
+    return [index, *sorted(index.parent.glob(f"{name}.data-*"))]
+
+
+def read(prefix: str) -> NamedArrays:
+    """Open a checkpoint's variables.
+
+    Args:
+        prefix: as `find_prefix` returns it.
+
+    Returns:
+        Its float variables; TF2's suffix is left out of their names.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    reader = _guarded(prefix, lambda: tf.train.load_checkpoint(prefix))
+    dtypes = _guarded(prefix, reader.get_variable_to_dtype_map)
+    shapes = _guarded(prefix, reader.get_variable_to_shape_map)
+    stored = {name.removesuffix(_TF2_SUFFIX): name for name in shapes if dtypes[name].is_floating}
+
+    def read_one(name: str) -> np.ndarray:
+        return np.asarray(_guarded(prefix, lambda: reader.get_tensor(stored[name])))
+
+    return NamedArrays(
+        where=prefix,
+        shapes={name: shapes[full] for name, full in stored.items()},
+        read=read_one,
+        activation=_activation(f"{prefix}.meta"),
+    )
+
+
+def _guarded(prefix: str, action: Any) -> Any:
+    try:
+        return action()
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{prefix} is damaged ({first_line(error)}); use an intact copy"
+        ) from error
+
+
+def _newest(folder: pathlib.Path) -> pathlib.Path:
+    state = tf.train.get_checkpoint_state(str(folder))
+    if state is not None and state.model_checkpoint_path:
+        named = pathlib.Path(state.model_checkpoint_path)
+        # The state file keeps the absolute path of the machine that wrote it.
+        moved = folder / named.name
+        here = moved.is_file() or moved.with_name(f"{moved.name}.index").exists()
+        return moved if here else named
+    found = sorted(folder.glob("*.index"))
+    if len(found) != 1:
+        names = ", ".join(file.stem for file in found) or "none"
+        raise FileNotFoundError(f"no list of checkpoints in {folder}; name one of these: {names}")
+    return found[0].with_suffix("")
+
+
+def _activation(meta: str) -> Activation | None:
+    """Read from the saved graph, without building it, what stands between the layers."""
+    try:
+        content = pathlib.Path(meta).read_bytes()
+        nodes = {n.name: n for n in tf.compat.v1.MetaGraphDef.FromString(content).graph_def.node}
+    except Exception:  # no .meta, or not one: the flag says it then
+        return None
+    found: set[Activation] = set()
+    for node in nodes.values():
+        if node.op == "MatMul" and not re.search(r"(^|/)gradients(_\d+)?/", node.name):
+            found |= _feeding(nodes, node.input[0])
+    return found.pop() if len(found) == 1 else None
+
+
+def _feeding(nodes: dict[str, Any], name: str) -> set[Activation]:
+    """Name what last changed the values that a node hands on; nothing for the pixels."""
+    node = nodes.get(name.split(":")[0].lstrip("^"))
+    if node is None:
+        return set()
+    if node.op in _ACTIVATION_OPS:
+        return {_ACTIVATION_OPS[node.op]}
+    if node.op in _LAYER_OPS:
+        return {Activation.LINEAR}
+    found = (_feeding(nodes, source) for source in node.input if node.op in _PASSING_OPS)
+    return set().union(*found)

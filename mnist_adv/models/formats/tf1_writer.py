@@ -1,0 +1,61 @@
+"""Write a name-based checkpoint by TensorFlow 1's own `Saver`, with the graph beside it."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from mnist_adv.models.formats import tf1
+from mnist_adv.models.perceptron import Perceptron, activate, layers_of
+from mnist_adv.models.formats.shapes import NUM_PIXELS
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+v1 = tf.compat.v1
+
+
+def write(
+    model: SoftmaxRegression | Perceptron, prefix: pathlib.Path, roles: Mapping[str, str]
+) -> list[pathlib.Path]:
+    """Write a checkpoint that `tf.compat.v1.train.Saver` restores.
+
+    Beside the variables, `.meta` holds the graph, for `import_meta_graph`: placeholder `x`
+    `[None, 784]`, `logits`, and `pred`, their softmax. It also says what stands between layers.
+
+    Args:
+        model: whose weights.
+        prefix: of the new files; nothing is there yet.
+        roles: "W", "b" (or "W1", "b1", ...) -> name of the variable, in the order of the layers.
+
+    Returns:
+        The files, the index last: it is what makes a checkpoint.
+
+    Raises:
+        ValueError: a name that TensorFlow does not take as it is.
+    """
+    layers, activation = layers_of(model)
+    names = iter(roles.values())
+    with tf.Graph().as_default():
+        variables = [[_variable(next(names), array.shape) for array in layer] for layer in layers]
+        values = v1.placeholder(tf.float32, [None, NUM_PIXELS], name="x")
+        for number, (weights, bias) in enumerate(variables):
+            values = activate(activation, values) if number and activation else values
+            values = tf.matmul(values, weights) + bias
+        tf.nn.softmax(tf.identity(values, name="logits"), name="pred")
+        saver = v1.train.Saver()
+        with v1.Session() as session:
+            for pair, layer in zip(variables, layers):
+                for variable, array in zip(pair, layer):
+                    session.run(variable.initializer, feed_dict={variable.initial_value: array})
+            # Old readers do not know the attributes that newer operations have by default.
+            saver.save(session, str(prefix), strip_default_attrs=True)
+    index, *shards = tf1.files(str(prefix))
+    return [pathlib.Path(f"{prefix}.meta"), *shards, index]
+
+
+def _variable(name: str, shape: tuple[int, ...]) -> tf.Variable:
+    variable = v1.Variable(tf.zeros(shape), name=name, use_resource=False)
+    if variable.op.name != name:
+        raise ValueError(f"names must be plain and differ. Received: {name!r}")
+    return variable

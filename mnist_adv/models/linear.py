@@ -1,0 +1,74 @@
+"""Recognise models that are linear in the pixels, by type or by an explicit adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.tensors.lazy import tf
+
+
+class LinearModel:
+    """Any linear classifier as a model: `logits = flatten(images) @ W + b`.
+
+    For weights from elsewhere: scikit-learn's logistic regression (`LinearModel(c.coef_.T,
+    c.intercept_)`), one Keras Dense layer (`LinearModel(*layer.get_weights())`), a PyTorch Linear
+    (`LinearModel(layer.weight.T, layer.bias)`).
+
+    Args:
+        W: `[pixels, classes]`.
+        b: `[classes]`.
+
+    Attributes:
+        W: `[pixels, classes]` float32.
+        b: `[classes]` float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+
+    def __init__(self, W: Any, b: Any) -> None:
+        self.W = np.array(W, np.float32)
+        self.b = np.array(b, np.float32)
+        if self.W.ndim != 2 or self.b.shape != self.W.shape[1:]:
+            raise ValueError(
+                "W must have shape [pixels, classes] and b [classes]. "
+                f"Received: {list(self.W.shape)} and {list(self.b.shape)}"
+            )
+
+    def __call__(self, images: Any) -> Any:
+        """Compute logits.
+
+        Args:
+            images: `[n, ...]` with as many pixels each as W has rows, float32 or float64.
+
+        Returns:
+            `[n, classes]` logits in the dtype of the images.
+        """
+        images = tf.convert_to_tensor(images)
+        pixels = tf.reshape(images, [-1, self.W.shape[0]])
+        return pixels @ tf.cast(self.W, pixels.dtype) + tf.cast(self.b, pixels.dtype)
+
+    def __repr__(self) -> str:
+        pixels, classes = self.W.shape
+        return f"LinearModel({pixels} pixels, {classes} classes)"
+
+
+def linear_parts(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the weights of a model that is linear in the pixels.
+
+    Args:
+        model: anything.
+
+    Returns:
+        W `[pixels, classes]` and b `[classes]`, float32, of a `SoftmaxRegression` or a
+        `LinearModel`; None for any other model: nobody is guessed to be linear.
+    """
+    if isinstance(model, LinearModel):
+        return model.W, model.b
+    from mnist_adv.models.softmax_regression import SoftmaxRegression  # imports TensorFlow, as this module does not
+
+    if isinstance(model, SoftmaxRegression):
+        return model.W.numpy(), model.b.numpy()
+    return None

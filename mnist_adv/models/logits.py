@@ -1,0 +1,101 @@
+"""Tell probabilities from logits, and go back from one to the other where that is exact.
+
+Gradients of a softmax of a softmax are small everywhere, and an attack along them looks like a
+robust model. So outputs that are probabilities never pass as logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv.tensors.lazy import tf
+
+if TYPE_CHECKING:
+    from mnist_adv.models.softmax_regression import Model
+
+# Ten float32 probabilities sum to 1 within a few roundings; float16 ones within a few thousandths.
+_SUM_TOLERANCE = 1e-3
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def are_probabilities(outputs: Any) -> bool:
+    """Tell whether outputs are probabilities.
+
+    Args:
+        outputs: `[n, k]`, of several images.
+
+    Returns:
+        Whether every row lies in [0, 1] and sums to 1.
+    """
+    values = np.asarray(outputs, np.float64)
+    return bool(
+        values.size
+        and (values >= 0).all()
+        and (values <= 1 + _SUM_TOLERANCE).all()
+        and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all()
+    )
+
+
+def as_logits(model: Model, images: Any, where: str) -> tuple[Model, list[str]]:
+    """Make sure that a model's outputs are logits.
+
+    Args:
+        model: images -> outputs `[n, k]` of unknown kind.
+        images: `[n, 28, 28, 1]` in [0, 1], clean ones that the outputs are looked at on.
+        where: the model, for the messages.
+
+    Returns:
+        A model that returns logits, and what was done, one sentence each.
+
+    Raises:
+        ValueError: outputs that are not finite; sigmoids, which have no logits of one softmax;
+            probabilities so small that float32 no longer holds them.
+    """
+    outputs = np.asarray(model(tf.constant(images)), np.float64)
+    if not np.isfinite(outputs).all():
+        raise ValueError(
+            f"{where} returns values that are not finite for "
+            f"{np.count_nonzero(~np.isfinite(outputs).all(axis=1))} of {len(outputs)} images"
+        )
+    if not are_probabilities(outputs):
+        if _look_like_sigmoids(outputs):
+            raise ValueError(
+                f"{where} must return logits or the probabilities of one softmax. Received: "
+                f"outputs in [0, 1] whose sums run from {outputs.sum(axis=1).min():.3g} to "
+                f"{outputs.sum(axis=1).max():.3g}, as sigmoids give; save the model without them"
+            )
+        return model, []
+    lost = np.count_nonzero((outputs < _SMALLEST).any(axis=1))
+    if lost:
+        raise ValueError(
+            f"{where} returns probabilities, and for {lost} of {len(outputs)} images some are "
+            "below 1e-38, where float32 holds them no more: their logits cannot be got back. "
+            "Save the model without its last softmax"
+        )
+    return LogProbabilities(model), [
+        f"outputs are probabilities (they sum to 1; the smallest seen is {outputs.min():.0e}): "
+        "their logarithm is taken as logits, exact down to 1e-38, where float32 ends"
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class LogProbabilities:
+    """The logarithm of a model's probabilities: logits, up to a constant per image.
+
+    Attributes:
+        model: images -> probabilities.
+    """
+
+    model: Model
+
+    def __call__(self, images: Any) -> Any:
+        """Compute logits; a probability that is 0 in float32 counts as the smallest one."""
+        probabilities = tf.convert_to_tensor(self.model(images))
+        return tf.math.log(tf.maximum(probabilities, tf.cast(_SMALLEST, probabilities.dtype)))
+
+
+def _look_like_sigmoids(outputs: np.ndarray) -> bool:
+    return bool((outputs >= 0).all() and (outputs <= 1).all() and outputs.max() > 0.5)

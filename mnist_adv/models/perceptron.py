@@ -1,0 +1,119 @@
+"""Perceptrons of several layers, as the TF1 tutorials trained and saved them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+_FUNCTION = {
+    Activation.RELU: tf.nn.relu,
+    Activation.SIGMOID: tf.nn.sigmoid,
+    Activation.TANH: tf.nn.tanh,
+    Activation.ELU: tf.nn.elu,
+    Activation.SELU: tf.nn.selu,
+    Activation.SOFTPLUS: tf.nn.softplus,
+    Activation.RELU6: tf.nn.relu6,
+    Activation.LINEAR: tf.identity,
+}
+
+
+def activate(activation: Activation, values: Any) -> Any:
+    """Apply what stands between two layers.
+
+    Args:
+        activation: which.
+        values: of any shape.
+
+    Returns:
+        The same shape.
+    """
+    return _FUNCTION[activation](values)
+
+
+class Perceptron(tf.Module):
+    """Fully connected layers, an activation between them: `logits = f(f(x W1 + b1) W2 + b2) ...`.
+
+    Args:
+        layers: per layer, weights `[inputs, outputs]` and bias `[outputs]`, float32.
+        activation: applied after every layer but the last.
+
+    Attributes:
+        weights: one `[inputs, outputs]` float32 variable per layer.
+        biases: one `[outputs]` float32 variable per layer.
+        activation: as given.
+    """
+
+    def __init__(self, layers: Layers, activation: Activation) -> None:
+        super().__init__(name="perceptron")
+        self.weights = [tf.Variable(weights, name="W") for weights, _ in layers]
+        self.biases = [tf.Variable(bias, name="b") for _, bias in layers]
+        self.activation = activation
+
+    def __call__(self, images: Any) -> Any:
+        """Compute logits.
+
+        Args:
+            images: `[n, 28, 28, 1]`, float32 or float64, in [0, 1].
+
+        Returns:
+            `[n, num_classes]` logits in the dtype of the images.
+        """
+        images = tf.convert_to_tensor(images)
+        values = tf.reshape(images, [-1, self.weights[0].shape[0]])
+        for number, (weights, bias) in enumerate(zip(self.weights, self.biases)):
+            if number:
+                values = activate(self.activation, values)
+            values = values @ tf.cast(weights, values.dtype) + tf.cast(bias, values.dtype)
+        return values
+
+    def __repr__(self) -> str:
+        widths = [self.weights[0].shape[0], *(weights.shape[1] for weights in self.weights)]
+        return f"Perceptron({' -> '.join(map(str, widths))}, {self.activation.value})"
+
+
+def make_model(layers: Layers, activation: Activation | None) -> SoftmaxRegression | Perceptron:
+    """Make the model that layers describe; one layer is softmax regression.
+
+    Args:
+        layers: per layer, weights `[inputs, outputs]` and bias `[outputs]`, float32.
+        activation: between them; it may be None where there is only one.
+
+    Returns:
+        A `SoftmaxRegression`, for which the closed forms hold, or a `Perceptron`.
+
+    Raises:
+        ValueError: several layers and no activation.
+    """
+    if len(layers) > 1:
+        if activation is None:
+            raise ValueError(f"activation must be given for {len(layers)} layers. Received: None")
+        return Perceptron(layers, activation)
+    (weights, bias), = layers
+    model = SoftmaxRegression(weights.shape[1])
+    model.W.assign(weights)
+    model.b.assign(bias)
+    return model
+
+
+def layers_of(model: SoftmaxRegression | Perceptron) -> tuple[Layers, Activation | None]:
+    """Take a model apart; the inverse of `make_model`.
+
+    Args:
+        model: either.
+
+    Returns:
+        Weights and bias per layer, float32, and what stands between them.
+    """
+    if isinstance(model, SoftmaxRegression):
+        return [(model.W.numpy(), model.b.numpy())], None
+    pairs = zip(model.weights, model.biases)
+    return [(weights.numpy(), bias.numpy()) for weights, bias in pairs], model.activation

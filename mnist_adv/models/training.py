@@ -1,0 +1,181 @@
+"""Train softmax regression by plain stochastic gradient descent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_adv.data.datasets import Dataset
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.models.training_config import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """Mean loss and accuracy over one split."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochReport:
+    """Where training stands after an epoch.
+
+    Attributes:
+        epoch: how many are done, from 1.
+        train: over all training images, with the epoch's final weights.
+        test: over all test images.
+        learning_rate: of the epoch's last step.
+    """
+
+    epoch: int
+    train: Metrics
+    test: Metrics
+    learning_rate: float
+
+
+def train(
+    model: SoftmaxRegression,
+    train_set: Dataset,
+    test_set: Dataset,
+    config: TrainingConfig = TrainingConfig(),
+    *,
+    first_epoch: int = 0,
+) -> Iterator[EpochReport]:
+    """Train in place, epoch by epoch.
+
+    The order of an epoch's images is a function of the seed and the epoch's number, and the rate
+    one of the step's: going on from epoch k gives the weights of an unbroken run, bit for bit.
+
+    Args:
+        model: holds the weights after `first_epoch` epochs.
+        train_set: what it learns from.
+        test_set: what it is measured on.
+        config: the settings.
+        first_epoch: how many epochs the model has seen already.
+
+    Yields:
+        A report after every epoch, when the model holds that epoch's weights.
+
+    Raises:
+        ValueError: the batch is larger than the training set, or the loss is no longer finite.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.SoftmaxRegression()
+        >>> config = mnist_adv.TrainingConfig(num_epochs=1)
+        >>> digits = mnist_adv.load("mnist", "train"), mnist_adv.load("mnist", "test")
+        >>> for report in mnist_adv.train(model, *digits, config):
+        ...     print(report.epoch, report.test.accuracy > 0.9)
+        1 True
+    """
+    num_images = len(train_set.labels)
+    if config.batch_size > num_images:
+        raise ValueError(
+            f"batch_size must be at most the {num_images} training images. "
+            f"Received: {config.batch_size}"
+        )
+    num_batches = num_images // config.batch_size
+    images, labels = _on_device(train_set)
+    test_images, test_labels = _on_device(test_set)
+    for epoch in range(first_epoch, config.num_epochs):
+        order = np.random.default_rng([config.seed, epoch]).permutation(num_images)
+        batches = order[: num_batches * config.batch_size].reshape(num_batches, -1)
+        steps = epoch * num_batches + np.arange(num_batches)
+        rates = config.learning_rate * _cosine(steps / (config.num_epochs * num_batches))
+        weights, bias = _train_epoch(
+            model.W.value(),
+            model.b.value(),
+            images,
+            labels,
+            tf.constant(batches, tf.int32),
+            tf.constant(rates, tf.float32),
+        )
+        model.W.assign(weights)
+        model.b.assign(bias)
+        report = EpochReport(
+            epoch=epoch + 1,
+            train=_measure(model, images, labels),
+            test=_measure(model, test_images, test_labels),
+            learning_rate=float(rates[-1]),
+        )
+        if not math.isfinite(report.train.loss):
+            raise ValueError(
+                f"training diverged in epoch {epoch + 1}; lower the learning_rate. "
+                f"Received: {config.learning_rate}"
+            )
+        yield report
+
+
+def epoch_graph(model: SoftmaxRegression, num_images: int, config: TrainingConfig) -> Any:
+    """Get the graph that is compiled for an epoch, to be looked at.
+
+    Args:
+        model: gives the number of classes.
+        num_images: in the training set.
+        config: gives the batches.
+
+    Returns:
+        A `tf.Graph`.
+    """
+    num_batches = num_images // config.batch_size
+    return _train_epoch.get_concrete_function(
+        tf.TensorSpec(model.W.shape),
+        tf.TensorSpec(model.b.shape),
+        tf.TensorSpec([num_images, model.W.shape[0]]),
+        tf.TensorSpec([num_images], tf.int32),
+        tf.TensorSpec([num_batches, config.batch_size], tf.int32),
+        tf.TensorSpec([num_batches]),
+    ).graph
+
+
+def _cosine(progress: Any) -> Any:
+    return 0.5 * (1 + np.cos(np.pi * progress))
+
+
+def _on_device(dataset: Dataset) -> tuple[Any, Any]:
+    images = dataset.images.reshape(len(dataset.labels), -1)
+    return tf.constant(images), tf.constant(dataset.labels.astype(np.int32))
+
+
+# AutoGraph reads source code, and what it can read changes with Python: the loop is written out.
+@tf.function(jit_compile=True, autograph=False)
+def _train_epoch(
+    weights: Any, bias: Any, images: Any, labels: Any, batches: Any, rates: Any
+) -> tuple[Any, Any]:
+    def step(number: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
+        # Gathered batch by batch: a whole epoch's copy of the images would leave the cache.
+        pixels = tf.gather(images, batches[number])
+        classes = tf.gather(labels, batches[number])
+        with tf.GradientTape() as tape:
+            tape.watch((weights, bias))
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels=classes, logits=pixels @ weights + bias
+            )
+            mean = tf.reduce_mean(losses)
+        weights_gradient, bias_gradient = tape.gradient(mean, (weights, bias))
+        weights -= rates[number] * weights_gradient
+        bias -= rates[number] * bias_gradient
+        return number + 1, weights, bias
+
+    def going(number: Any, *_: Any) -> Any:
+        return number < tf.shape(batches)[0]
+
+    _, weights, bias = tf.while_loop(going, step, (tf.constant(0), weights, bias))
+    return weights, bias
+
+
+def _measure(model: SoftmaxRegression, images: Any, labels: Any) -> Metrics:
+    logits = images @ model.W + model.b
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    hits = tf.argmax(logits, axis=1, output_type=tf.int32) == labels
+    return Metrics(
+        loss=float(tf.reduce_mean(losses)),
+        accuracy=int(tf.math.count_nonzero(hits)) / len(labels),
+    )

@@ -1,0 +1,1 @@
+"""Check claimed optima, blind to the solvers."""

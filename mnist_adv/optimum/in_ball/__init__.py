@@ -1,0 +1,1 @@
+"""The largest margin and log-odds inside a ball."""

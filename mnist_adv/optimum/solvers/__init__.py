@@ -1,0 +1,1 @@
+"""Solvers of the smallest perturbation, one module per norm."""

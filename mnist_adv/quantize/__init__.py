@@ -1,0 +1,1 @@
+"""From floats to 8 bits that stay adversarial."""

@@ -1,0 +1,235 @@
+"""Round adversarial images to the 256 grey levels of a file so that they stay adversarial.
+
+Plain rounding moves every pixel by up to 1/510, which can undo an attack that has just succeeded
+or leave its budget. Here rounding stays inside the budget, and where it loses a goal that had been
+reached, pixels are moved level by level along the gradient until the goal is met on the grid
+itself. An image that had not reached its goal is rounded and nothing else: repair is no attack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_adv.tensors.lazy import tf
+from mnist_adv.data.datasets import to_float
+from mnist_adv.gradients.goals import Goal
+from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
+from mnist_adv.quantize.moves import move, out_of_reach
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.verdict.judge import judge_goal
+
+if TYPE_CHECKING:
+    from mnist_adv.models.softmax_regression import Model
+
+# Rounds without progress after which an image is given up.
+_PATIENCE = 4
+# What is wanted is overdone a little: gradients and float32 logits are rounded.
+_SURPLUS = 1.01
+# How near to the best other class, over the margin, another one counts: at least, at most 1.
+_WIDTH, _NARROW = 4.0, 0.05
+# How much longer than the attack or its rounding a repaired image may be, in levels, before the
+# whole budget is opened to it.
+_LONGER = (1, 2)
+# So many float64 images stay in cache while they are rounded.
+_BLOCK = 64
+
+
+def to_levels(
+    model: Model,
+    images: np.ndarray,
+    adversarial: np.ndarray,
+    goal: Goal,
+    *,
+    norm: Norm,
+    epsilon: float | np.ndarray,
+    max_rounds: int = 100,
+) -> np.ndarray:
+    """Round to 8 bits inside the budget; repair on the grid what rounding undid.
+
+    Each pixel goes to its nearest level; where that leaves the budget, as few as possible go to
+    the next level towards the clean image instead, which is shorter in every norm. An image that
+    met its goal before, as `judge` sees it (with the wanted confidence, inside the budget and
+    [0, 1]), and no longer does, then moves, in each round as many pixels by one level as its
+    gradient says are needed: first within the length that it has, and only if that is not enough,
+    within the whole budget. Where the budget is spent, pixels that matter little give levels back.
+    An image whose goal the gradient places beyond the budget is given up. An image that did not
+    meet its goal before is only rounded.
+
+    Args:
+        model: images -> logits.
+        images: clean, `[n, 28, 28, 1]` in [0, 1].
+        adversarial: the same shape.
+        goal: what the images are to be classified as.
+        norm: of the budget.
+        epsilon: the budget in pixel units, one number or `[n]`; may be infinite.
+        max_rounds: most rounds of repair at each length; 0 only rounds.
+
+    Returns:
+        uint8 `[n, 28, 28, 1]`. Where even repair did not meet the goal, the levels that came
+        nearest to it; judge the result, as always.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> seven = mnist_adv.load("mnist", "test").images[0]
+        >>> found = mnist_adv.attack(model, seven, targets=2)
+        >>> levels = mnist_adv.to_levels(
+        ...     model, found.images, found.adversarial, found.goal,
+        ...     norm=found.norm, epsilon=found.epsilon)
+        >>> levels.dtype
+        dtype('uint8')
+        >>> int(model(levels / 255).numpy().argmax())
+        2
+    """
+    count = len(images)
+    whole = np.broadcast_to(np.asarray(epsilon, np.float64), (count,))
+    levels, lengths = np.empty((count, images[0].size), np.uint8), np.empty(count)
+    for first in range(0, count, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        budget = GridBudget(_origin(images[block]), norm, whole[block])
+        wanted = _in_levels(adversarial[block])
+        rounded = round_inside(wanted, budget)
+        lengths[block] = np.maximum(budget.lengths(wanted), budget.lengths(rounded))
+        levels[block] = rounded
+    if max_rounds:
+        missed = np.flatnonzero(~_satisfied(model, levels, goal))
+        if len(missed):
+            question = (images[missed], adversarial[missed], _part(goal, missed))
+            before = judge_goal(model, *question, norm=norm, epsilon=whole[missed])
+            missed = missed[before.success]
+        for longer in (*_LONGER, math.inf):
+            if not len(missed):
+                break
+            radius = np.minimum(lengths[missed] + longer / TOP, whole[missed])
+            budget = GridBudget(_origin(images[missed]), norm, radius)
+            mended, left = _repair(model, levels[missed], _part(goal, missed), budget, max_rounds)
+            levels[missed] = mended
+            missed = missed[left & (radius < whole[missed])]  # others have had the whole budget
+    return levels.reshape(images.shape)
+
+
+def _in_levels(images: np.ndarray) -> np.ndarray:
+    return TOP * images.reshape(len(images), -1).astype(np.float64)
+
+
+def _origin(images: np.ndarray) -> np.ndarray:
+    # k / 255 is not a float32: what reads back as the clean pixel is that pixel, above all in l0.
+    exact = _in_levels(images)
+    nearest = np.rint(exact)
+    same = to_float(nearest.astype(np.uint8)) == images.reshape(len(images), -1)
+    return np.where(same, nearest, exact)
+
+
+def _part(goal: Goal, rows: np.ndarray) -> Goal:
+    return dataclasses.replace(goal, classes=goal.classes[rows])
+
+
+def _pixels(levels: np.ndarray) -> np.ndarray:
+    return to_float(levels.astype(np.uint8)).reshape(-1, 28, 28, 1)
+
+
+def _satisfied(model: Model, levels: np.ndarray, goal: Goal) -> np.ndarray:
+    met: np.ndarray = goal.satisfied(model(_pixels(levels)), goal.classes).numpy()
+    return met
+
+
+def _repair(
+    model: Model, levels: np.ndarray, goal: Goal, budget: GridBudget, max_rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move images that miss their goal; leave each at the best that was found.
+
+    Returns:
+        Levels, and which images still miss it, `[n]` bool.
+    """
+    now, best = levels.astype(np.float64), levels.copy()
+    best_value = np.full(len(levels), np.inf)
+    missed, waited = np.ones(len(levels), bool), np.zeros(len(levels), np.int64)
+    despaired = np.zeros(len(levels), bool)
+    rows = np.arange(len(levels))
+    for _ in range(max_rounds + 1):
+        seen = _look(model, now[rows], _part(goal, rows))
+        value = np.where(seen.satisfied, -np.inf, seen.margin)
+        better = value < best_value[rows]
+        best[rows[better]] = now[rows[better]]
+        best_value[rows[better]] = value[better]
+        waited[rows] = np.where(better, 0, waited[rows] + 1)
+        missed[rows] = ~seen.satisfied
+        beyond = out_of_reach(now[rows], seen.slope, seen.distance, budget.of(rows))
+        # The gradient may be wrong about what is beyond reach: one more try, then the next image.
+        going = ~seen.satisfied & (waited[rows] < _PATIENCE) & ~(beyond & despaired[rows])
+        despaired[rows] = beyond
+        rows, seen = rows[going], seen.of(going)
+        if not len(rows):
+            break
+        wanted = _SURPLUS * np.maximum(seen.margin + _lead(goal), 0) + 1e-6
+        now[rows], stuck = move(now[rows], seen.slope, wanted, budget.of(rows))
+        rows = rows[~stuck]
+        if not len(rows):
+            break
+    return best, missed
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What the model says of images on the grid.
+
+    `margin` is the largest of those that have to fall below zero, or the only one; `distance` is
+    how far a weighted sum of them, whose derivative is `slope`, has to fall.
+    """
+
+    satisfied: np.ndarray
+    margin: np.ndarray
+    distance: np.ndarray
+    slope: np.ndarray  # [n, 784], per pixel unit
+
+    def of(self, rows: np.ndarray) -> _Seen:
+        return _Seen(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+
+def _look(model: Model, levels: np.ndarray, goal: Goal) -> _Seen:
+    pixels = tf.constant(_pixels(levels))
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(pixels)
+        logits = model(pixels)
+    satisfied = goal.satisfied(logits, goal.classes).numpy()
+    seen = logits.numpy().astype(np.float64)
+    weights, margin = _weights(seen, goal)
+    upstream = tf.constant(weights, logits.dtype)
+    gradient = tape.gradient(logits, pixels, upstream, tf.UnconnectedGradients.ZERO)
+    return _Seen(
+        satisfied=satisfied,
+        margin=margin,
+        distance=(weights * seen).sum(axis=1) + _lead(goal),
+        slope=gradient.numpy().reshape(len(levels), -1).astype(np.float64),
+    )
+
+
+def _weights(logits: np.ndarray, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
+    """Weigh logits so that their sum has to fall; the largest margin beside it."""
+    rows = np.arange(len(logits))
+    own = logits[rows, goal.classes]
+    others = logits.copy()
+    others[rows, goal.classes] = -np.inf
+    best = others.max(axis=1)
+    if not goal.targeted:
+        weights = np.zeros_like(logits)
+        weights[rows, others.argmax(axis=1)] = -1
+        weights[rows, goal.classes] = 1
+        return weights, own - best
+    # All the other classes that are about as far ahead: against the best of them alone, two would
+    # take turns; one that is far behind has nothing to say.
+    width = np.clip(_WIDTH * (best - own), _NARROW, 1)
+    powers = np.exp((others - best[:, np.newaxis]) / width[:, np.newaxis])
+    weights = powers / powers.sum(axis=1, keepdims=True)
+    weights[rows, goal.classes] = -1
+    return weights, best - own
+
+
+def _lead(goal: Goal) -> float:
+    # How far the first of two classes leads when it has the wanted probability.
+    confidence = goal.confidence or 0.5
+    return max(0.0, math.log(confidence / (1 - confidence)))

@@ -1,0 +1,1 @@
+"""The results folder, figures, TensorBoard, and what is said."""

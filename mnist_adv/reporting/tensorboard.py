@@ -1,0 +1,212 @@
+"""TensorBoard: what training and attacks write, under which tags.
+
+Tags say what is measured, runs say where: `loss` and `accuracy` stand under the same tag in a
+training's `train` and `test` runs, so that their curves overlay, and so do attacks' curves.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hp
+
+from mnist_adv.reporting import figures
+from mnist_adv.attacks import AttackResult
+from mnist_adv.models.training import EpochReport
+
+_HPARAMS = (
+    hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),
+    hp.HParam("dataset"),
+    hp.HParam("num_epochs"),
+    hp.HParam("batch_size"),
+    hp.HParam("learning_rate"),
+    hp.HParam("seed"),
+    hp.HParam("goal"),
+    hp.HParam("norm"),
+    hp.HParam("epsilon"),
+    hp.HParam("step_size"),
+    hp.HParam("num_steps"),
+    hp.HParam("step"),
+    hp.HParam("attack"),
+    hp.HParam("loss"),
+    hp.HParam("attacks"),
+)
+_METRICS = (
+    hp.Metric("accuracy", group="test", display_name="test accuracy"),
+    hp.Metric("loss", group="test", display_name="test loss"),
+    hp.Metric("attack/success", display_name="success (saved image)"),
+    hp.Metric("attack/distance", display_name="distance"),
+    hp.Metric("attack/steps", display_name="steps taken"),
+    hp.Metric("evaluation/success", display_name="success on the data set"),
+    hp.Metric("evaluation/robust_accuracy", display_name="robust accuracy"),
+)
+# TensorBoard keeps ten images of a tag unless told otherwise.
+_SAMPLES = "--samples_per_plugin=images=100"
+
+
+def tensorboard_line(logdir: str | os.PathLike[str]) -> str:
+    """Say how to look at what was written.
+
+    Args:
+        logdir: the parent folder of the runs.
+
+    Returns:
+        A command line.
+    """
+    return f"tensorboard --logdir {os.fspath(logdir)} {_SAMPLES}"
+
+
+def new_run(logdir: str | os.PathLike[str], name: str, hparams: Mapping[str, Any]) -> pathlib.Path:
+    """Open a run that no earlier one shares, and write its hyper-parameters.
+
+    Args:
+        logdir: the parent folder; made if missing.
+        name: the run's name; a number is added if it is taken, since two runs in one folder
+            would be drawn as one zigzag.
+        hparams: name -> value, for TensorBoard's table.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    parent = pathlib.Path(logdir)
+    parent.mkdir(parents=True, exist_ok=True)
+    if not any(parent.glob("*.hparams")):
+        with writing(parent, suffix=".hparams"):
+            hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
+    number = 1
+    while True:
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    with writing(folder):
+        hp.hparams({name: value for name, value in hparams.items() if value is not None})
+    return folder
+
+
+class TrainingSummaries:
+    """Write a training's curves and templates.
+
+    Args:
+        folder: the run's folder, from `new_run`.
+        class_names: k names.
+    """
+
+    def __init__(self, folder: pathlib.Path, class_names: Sequence[str]) -> None:
+        self._writers = {
+            split: tf.summary.create_file_writer(os.fspath(folder / split))
+            for split in ("train", "test")
+        }
+        self._class_names = class_names
+
+    def write(self, report: EpochReport, weights: np.ndarray) -> None:
+        """Write one epoch.
+
+        Args:
+            report: losses and accuracies.
+            weights: `[784, k]`, as they are after the epoch.
+        """
+        for split, metrics in (("train", report.train), ("test", report.test)):
+            with self._writers[split].as_default(step=report.epoch):
+                tf.summary.scalar("loss", metrics.loss)
+                tf.summary.scalar("accuracy", metrics.accuracy)
+        with self._writers["train"].as_default(step=report.epoch):
+            tf.summary.scalar("learning_rate", report.learning_rate)
+            tf.summary.image("templates", _template_images(weights), max_outputs=weights.shape[1])
+            tf.summary.histogram("weights", weights)
+
+    def close(self, card: str, graph: Any) -> None:
+        """Write what is said once, and what is still in memory.
+
+        Args:
+            card: Markdown that says what the run was.
+            graph: the `tf.Graph` of the compiled epoch.
+        """
+        with self._writers["train"].as_default(step=0):
+            tf.summary.text("card", card)
+            tf.summary.graph(graph)
+        for writer in self._writers.values():
+            writer.close()
+
+
+def write_attack(
+    folder: pathlib.Path,
+    result: AttackResult,
+    saved: np.ndarray,
+    success: bool,
+    pictures: Mapping[str, np.ndarray],
+    card: str,
+) -> None:
+    """Write one image's attack, step by step.
+
+    Args:
+        folder: the run's folder, from `new_run`.
+        result: of one image, with its trace.
+        saved: `[28, 28, 1]` in [0, 1], as read back from its file.
+        success: whether the goal was reached, and still is in the saved image.
+        pictures: name -> `[height, width, 3]` uint8, each logged as one image.
+        card: Markdown that says what the run was.
+    """
+    trace = figures.required_trace(result)
+    probabilities = tf.nn.softmax(trace.logits[:, 0]).numpy()
+    label = int(probabilities[0].argmax())
+    with writing(folder):
+        for step, image in enumerate(trace.images[:, 0]):
+            tf.summary.experimental.set_step(step)
+            tf.summary.scalar("attack/objective", trace.objective[step, 0])
+            tf.summary.scalar("attack/probability_clean_prediction", probabilities[step, label])
+            if result.goal.targeted:
+                target = result.goal.classes[0]
+                tf.summary.scalar("attack/probability_target", probabilities[step, target])
+            distance = np.linalg.norm(image - result.images[0])
+            tf.summary.scalar("attack/distance_l2", distance)
+            tf.summary.scalar("attack/distance_linf", np.abs(image - result.images[0]).max())
+            tf.summary.image("attack/iterate", image[np.newaxis])
+            if step < len(trace.gradients):
+                gradient = trace.gradients[step, 0]
+                tf.summary.scalar("attack/gradient_l2", np.linalg.norm(gradient))
+                tf.summary.histogram("attack/gradient", gradient)
+                tf.summary.image("attack/gradient_image", _centred(gradient)[np.newaxis])
+        tf.summary.experimental.set_step(0)
+        for name, picture in pictures.items():
+            tf.summary.image(f"attack/{name}", picture[np.newaxis])
+        tf.summary.image("attack/saved", saved[np.newaxis])
+        tf.summary.scalar("attack/success", float(success))
+        tf.summary.scalar("attack/distance", result.verdict.norms[result.norm.value][0])
+        tf.summary.scalar("attack/steps", float(result.num_steps[0]))
+        tf.summary.text("card", card)
+
+
+@contextmanager
+def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
+    """Send summaries to a folder, at step 0 unless told otherwise.
+
+    Args:
+        folder: of the run; made if missing.
+        suffix: of the file's name.
+    """
+    writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
+    with writer.as_default(step=0):
+        yield
+    writer.close()
+
+
+def _template_images(weights: np.ndarray) -> np.ndarray:
+    return _centred(weights.T.reshape(-1, 28, 28, 1))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    # One grey scale for all, zero in the middle, so that they compare.
+    largest = float(np.abs(values).max()) or 1.0
+    return (0.5 + values / (2 * largest)).astype(np.float32)

@@ -1,0 +1,1 @@
+"""TensorFlow put off until it is used, compilation, and random numbers per image."""

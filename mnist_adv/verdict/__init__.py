@@ -1,0 +1,1 @@
+"""From final arrays to success, norms and range."""

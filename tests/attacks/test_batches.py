@@ -1,0 +1,86 @@
+"""Every attack, in every norm: a batch gives, bit for bit, what its images give one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnist_adv import attack
+from mnist_adv.attacks.registry import REGISTRY
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.geometry.norms import Norm
+
+BUDGET = {Norm.LINF: 0.08, Norm.L2: 1.0, Norm.L1: 8.0, Norm.L0: 15.0}
+SEARCHED = ("carlini_wagner", "ead", "bisection")
+# One of each algorithm gets more images than slots, so that slots are taken again.
+REFILLED = {
+    ("pgd", Norm.LINF),
+    ("mi_fgsm", Norm.L2),
+    ("apgd_ce", Norm.L1),
+    ("square", Norm.L2),
+    ("deepfool", Norm.LINF),
+    ("ddn", Norm.L2),
+    ("fmn", Norm.L0),
+    ("carlini_wagner", Norm.L2),
+    ("ead", Norm.L1),
+    ("jsma", Norm.L0),
+    ("blend", Norm.L1),
+}
+
+
+def cases() -> list[Any]:
+    """All norms of each attack, the goals in turn; both of an attack with one norm."""
+    found = []
+    for name, entry in REGISTRY.items():
+        norms = entry.method.norms
+        for number, norm in enumerate(norms if len(norms) > 1 else 2 * norms):
+            goal = ("targets", "labels")[number % 2]
+            found.append(pytest.param(name, norm, goal, id=f"{name}-{norm.value}-{goal}"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "norm", "goal"), cases())
+def test_a_batch_is_its_images_one_by_one(
+    trained: SoftmaxRegression, test_set: Any, name: str, norm: Norm, goal: str
+) -> None:
+    method = REGISTRY[name].method
+    count = 8
+    if (name, norm) in REFILLED and not (len(method.norms) == 1 and goal == "labels"):
+        count = 104
+    chosen = [0, 1, 2, count // 2 - 1, count // 2, count - 3, count - 2, count - 1]
+    labels = test_set.labels[:count]
+    classes = (labels + 1) % 10 if goal == "targets" else labels
+    steps = 2 + np.arange(count) % 7  # slots become free one after the other
+    options: dict[str, Any] = {"method": name, "norm": norm}
+    if name in SEARCHED:
+        options["num_searches"] = 3
+    if name in ("carlini_wagner", "ead"):
+        options["first_constant"] = 10.0  # few steps lead somewhere
+    if name == "blend":
+        options["donors"] = (test_set.images[500:700], test_set.labels[500:700])
+    epsilon = np.full(count, np.inf)
+    if not method.minimal:
+        epsilon = BUDGET[norm] * (0.5 + np.arange(count) % 4 / 4)
+    together = attack(
+        trained,
+        test_set.images[:count],
+        epsilon=epsilon,
+        num_steps=steps,
+        **{goal: classes},
+        **options,
+    )
+    assert np.any(together.perturbation)
+    for index in chosen:
+        alone = attack(
+            trained,
+            test_set.images[index],
+            epsilon=epsilon[index],
+            num_steps=steps[index],
+            **{goal: classes[index]},
+            **options,
+        )
+        np.testing.assert_array_equal(alone.adversarial[0], together.adversarial[index])
+        for counted in ("num_steps", "num_queries", "num_gradients"):
+            assert getattr(alone, counted)[0] == getattr(together, counted)[index], counted

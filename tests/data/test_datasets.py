@@ -1,0 +1,157 @@
+"""The data: byte for byte, in the original order, and the same pairs as TFDS."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pathlib
+import struct
+import types
+
+import numpy as np
+import pytest
+
+from mnist_adv.data import datasets
+
+FOLDER = pathlib.Path(datasets.__file__).parent / "mnist"
+
+
+def test_files_are_those_that_tfds_registers() -> None:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder("mnist", data_dir="/nonexistent")
+    registered = {
+        pathlib.PurePosixPath(url).name: info.checksum for url, info in builder.url_infos.items()
+    }
+    ours = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.gz")
+    }
+    assert len(ours) == 4
+    assert ours == {name: registered[name] for name in ours}
+
+
+def test_test_images_are_in_the_original_order(test_set: datasets.Dataset) -> None:
+    assert test_set.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert test_set.images.shape == (10000, 28, 28, 1)
+    assert test_set.images.dtype == np.float32
+    assert (test_set.images.min(), test_set.images.max()) == (0, 1)
+    assert test_set.class_names == tuple("0123456789")
+
+
+def test_tfds_gives_the_same_pairs(
+    tmp_path: pathlib.Path, test_set: datasets.Dataset, train_set: datasets.Dataset
+) -> None:
+    def pairs(dataset: datasets.Dataset) -> list[bytes]:
+        levels = np.rint(255 * dataset.images).astype(np.uint8).reshape(len(dataset.labels), -1)
+        return sorted(np.c_[levels, dataset.labels.astype(np.uint8)].view("V785").ravel().tolist())
+
+    for split, ours in (("test", test_set), ("train", train_set)):
+        theirs = datasets._load_tfds("mnist", split, str(tmp_path), str(FOLDER))
+        assert pairs(theirs) == pairs(ours)
+        assert theirs.class_names == ours.class_names
+    assert pairs(test_set) != pairs(train_set)[: len(test_set.labels)]
+
+
+def test_to_float_maps_every_level_to_its_255th() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    pixels = datasets.to_float(levels)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, (np.arange(256) / 255).astype(np.float32))
+    with pytest.raises(ValueError, match="levels must be uint8. Received: dtype=float32"):
+        datasets.to_float(pixels)
+
+
+def idx(path: pathlib.Path, content: bytes) -> pathlib.Path:
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def test_read_idx_reads_what_the_header_says(tmp_path: pathlib.Path) -> None:
+    header = b"\x00\x00\x08\x02" + struct.pack(">II", 2, 3)
+    read = datasets.read_idx(idx(tmp_path / "good.gz", header + bytes(range(6))))
+    np.testing.assert_array_equal(read, [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x00\x00\x08\x01\x00\x00\x00\x05abc", "must hold 5 bytes after its header. Received: 3"),
+        (b"\x00\x00\x0d\x01\x00\x00\x00\x00", "not an IDX file of unsigned bytes"),
+        (b"", "not an IDX file of unsigned bytes"),
+    ],
+)
+def test_read_idx_names_a_wrong_file(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
+    path = idx(tmp_path / "wrong.gz", content)
+    with pytest.raises(ValueError, match=message) as caught:
+        datasets.read_idx(path)
+    assert str(path) in str(caught.value)
+
+
+def test_read_idx_names_a_damaged_file(tmp_path: pathlib.Path) -> None:
+    whole = (FOLDER / "t10k-labels-idx1-ubyte.gz").read_bytes()
+    for name, content in (("cut.gz", whole[:-100]), ("text.gz", b"not gzip")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            datasets.read_idx(path)
+
+
+def test_load_refuses_what_it_cannot_load(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="split must be one of train, test. Received: 'dev'"):
+        datasets.load("mnist", "dev")
+    with pytest.raises(ValueError, match="mnist comes with the package"):
+        datasets.load("mnist", data_dir="somewhere")
+    with pytest.raises(ValueError, match="Received: 'no_such_set'"):
+        datasets.load("no_such_set")
+    with pytest.raises(ValueError, match=r"'cifar10' with shape \(32, 32, 3\)"):
+        datasets.load("cifar10", data_dir=str(tmp_path))
+
+
+class FakeBuilder:
+    """A TFDS builder of one image that is marked at row 3, column 20."""
+
+    class info:  # noqa: N801
+        """Its metadata."""
+
+        features = {
+            "image": types.SimpleNamespace(shape=(28, 28, 1)),
+            "label": types.SimpleNamespace(num_classes=37, names=[str(k) for k in range(37)]),
+        }
+
+    failure: Exception | None = None
+
+    def download_and_prepare(self, download_config: object) -> None:
+        """Fail if told to."""
+        if self.failure:
+            raise self.failure
+
+    def as_dataset(self, **_: object) -> tuple[np.ndarray, np.ndarray]:
+        """Give the image and its label."""
+        levels = np.zeros((1, 28, 28, 1), np.uint8)
+        levels[0, 3, 20] = 255
+        return levels, np.array([5])
+
+
+@pytest.fixture
+def builder(monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
+    """The builder that TFDS will hand out, whatever the name."""
+    import tensorflow_datasets as tfds
+
+    fake = FakeBuilder()
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: fake)
+    monkeypatch.setattr(tfds, "as_numpy", lambda pairs: pairs)
+    return fake
+
+
+def test_emnist_is_turned_upright(builder: FakeBuilder) -> None:
+    upright = datasets.load("emnist/letters")
+    assert upright.images[0, 20, 3, 0] == 1 and upright.images.sum() == 1
+    assert len(upright.class_names) == 37
+    assert datasets.load("kmnist").images[0, 3, 20, 0] == 1
+
+
+def test_without_network_the_remedy_is_named(builder: FakeBuilder) -> None:
+    builder.failure = ConnectionError("no route to host\nand much more")
+    message = "TFDS cannot prepare 'kmnist': no route to host. Without network, .* manual_dir"
+    with pytest.raises(OSError, match=message):
+        datasets.load("kmnist")

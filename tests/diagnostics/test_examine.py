@@ -1,0 +1,227 @@
+"""Each finding, on a model that is ill in exactly that way; and a healthy one that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_adv.data import datasets
+from mnist_adv.diagnostics import Finding, Severity, examine, strength
+from mnist_adv.diagnostics.finding import Patient
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.perceptron import Perceptron
+from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity, adapt
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+Model = Callable[[Any], Any]
+
+
+def _names(findings: list[Finding]) -> list[str]:
+    return [finding.check for finding in findings]
+
+
+def _examine(model: Model, test_set: datasets.Dataset, **settings: Any) -> list[Finding]:
+    return examine(model, test_set.images, test_set.labels, **settings)
+
+
+def test_healthy_models_have_no_finding(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    assert _examine(trained, test_set) == []
+    log_probabilities = lambda x: tf.math.log_softmax(trained(x))  # noqa: E731
+    assert _examine(log_probabilities, test_set) == []
+    untouched = np.eye(784, dtype=np.float32), np.zeros(784, np.float32)
+    relu = Perceptron([untouched, (trained.W.numpy(), trained.b.numpy())], Activation.RELU)
+    assert _examine(relu, test_set) == []
+
+
+def test_probabilities_are_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
+    findings = _examine(lambda x: tf.nn.softmax(trained(x)), test_set)
+    assert _names(findings) == ["probabilities"]
+    assert "sum to 1" in findings[0].message
+    assert findings[0].severity is Severity.SEVERE
+
+
+@pytest.mark.parametrize("last", [tf.nn.softmax, tf.nn.log_softmax])
+def test_two_softmaxes_are_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset, last: Callable[[Any], Any]
+) -> None:
+    findings = _examine(lambda x: last(tf.nn.softmax(3 * trained(x))), test_set)
+    assert _names(findings) == ["probabilities"]
+    assert "softmax of a softmax" in findings[0].message
+
+
+WRONG_PIXELS = [
+    Pixels(scale, polarity)
+    for scale in PixelScale
+    for polarity in Polarity
+    if not Pixels(scale, polarity).plain
+]
+
+
+@pytest.mark.parametrize("pixels", WRONG_PIXELS, ids=str)
+def test_wrong_pixels_are_found_and_the_setting_that_repairs_is_named(
+    trained: SoftmaxRegression, test_set: datasets.Dataset, pixels: Pixels
+) -> None:
+    trained_on = _expecting(trained, pixels)
+    findings = _examine(trained_on, test_set)
+    assert "accuracy" in _names(findings)
+    finding = next(finding for finding in findings if finding.check == "accuracy")
+    assert str(pixels) in finding.remedy
+    repaired = adapt(trained_on, pixels)
+    assert _examine(repaired, test_set, pixels=pixels) == []
+
+
+def test_setting_given_by_mistake_is_found_too(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    mistaken = Pixels(polarity=Polarity.DARK_ON_LIGHT)
+    findings = _examine(adapt(trained, mistaken), test_set, pixels=mistaken)
+    assert str(Pixels()) in findings[0].remedy
+
+
+def test_classes_in_another_order_are_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    findings = _examine(lambda x: tf.reverse(trained(x), [1]), test_set, thorough=False)
+    assert _names(findings) == ["accuracy"]
+    assert "output 0 means 9" in findings[0].message
+
+
+def test_swapped_axes_are_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
+    findings = _examine(
+        lambda x: 3 * trained(tf.transpose(x, [0, 2, 1, 3])), test_set, thorough=False
+    )
+    assert not findings or "rows and columns" in findings[0].message
+    assert findings
+
+
+def test_chance_without_a_repair_is_found(test_set: datasets.Dataset) -> None:
+    W = tf.random.stateless_normal([784, 10], seed=[0, 1])
+    findings = _examine(lambda x: tf.reshape(x, [-1, 784]) @ tf.cast(W, x.dtype), test_set)
+    assert _names(findings) == ["accuracy"]
+    assert "chance gives 10%" in findings[0].message
+
+
+def test_dropout_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
+    findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set, thorough=False)
+    assert "two_calls" in _names(findings)
+
+
+def test_batch_norm_in_training_mode_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    def model(images: Any) -> Any:
+        mean, variance = tf.nn.moments(images, [0])
+        return 5 * trained(0.3 * (images - mean) / tf.sqrt(variance + 0.1))
+
+    assert "batch" in _names(_examine(model, test_set, thorough=False))
+
+
+def test_gradient_lost_in_float32_and_cured_by_float64_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    findings = _examine(lambda x: 20 * trained(x), test_set, thorough=False)
+    assert _names(findings) == ["gradient"]
+    assert "exactly zero" in findings[0].message
+    assert "float64 cures" in findings[0].message
+    assert "--target" in findings[0].remedy
+
+
+def test_gradient_zero_in_every_dtype_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    @tf.custom_gradient
+    def without_slope(values: Any) -> Any:
+        return tf.identity(values), tf.zeros_like
+
+    findings = _examine(lambda x: trained(without_slope(x)), test_set, thorough=False)
+    assert _names(findings) == ["gradient"]
+    assert "100% of the images with or without a target (float64 cures 0 of" in findings[0].message
+
+
+def test_gradient_that_is_not_finite_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    findings = _examine(lambda x: trained(tf.sqrt(x * x)), test_set, thorough=False)
+    assert _names(findings) == ["gradient"]
+    assert "not finite" in findings[0].message
+
+
+def test_missing_gradient_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
+    findings = _examine(lambda x: trained(tf.round(x)), test_set, thorough=False)
+    assert _names(findings) == ["gradient"]
+    numpy_code = lambda x: tf.constant(trained(x).numpy())  # noqa: E731
+    findings = _examine(numpy_code, test_set, thorough=False)
+    assert "no gradient flows" in findings[0].message
+
+
+def test_gradient_that_is_not_the_slope_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    @tf.custom_gradient
+    def reversed_slope(values: Any) -> Any:
+        return tf.identity(values), lambda upstream: -upstream
+
+    findings = _examine(lambda x: trained(reversed_slope(x)), test_set)
+    assert "numerical" in _names(findings)
+    message = next(finding for finding in findings if finding.check == "numerical").message
+    assert "by 200% of the largest" in message
+
+
+def test_model_that_wears_out_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    calls = []
+
+    def model(images: Any) -> Any:
+        calls.append(1)
+        return trained(images) if len(calls) < 4 else -trained(images)
+
+    images, labels = test_set.images[:50], test_set.labels[:50]
+    outputs = np.asarray(model(images), np.float64)
+    patient = Patient(model, images, labels, outputs, Pixels())
+    assert _names(list(strength.nothing_changes(patient))) == ["epsilon_0"]
+    steady = Patient(trained, images, labels, outputs, Pixels())
+    assert list(strength.nothing_changes(steady)) == []
+
+
+def test_slope_that_misleads_small_steps_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    def wavy(images: Any) -> Any:
+        # Right at 0 and at 1, where most pixels are; small steps are caught in the first dent.
+        return trained(images + 0.02 * tf.sin(40 * np.pi * images))
+
+    findings = _examine(wavy, test_set)
+    assert _names(findings) == ["steps"]
+
+
+def test_outputs_that_are_not_finite_are_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    findings = _examine(lambda x: trained(x) / tf.zeros([]), test_set)
+    assert _names(findings) == ["finite"]
+
+
+def test_finding_is_one_line_with_its_remedy(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    for finding in _examine(lambda x: tf.nn.softmax(trained(x)), test_set):
+        assert "\n" not in str(finding)
+        assert finding.remedy in str(finding)
+
+
+def _expecting(model: SoftmaxRegression, pixels: Pixels) -> Model:
+    """Make of a model one that was trained on other pixels, and is not linear in their scale."""
+
+    def trained_on(images: Any) -> Any:
+        unit = (images - pixels.offset) / pixels.factor
+        # A hidden layer's nonlinearity, without which scale would hardly show.
+        return model(tf.clip_by_value(unit, 0, 1))
+
+    return trained_on

@@ -1,0 +1,115 @@
+"""Evaluations of models that others trained: opened again by every worker, known by their bytes."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_adv.data import datasets
+from mnist_adv.commands import evaluate as command
+from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.preprocessing import Pixels, PixelScale
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+from tests.evaluation.support import contents
+
+Capture = pytest.CaptureFixture[str]
+
+_MODULE = """
+import numpy as np
+import tensorflow as tf
+with np.load("weights.npz") as arrays:
+    W, b = (tf.constant(arrays[name]) for name in ("W", "b"))
+def logits(images):
+    return tf.reshape(images, [-1, 784]) @ W + b
+"""
+
+
+@pytest.fixture
+def folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, trained: SoftmaxRegression
+) -> pathlib.Path:
+    """An empty folder with the trained weights in every form."""
+    weights, bias = trained.W.numpy(), trained.b.numpy()
+    monkeypatch.chdir(tmp_path)
+    np.savez("weights.npz", W=weights, b=bias)
+    np.savez("bytes.npz", W=weights / 255, b=bias)
+    (tmp_path / "my_own_model.py").write_text(_MODULE)
+    tf.raw_ops.SaveV2(
+        prefix="model.ckpt",
+        tensor_names=["Variable", "Variable_1"],
+        shape_and_slices=["", ""],
+        tensors=[weights, bias],
+    )
+    keras = tf.keras.Sequential(
+        [tf.keras.Input((28, 28, 1)), tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)]
+    )
+    keras.set_weights([weights, bias])
+    keras.save("model.keras")
+    keras.export("saved", verbose=False)
+    return tmp_path
+
+
+def evaluate(*flags: str) -> int:
+    small = ("--num_images=6", "--chunk_size=3", "--num_steps=3", "--epsilons=0,0.1,0.2")
+    return command.main(["evaluate.py", *small, *flags])
+
+
+def curves(folder: pathlib.Path, name: str) -> object:
+    return json.loads((folder / "results" / name / "summary.json").read_text())["curves"]
+
+
+def test_every_kind_of_model_is_measured_alike(
+    folder: pathlib.Path, workshop: pathlib.Path, capsys: Capture
+) -> None:
+    ours = f"--checkpoint_dir={workshop / 'checkpoints'}"
+    digests = set()
+    kinds = {
+        "ours": (ours,),
+        "checkpoint": ("--checkpoint=model.ckpt",),
+        "npz": ("--model=weights.npz",),
+        "scaled": ("--model=bytes.npz", "--pixel_scale=bytes"),
+        "keras": ("--model=model.keras",),
+        "saved": ("--model=saved",),
+        "function": ("--model=my_own_model:logits",),
+    }
+    for name, flags in kinds.items():
+        assert evaluate(f"--name={name}", *flags) == 0, capsys.readouterr().err
+        manifest = json.loads((folder / "results" / name / "manifest.json").read_text())
+        digests.add(manifest["settings"]["checkpoint"])
+        assert len(manifest["settings"]["checkpoint"]) == 64
+        assert curves(folder, name) == curves(folder, "ours"), name
+        assert str(folder) not in json.dumps(manifest)
+    assert len(digests) == len(kinds)
+    assert "took Variable [784, 10] as weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint=model.ckpt", "--model=my_own_model:logits"])
+def test_worker_processes_open_the_model_again(folder: pathlib.Path, flag: str) -> None:
+    assert evaluate("--name=one", flag) == evaluate("--name=two", "--jobs=2", flag) == 0
+    one, two = (contents(folder / "results" / name) for name in ("one", "two"))
+    assert one == two and len(one) > 8
+
+
+def test_another_file_or_another_reading_is_refused(folder: pathlib.Path, capsys: Capture) -> None:
+    assert evaluate("--name=run", "--model=weights.npz") == 0
+    np.savez("weights.npz", W=np.ones([784, 10], np.float32), b=np.arange(10, dtype=np.float32))
+    assert evaluate("--name=run", "--model=weights.npz") == 2
+    assert "belongs to other settings: checkpoint is" in capsys.readouterr().err
+    assert evaluate("--name=run", "--model=weights.npz", "--pixel_scale=bytes") == 2
+    assert "reading is '' there and 'pixels --pixel_scale=bytes" in capsys.readouterr().err
+
+
+def test_a_functions_digest_follows_its_file(folder: pathlib.Path, test_set: datasets.Dataset) -> None:
+    (folder / "my_other_model.py").write_text(_MODULE)
+    source = ModelSource("my_other_model:logits", ours=False)
+    first = source.open(test_set)[1]
+    (folder / "my_other_model.py").write_text(_MODULE + "# changed\n")
+    assert first != source.open(test_set)[1] and len(first) == 64
+    scaled = ModelSource("x.npz", ours=False, pixels=Pixels(PixelScale.BYTES), variables="W=a,b=c")
+    assert scaled.reading == (
+        "variables W=a,b=c; pixels --pixel_scale=bytes --polarity=light_on_dark"
+    )

@@ -1,0 +1,167 @@
+"""Plans: chunks, rows and budgets as arithmetic; folders of one plan only."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnist_adv.evaluation.plan import Chunk, Plan, Targets, make_rows, parse_epsilons
+from mnist_adv.evaluation.measure.store import Store, pack
+from mnist_adv.geometry.norms import Norm
+from tests.evaluation.support import SMALL
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("num_images", [1, 3, 4, 5, 8])
+def test_chunks_cover_every_image_once(num_images: int) -> None:
+    chunks = plan(num_images=num_images).chunks()
+    covered = [index for chunk in chunks for index in range(chunk.first, chunk.end)]
+    assert covered == list(range(num_images))
+    assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
+
+
+@pytest.mark.parametrize("targets", list(Targets))
+def test_rows_do_not_depend_on_the_chunks(targets: Targets) -> None:
+    generator = np.random.default_rng(0)
+    labels, logits = generator.integers(0, 10, 12), generator.normal(size=(12, 10))
+    asked = plan(targets=targets, num_images=12)
+
+    def rows(first: int, end: int) -> list[tuple[int, int]]:
+        part = slice(first, end)
+        images, wanted = make_rows(asked, Chunk(0, first, end), labels[part], logits[part])
+        return list(zip((first + images).tolist(), wanted.tolist()))
+
+    whole = rows(0, 12)
+    assert whole == rows(0, 5) + rows(5, 6) + rows(6, 12)
+    assert len(set(whole)) == len(whole) == (108 if targets is Targets.ALL else 12)
+    for index, target in whole:
+        assert target != labels[index]
+        assert (target == -1) == (targets is Targets.UNTARGETED)
+    if targets is Targets.LEAST_LIKELY:
+        lowest = logits.copy()
+        lowest[np.arange(12), labels] = np.inf
+        assert [target for _, target in whole] == lowest.argmin(axis=1).tolist()
+
+
+def test_random_targets_follow_the_seed_and_take_every_class() -> None:
+    labels, logits = np.zeros(300, np.int64), np.zeros((300, 10))
+    drawn = [
+        make_rows(plan(seed=seed), Chunk(0, 0, 300), labels, logits)[1].tolist() for seed in (3, 4)
+    ]
+    assert drawn[0] != drawn[1]
+    assert set(drawn[0]) == set(range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "budgets"),
+    [
+        ("0.1", (0.1,)),
+        ("0,0.1,0.3", (0, 0.1, 0.3)),
+        ("0,0.1,...,0.3", (0, 0.1, 0.2, 0.3)),
+        ("0, 0.02, ..., 0.3", tuple(round(0.02 * k, 12) for k in range(16))),
+        ("0,1,2,...,5", (0, 1, 2, 3, 4, 5)),
+    ],
+)
+def test_budgets_as_text(text: str, budgets: tuple[float, ...]) -> None:
+    assert parse_epsilons(text) == budgets
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "0,...,1", "...", "0,0.2,...,0.3", "0,0,...,1", "1,2,..."]
+)
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="epsilons"):
+        parse_epsilons(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epsilons": (0.2, 0.1)}, "epsilons must be .* Received: 0.2, 0.1"),
+        ({"epsilons": (-0.1,)}, "epsilons must be .* Received: -0.1"),
+        ({"epsilons": ()}, "epsilons must be .* Received: none"),
+        ({"attacks": ("pgd", "pgd")}, "attacks must be .* Received: pgd, pgd"),
+        ({"num_images": 0}, "num_images must be at least 1. Received: 0"),
+        ({"chunk_size": 0}, "chunk_size must be at least 1. Received: 0"),
+        ({"num_steps": 0}, "num_steps must be at least 1. Received: 0"),
+        ({"step_size": 0.0}, "step_size must be a finite number above 0. Received: 0.0"),
+        ({"split": "dev"}, "split must be one of train, test. Received: 'dev'"),
+        ({"seed": -1}, "seed must be at least 0. Received: -1"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan(**changes)
+
+
+OTHER: dict[str, Any] = {
+    "checkpoint": "d" * 64,
+    "reading": "activation relu",
+    "num_classes": 11,
+    "dataset": "kmnist",
+    "split": "train",
+    "num_images": 46,
+    "attacks": ("fgsm",),
+    "norm": Norm.L2,
+    "epsilons": (0.0, 0.1),
+    "targets": Targets.NEXT,
+    "num_steps": None,
+    "step_size": None,
+    "seed": 4,
+    "chunk_size": 5,
+    "versions": {"mnist_adv": "2"},
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Plan)])
+def test_a_folder_of_other_settings_is_refused_by_name(name: str, tmp_path: pathlib.Path) -> None:
+    Store(tmp_path / "run", plan())
+    Store(tmp_path / "run", plan())
+    with pytest.raises(ValueError, match=f"belongs to other settings: {name} is .* there and"):
+        Store(tmp_path / "run", plan(**{name: OTHER[name]}))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="holds something else; choose another --name"):
+        Store(tmp_path, plan())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_damaged_manifest_is_named(tmp_path: pathlib.Path) -> None:
+    store = Store(tmp_path / "run", plan())
+    (store.folder / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        Store(tmp_path / "run", plan())
+
+
+def test_damaged_and_foreign_chunks_are_missing(tmp_path: pathlib.Path) -> None:
+    asked = plan(num_images=20)
+    store, chunks = Store(tmp_path / "run", asked), asked.chunks()
+    content = pack({"index": np.arange(500)}, asked.digest)
+    for chunk in chunks:
+        store.put(chunk, content)
+    assert store.missing() == []
+    broken = bytearray(content)
+    broken[60] ^= 255
+    store.path(chunks[0]).write_bytes(bytes(broken))
+    store.path(chunks[1]).write_bytes(content[:-10])
+    store.path(chunks[2]).write_bytes(b"")
+    store.put(chunks[3], pack({"index": np.arange(500)}, plan(seed=9).digest))
+    assert store.missing() == chunks[:4]
+
+
+def test_packing_depends_on_the_content_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {"a": np.arange(3), "b": np.zeros((2, 2))[:, ::-1]}
+    first = pack(arrays, "digest")
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    assert pack(arrays, "digest") == first
+    with pytest.raises(ValueError):
+        pack({"a": np.array([None])}, "digest")

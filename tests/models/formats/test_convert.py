@@ -1,0 +1,224 @@
+"""Weights come through every conversion bit for bit, and plain TF1 code restores ours."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mnist_adv.data import datasets
+from mnist_adv.models import checkpoints
+from mnist_adv.models.formats.convert import convert
+from mnist_adv.models.formats.convert_formats import Format
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.open import open_model
+from mnist_adv.models.perceptron import Perceptron, layers_of
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+RESTORE = pathlib.Path(__file__).with_name("tf1_restore.py")
+FILES = {Format.TF1: "model.ckpt", Format.NPZ: "model.npz", Format.KERAS: "model.keras"}
+
+
+@pytest.fixture
+def ours(tmp_path: pathlib.Path, toy: SoftmaxRegression) -> pathlib.Path:
+    """A folder with a checkpoint of ours."""
+    config = {
+        "model": {"type": "SoftmaxRegression", "num_classes": 10},
+        "dataset": "mnist",
+        "class_names": list("0123456789"),
+    }
+    checkpoints.Saver(tmp_path / "ours", toy, config).save(epoch=1)
+    return tmp_path / "ours"
+
+
+def _bits(model: SoftmaxRegression | Perceptron) -> list[bytes]:
+    return [array.tobytes() for layer in layers_of(model)[0] for array in layer]
+
+
+def _perceptron(*widths: int) -> Perceptron:
+    generator = np.random.default_rng(5)
+    pairs = zip(widths, widths[1:])
+    return Perceptron(
+        [
+            (
+                generator.normal(0, 0.1, shape).astype(np.float32),
+                generator.normal(0, 1, shape[1]).astype(np.float32),
+            )
+            for shape in pairs
+        ],
+        Activation.TANH,
+    )
+
+
+def _save_npz(model: Perceptron, path: pathlib.Path) -> None:
+    arrays: dict[str, Any] = {}
+    for number, (weights, bias) in enumerate(layers_of(model)[0], 1):
+        arrays[f"W{number}"], arrays[f"b{number}"] = weights, bias
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_round_trip_of_ours_is_bit_identical(
+    ours: pathlib.Path, toy: SoftmaxRegression, tmp_path: pathlib.Path, kind: Format
+) -> None:
+    there = convert(ours, tmp_path / FILES[kind])
+    assert there.path == str(tmp_path / FILES[kind])
+    back = convert(there.path, tmp_path / "back", Format.CHECKPOINT)
+    restored = checkpoints.load(tmp_path / "back")
+    assert restored.prefix == back.path
+    assert _bits(restored.model) == _bits(toy)
+    assert restored.config["class_names"] == list("0123456789")
+
+
+@pytest.mark.parametrize("first", FILES)
+@pytest.mark.parametrize("second", FILES)
+def test_round_trip_of_a_perceptron_is_bit_identical(
+    tmp_path: pathlib.Path, first: Format, second: Format
+) -> None:
+    model = _perceptron(784, 9, 9, 10)
+    _save_npz(model, tmp_path / "start.npz")
+    between = Activation.TANH
+    one = convert(tmp_path / "start.npz", tmp_path / "1" / FILES[first], activation=between)
+    two = convert(one.path, tmp_path / "2" / FILES[second], activation=between)
+    # TF1's graph and Keras's config say what stands between layers; an .npz cannot.
+    said = None if second in (Format.TF1, Format.KERAS) else between
+    opened = open_model(two.path, activation=said).model
+    assert isinstance(opened, Perceptron)
+    assert _bits(opened) == _bits(model)
+    assert opened.activation is Activation.TANH
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from([Format.TF1, Format.NPZ]))
+def test_any_finite_bits_survive(tmp_path: pathlib.Path, seed: int, kind: Format) -> None:
+    bits = np.random.default_rng(seed).integers(0, 2**32, (785, 10), np.uint32)
+    values = bits.view(np.float32)
+    values = np.where(np.isfinite(values), values, np.float32(-0.0))
+    np.savez(tmp_path / "any.npz", W=values[:784], b=values[784])
+    there = convert(tmp_path / "any.npz", tmp_path / FILES[kind], overwrite=True)
+    convert(there.path, tmp_path / "back.npz", overwrite=True)
+    with np.load(tmp_path / "back.npz") as back:
+        assert back["W"].tobytes() == values[:784].tobytes()
+        assert back["b"].tobytes() == values[784].tobytes()
+
+
+def test_plain_tf1_code_restores_what_we_write(
+    workshop: pathlib.Path,
+    trained: SoftmaxRegression,
+    test_set: datasets.Dataset,
+    tmp_path: pathlib.Path,
+) -> None:
+    ours = workshop / "checkpoints"
+    deep = _perceptron(784, 12, 10)
+    _save_npz(deep, tmp_path / "deep.npz")
+    plain = convert(ours, tmp_path / "model.ckpt")
+    assert plain.notes[-1] == "wrote W as Variable, b as Variable_1"
+    convert(
+        ours,
+        tmp_path / "named.ckpt",
+        names="W=softmax_linear/weights,b=softmax_linear/biases",
+    )
+    convert(tmp_path / "deep.npz", tmp_path / "deep.ckpt", activation="tanh")
+    images = test_set.images[:20]
+    np.savez(tmp_path / "data.npz", images=images.reshape(-1, 784))
+    names = ("data.npz", "model.ckpt", "named.ckpt", "deep.ckpt", "restored.npz")
+    done = subprocess.run(
+        [sys.executable, RESTORE, *(tmp_path / name for name in names)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "restored.npz") as restored:
+        assert [restored["W"].tobytes(), restored["b"].tobytes()] == _bits(trained)
+        assert [restored["weights"].tobytes(), restored["biases"].tobytes()] == _bits(trained)
+        assert restored["classification"].tolist() == [7]
+        np.testing.assert_allclose(restored["deep_logits"], deep(images), atol=1e-5)
+        np.testing.assert_allclose(restored["imported_logits"], deep(images), atol=1e-5)
+        np.testing.assert_allclose(restored["imported_pred"].sum(axis=1), 1, atol=1e-5)
+
+
+def test_plain_keras_sees_the_same_logits(
+    ours: pathlib.Path, toy: SoftmaxRegression, test_set: datasets.Dataset, tmp_path: pathlib.Path
+) -> None:
+    import keras
+
+    convert(ours, tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    images = test_set.images[:20]
+    np.testing.assert_allclose(model(images), toy(images), atol=1e-5)
+
+
+def test_existing_files_are_replaced_only_on_request(
+    ours: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for name in FILES.values():
+        convert(ours, tmp_path / name)
+        with pytest.raises(FileExistsError, match=f"{name}.*exists"):
+            convert(ours, tmp_path / name)
+        convert(ours, tmp_path / name, overwrite=True)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_killed_replacement_leaves_no_new_weights_under_an_old_index(
+    ours: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(ours, tmp_path / "model.ckpt")
+    real = os.replace
+    moved: list[pathlib.Path] = []
+
+    def replace(source: pathlib.Path, target: pathlib.Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        convert(ours, tmp_path / "model.ckpt", overwrite=True)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="model.ckpt.index"):
+        open_model(tmp_path / "model.ckpt")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_converted_is_refused(
+    ours: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    import keras
+
+    with pytest.raises(ValueError, match="format must be given"):
+        convert(ours, tmp_path / "model")
+    with pytest.raises(ValueError, match="names must give W, b"):
+        convert(ours, tmp_path / "model.ckpt", names="W=weights")
+    for names in ("W=a b,b=c", "W=W,b=W/read"):
+        with pytest.raises(ValueError, match="a b|names must be plain"):
+            convert(ours, tmp_path / "model.ckpt", names=names)
+    with pytest.raises(ValueError, match="Keras names its own"):
+        convert(ours, tmp_path / "model.keras", names="W=weights,b=biases")
+    _save_npz(_perceptron(784, 9, 10), tmp_path / "deep.npz")
+    with pytest.raises(ValueError, match="softmax regression only"):
+        convert(tmp_path / "deep.npz", tmp_path / "x", "checkpoint", activation="relu")
+    convolutional = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(2, 28),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+    convolutional.save(tmp_path / "conv.keras")
+    with pytest.raises(ValueError, match="must be Dense layers.*Conv2D"):
+        convert(tmp_path / "conv.keras", tmp_path / "conv.npz")

@@ -1,0 +1,310 @@
+"""Keras files and SavedModels: safe, in inference mode, and with logits at the end."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mnist_adv
+from mnist_adv import diagnostics
+from mnist_adv.data import datasets
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.open import open_model
+from mnist_adv.models.perceptron import Perceptron
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+layers = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    keras.utils.set_random_seed(3)
+
+
+def _refused(spec: Any) -> str:
+    with pytest.raises(ValueError) as caught:
+        open_model(spec)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def _saved(path: pathlib.Path, *parts: Any) -> Any:
+    model = keras.Sequential(parts)
+    for weight in model.trainable_weights:  # Keras's zeros would hide a lost bias
+        weight.assign(np.random.default_rng(weight.shape[-1]).normal(0, 0.05, weight.shape))
+    model.save(path)
+    return model
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (28, 28, 1)])
+@pytest.mark.parametrize("end", ["logits", "dense", "activation", "softmax"])
+def test_dense_chain_becomes_a_model_of_ours(
+    tmp_path: pathlib.Path, seven: np.ndarray, shape: tuple[int, ...], end: str
+) -> None:
+    last = {
+        "logits": [layers.Dense(10)],
+        "dense": [layers.Dense(10, activation="softmax")],
+        "activation": [layers.Dense(10), layers.Activation("softmax")],
+        "softmax": [layers.Dense(10), layers.Softmax()],
+    }[end]
+    path = tmp_path / "my.keras"
+    model = _saved(path, keras.Input(shape), layers.Flatten(), *last)
+    opened = open_model(path)
+    assert isinstance(opened.model, SoftmaxRegression)
+    seen, ours = model(seven.reshape(1, *shape)), opened.model(seven[None])
+    np.testing.assert_allclose(seen, ours if end == "logits" else tf.nn.softmax(ours), atol=1e-5)
+    assert any("last softmax was taken off" in note for note in opened.notes) == (end != "logits")
+    assert mnist_adv.attack(opened.model, seven, targets=2).success.all()
+
+
+def test_dense_layers_become_a_perceptron(tmp_path: pathlib.Path, seven: np.ndarray) -> None:
+    path = tmp_path / "my.keras"
+    model = _saved(
+        path,
+        keras.Input((28, 28, 1)),
+        layers.Flatten(),
+        layers.Dense(20, activation="tanh"),
+        layers.Dropout(0.5),
+        layers.Dense(20),
+        layers.Activation("tanh"),
+        layers.Dense(10, use_bias=False),
+    )
+    opened = open_model(path)
+    assert isinstance(opened.model, Perceptron)
+    assert opened.model.activation is Activation.TANH
+    np.testing.assert_allclose(model(seven[None]), opened.model(seven[None]), atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["logits", "dense", "softmax", "nested"])
+def test_convolutional_model_stays_with_keras(
+    tmp_path: pathlib.Path, seven: np.ndarray, end: str
+) -> None:
+    body = [
+        keras.Input((28, 28, 1)),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5),
+        layers.Flatten(),
+    ]
+    last: list[Any] = {
+        "logits": [layers.Dense(10)],
+        "dense": [layers.Dense(10, activation="softmax")],
+        "softmax": [layers.Dense(10), layers.Softmax()],
+        "nested": [keras.Sequential([layers.Dense(10, activation="softmax")])],
+    }[end]
+    path = tmp_path / "my.keras"
+    model = _saved(path, *body, *last)
+    opened = open_model(path)
+    ours = opened.model(seven[None])
+    expected = model(seven[None], training=False)
+    np.testing.assert_allclose(
+        expected, ours if end == "logits" else tf.nn.softmax(ours), atol=1e-5
+    )
+    said = {"dense": "taken off", "softmax": "taken off", "nested": "logarithm"}.get(end, "took")
+    assert said in opened.notes[-1]
+    np.testing.assert_array_equal(ours, opened.model(seven[None]))  # dropout is off
+    finer = opened.model(seven[None].astype(np.float64))
+    assert finer.dtype == tf.float64
+    np.testing.assert_allclose(ours, finer, atol=1e-5)
+    slope = mnist_adv.compute_gradient(opened.model, seven, 2, dtype="float64")
+    above, below = (
+        -tf.nn.log_softmax(opened.model(seven[None] + sign * 1e-6 * slope))[0, 2]
+        for sign in (1.0, -1.0)
+    )
+    np.testing.assert_allclose((above - below) / 2e-6, (slope**2).sum(), rtol=1e-4)
+
+
+def test_second_softmax_is_left_for_the_doctor_to_find(
+    tmp_path: pathlib.Path, test_set: datasets.Dataset, seven: np.ndarray
+) -> None:
+    path = tmp_path / "my.keras"
+    model = _saved(
+        path,
+        keras.Input((784,)),
+        layers.Dense(10, activation="softmax"),
+        layers.Activation("softmax"),
+    )
+    opened = open_model(path)
+    ours = tf.nn.softmax(opened.model(seven[None]))
+    np.testing.assert_allclose(model(seven.reshape(1, 784)), ours, atol=1e-5)
+    findings = diagnostics.examine(opened.model, test_set.images, test_set.labels, thorough=False)
+    assert "probabilities" in [finding.check for finding in findings]
+
+
+def test_layers_between_one_another_are_not_taken_for_a_chain(
+    tmp_path: pathlib.Path, seven: np.ndarray
+) -> None:
+    inputs = keras.Input((784,))
+    one, two = layers.Dense(10)(inputs), layers.Dense(10)(inputs)
+    shared = layers.Dense(10)
+    twice = shared(shared(one))
+    for combined in (layers.Add()([one, two]), one + two, keras.ops.maximum(one, two), twice):
+        model = keras.Model(inputs, combined)
+        model.save(tmp_path / "my.keras")
+        opened = open_model(tmp_path / "my.keras")
+        assert not isinstance(opened.model, SoftmaxRegression | Perceptron)
+        np.testing.assert_allclose(
+            model(seven.reshape(1, 784)), opened.model(seven[None]), atol=1e-5
+        )
+
+
+def test_code_in_a_keras_file_is_refused_and_not_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my.keras"
+
+    def bomb(values: Any) -> Any:
+        pathlib.Path("exploded").touch()
+        return values
+
+    keras.Sequential(
+        [keras.Input((784,)), layers.Dense(10), layers.Lambda(lambda values: bomb(values))]
+    ).save(path)
+    pathlib.Path("exploded").unlink()
+    assert "holds a Lambda layer" in _refused(path)
+    _saved(path, keras.Input((784,)), layers.Dense(10))
+    for change, message in (
+        ({"module": "os", "class_name": "system"}, "holds system of os"),
+        ({"module": "bomb_for_test", "class_name": "Bomb"}, "holds Bomb of bomb_for_test"),
+        ({"module": None, "registered_name": "mine>Bomb", "class_name": "Bomb"}, "holds Bomb"),
+        ({"module": "keras.utils", "class_name": "get_file"}, "holds get_file of keras.utils"),
+        ({"registered_name": "mine>Dense"}, "holds Dense"),
+        ({"class_name": "TextVectorization"}, "holds a TextVectorization layer"),
+    ):
+        _rewrite_layer(path, tmp_path / "changed.keras", change)
+        assert message in _refused(tmp_path / "changed.keras")
+    pathlib.Path("bomb_for_test.py").write_text("open('exploded', 'w')\n")
+    _rewrite_layer(path, tmp_path / "changed.keras", {"module": "bomb_for_test"})
+    _refused(tmp_path / "changed.keras")
+    assert not pathlib.Path("exploded").exists()
+
+
+def _rewrite_layer(source: pathlib.Path, target: pathlib.Path, change: dict[str, Any]) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                config["config"]["layers"][-1].update(change)
+                content = json.dumps(config).encode()
+            new.writestr(name, content)
+
+
+def test_damaged_keras_files(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "my.keras"
+    _saved(path, keras.Input((784,)), layers.Dense(10))
+    intact = path.read_bytes()
+    for content in (b"", b"not a zip", intact[:3000]):
+        path.write_bytes(content)
+        assert f"{path} is damaged" in _refused(path)
+    flipped = bytearray(intact)
+    flipped[len(intact) // 2] ^= 1
+    path.write_bytes(flipped)
+    assert "is damaged (checksum of model.weights.h5)" in _refused(path)
+
+
+def test_keras_models_of_another_form(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "my.keras"
+    _saved(path, keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10))
+    assert "must map images of 784 pixels to 10 outputs" in _refused(path)
+    _saved(path, keras.Input((784,)), layers.Dense(3))
+    assert "to (None, 3)" in _refused(path)
+    _saved(path, keras.Input((784,)), layers.Dense(10, activation="sigmoid"))
+    assert "as sigmoids give" in _refused(path)
+    model = _saved(path, keras.Input((784,)), layers.Dense(10))
+    model.layers[0].bias.assign(np.full(10, np.nan))
+    model.save(path)
+    assert "not finite" in _refused(path)
+    (tmp_path / "my.h5").write_bytes(b"")
+    assert "save it as .keras" in _refused(tmp_path / "my.h5")
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28, 1)])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_saved_model_of_keras(
+    tmp_path: pathlib.Path, seven: np.ndarray, shape: tuple[int, ...], softmax: bool
+) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax" if softmax else None),
+        ]
+    )
+    model.export(tmp_path / "saved", verbose=False)
+    opened = open_model(tmp_path / "saved")
+    ours = opened.model(seven[None])
+    expected = model(seven.reshape(1, *shape))
+    np.testing.assert_allclose(expected, tf.nn.softmax(ours) if softmax else ours, atol=1e-5)
+    assert "took signature serving_default" in opened.notes[0]
+    assert (len(opened.notes) == 2) == softmax
+    assert mnist_adv.attack(opened.model, seven, targets=2).success.all()
+
+
+class _TwoOutputs(tf.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.W = tf.Variable(tf.random.stateless_normal([784, 10], [0, 1]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 784])])
+    def serve(self, pixels: Any) -> Any:
+        logits = pixels @ self.W
+        classes = tf.argmax(logits, 1)
+        return {"probabilities": tf.nn.softmax(logits), "my_logits": logits, "classes": classes}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 784]), tf.TensorSpec([])])
+    def with_keep_prob(self, pixels: Any, keep_prob: Any) -> Any:
+        return {"y": keep_prob * pixels @ self.W}
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, 784])])
+def _writing(pixels: Any) -> Any:
+    tf.io.write_file("exploded", "here")
+    return {"y": pixels[:, :10]}
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, 784])])
+def _saving(pixels: Any) -> Any:
+    tf.raw_ops.SaveV2(
+        prefix="exploded", tensor_names=["x"], shape_and_slices=[""], tensors=[pixels]
+    )
+    return {"y": pixels[:, :10]}
+
+
+def test_saved_model_with_several_outputs_gives_its_logits(
+    tmp_path: pathlib.Path, seven: np.ndarray
+) -> None:
+    module = _TwoOutputs()
+    folder = str(tmp_path / "saved")
+    tf.saved_model.save(module, folder, signatures=module.serve)
+    opened = open_model(folder)
+    assert opened.notes == ("took signature serving_default: pixels to my_logits",)
+    np.testing.assert_allclose(opened.model(seven[None]), seven.reshape(1, -1) @ module.W)
+
+
+def test_saved_models_that_are_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = _TwoOutputs()
+    tf.saved_model.save(module, "keep", signatures=module.with_keep_prob)
+    assert "one signature from images of 784 pixels" in _refused("keep")
+    assert "keep_prob float32 ()" in _refused("keep")
+    tf.saved_model.save(tf.Module(), "none")
+    assert "has no signature" in _refused("none")
+    tf.saved_model.save(tf.Module(), "writing", signatures=_writing)
+    assert "holds the operation WriteFile" in _refused("writing")
+    tf.saved_model.save(tf.Module(), "saving", signatures=_saving)
+    assert "writes files when it is called (SaveV2)" in _refused("saving")
+    assert not list(pathlib.Path().glob("exploded*"))
+    assert not pathlib.Path("exploded").exists()
+    pathlib.Path("keep/saved_model.pb").write_bytes(b"\x01garbage")
+    assert "saved_model.pb is damaged" in _refused("keep")

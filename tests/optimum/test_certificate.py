@@ -1,0 +1,145 @@
+"""The checker: it accepts what is proved and refuses every kind of wrong claim."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnist_adv.optimum import Certificate, Optimum, Status, check
+from mnist_adv.optimum.certificate import bounds, smallest
+from mnist_adv.optimum import smallest_perturbation
+from tests.optimum.test_targeted import random_problem
+
+W, B, IMAGES, TARGETS = random_problem(31, 30, 5, 12)
+AWAY = TARGETS != (IMAGES @ W + B).argmax(axis=1)
+IMAGES, TARGETS = IMAGES[AWAY], TARGETS[AWAY]
+NORMS = ("linf", "l2", "l1")
+
+
+@pytest.fixture(scope="module", params=NORMS)
+def optimum(request: pytest.FixtureRequest) -> Optimum:
+    """A correct answer in each norm."""
+    return smallest_perturbation(W, B, IMAGES, TARGETS, norm=request.param)
+
+
+def judge(optimum: Optimum, **changes: Any) -> Certificate:
+    """Check the answer, with some of it replaced."""
+    claim: dict[str, Any] = {
+        "adversarial": optimum.adversarial,
+        "multipliers": optimum.multipliers,
+        "claimed_lower": optimum.lower_bound,
+        "claimed_upper": optimum.upper_bound,
+        **changes,
+    }
+    return check(W, B, IMAGES, norm=optimum.norm, targets=TARGETS, **claim)
+
+
+def test_the_checker_imports_nothing_of_the_solvers() -> None:
+    own = {"__future__", "dataclasses", "typing", "numpy"}
+    assert _imports(bounds) <= own
+    assert _imports(smallest) <= own | {"mnist_adv.optimum.certificate.bounds"}
+
+
+def _imports(module: types.ModuleType) -> set[str | None]:
+    found: set[str | None] = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_correct_answers_are_accepted(optimum: Optimum) -> None:
+    assert judge(optimum).accepted.all()
+    assert judge(optimum, multipliers=optimum.multipliers * 7.5).accepted.all()  # any scale
+
+
+def test_wrong_multipliers_are_refused(optimum: Optimum) -> None:
+    for wrong in (
+        np.zeros_like(optimum.multipliers),
+        np.roll(optimum.multipliers, 1, axis=1),
+        optimum.multipliers + 0.05 * optimum.multipliers.max(axis=1, keepdims=True),
+        -optimum.multipliers,
+        np.full_like(optimum.multipliers, np.nan),
+    ):
+        verdict = judge(optimum, multipliers=wrong)
+        assert not verdict.accepted.any()
+        assert all(verdict.reasons)
+        # ... and whatever the multipliers, the bound they give is a true one.
+        assert (verdict.lower_bound <= optimum.upper_bound * (1 + 1e-9)).all()
+
+
+def test_wrong_images_are_refused(optimum: Optimum) -> None:
+    away = optimum.perturbation
+    short = judge(optimum, adversarial=IMAGES + 0.999 * away)
+    assert not short.accepted.any() and np.isinf(short.upper_bound).all()
+    outside = optimum.adversarial.copy()
+    outside[:, 0] = 1.0 + 1e-7
+    assert all("leaves the box" in reason for reason in judge(optimum, adversarial=outside).reasons)
+    nan = optimum.adversarial.copy()
+    nan[:, 0] = np.nan
+    assert not judge(optimum, adversarial=nan).accepted.any()
+    # A feasible image, but a farther one than the claim: an interior move of one more pixel.
+    farther = np.clip(IMAGES + 1.2 * away, 0, 1)
+    verdict = judge(optimum, adversarial=farther)
+    assert not verdict.accepted.any()
+
+
+def test_wrong_gaps_are_refused(optimum: Optimum) -> None:
+    for changes in (
+        {"claimed_lower": optimum.lower_bound * (1 + 1e-6)},
+        {"claimed_upper": optimum.upper_bound * (1 - 1e-6)},
+        {"claimed_lower": np.full(len(IMAGES), np.nan)},
+        {"claimed_lower": np.full(len(IMAGES), np.inf)},
+    ):
+        assert not judge(optimum, **changes).accepted.any()
+    strict = judge(optimum, allowed_gap=0.0)
+    assert not strict.accepted.all()
+
+
+def test_false_proofs_of_impossibility_are_refused(optimum: Optimum) -> None:
+    verdict = judge(
+        optimum,
+        adversarial=IMAGES,
+        claimed_lower=np.full(len(IMAGES), np.inf),
+        claimed_upper=np.full(len(IMAGES), np.inf),
+    )
+    assert not verdict.accepted.any()
+
+
+def test_any_multipliers_give_a_true_bound() -> None:
+    generator = np.random.default_rng(5)
+    for norm in (*NORMS, "l0"):
+        answer = smallest_perturbation(W, B, IMAGES, TARGETS, norm=norm)
+        for _ in range(20):
+            guess = generator.exponential(1, answer.multipliers.shape)
+            bound = bounds.lower_bounds(
+                W, B, IMAGES, norm=norm, targets=TARGETS, multipliers=guess
+            )
+            assert (bound <= answer.upper_bound * (1 + 1e-9)).all()
+
+
+def test_shapes_that_do_not_fit_are_named(optimum: Optimum) -> None:
+    with pytest.raises(ValueError, match="equally many"):
+        judge(optimum, adversarial=optimum.adversarial[1:])
+    with pytest.raises(ValueError, match="exactly one"):
+        check(W, B, IMAGES, IMAGES, norm="l2")
+    with pytest.raises(ValueError, match="one class per image"):
+        check(W, B, IMAGES, IMAGES, norm="l2", labels=3)
+
+
+def test_results_explain_themselves(optimum: Optimum) -> None:
+    assert (optimum.status == Status.OPTIMAL).all()
+    sentence = optimum.sentence(0)
+    assert sentence.startswith(f"{optimum.norm} to be classified as {TARGETS[0]}: no smaller")
+    assert f"{optimum.upper_bound[0]:.9g}" in sentence
+    statistics = optimum.statistics()
+    assert statistics["status"]["optimal"] == len(IMAGES)
+    assert statistics["largest_gap"] <= 1e-6
+    assert repr(optimum) == f"Optimum(targeted, {optimum.norm}: {len(IMAGES)} optimal)"

@@ -1,0 +1,128 @@
+"""The optimum on 256 levels, the exact curve, and the pictures and table made from them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import optimum as benchmark
+from mnist_adv.data.datasets import Dataset, to_float
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.optimum import figure, on_grid, robust_accuracy, smallest_perturbation
+from mnist_adv.optimum.certificate import bounds
+from mnist_adv.optimum.curve import write_csv
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+@pytest.mark.parametrize("targeted", [True, False])
+def test_digits_on_the_grid(
+    norm: str, targeted: bool, trained: SoftmaxRegression, test_set: Dataset
+) -> None:
+    W, b = trained.W.numpy(), trained.b.numpy()
+    images, labels = test_set.images[:20], test_set.labels[:20]
+    wanted: dict[str, Any] = {"targets": (labels + 1) % 10} if targeted else {"labels": labels}
+    optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
+    grid = on_grid(W, b, optimum)
+    assert (grid.lower_bound >= optimum.lower_bound * (1 - 1e-3)).all()
+    assert (grid.upper_bound >= grid.lower_bound * (1 - 1e-9)).all()
+    found = np.isfinite(grid.upper_bound)
+    assert found.mean() > 0.9
+    final = to_float(grid.levels)
+    assert (bounds.leads(W, b, final, **wanted)[found] >= 0).all()
+    moved = (grid.levels.astype(float) - np.rint(images * 255)).reshape(20, -1)
+    size = bounds.measure(norm, moved) / (1 if norm == "l0" else 255)
+    np.testing.assert_allclose(size[found], grid.upper_bound[found], rtol=1e-12)
+    if norm == "linf":
+        assert grid.exact.all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_the_grid_bounds_hold_the_true_grid_optimum(norm: str) -> None:
+    generator = np.random.default_rng(3)
+    W, b = generator.normal(0, 60, (3, 2)), np.zeros(2)
+    clean = generator.integers(0, 5, (12, 3)).astype(np.uint8)
+    images = to_float(clean)
+    labels = (images.astype(float) @ W + b).argmax(axis=1)
+    optimum = smallest_perturbation(W, b, images, labels=labels, norm=norm)
+    grid = on_grid(W, b, optimum)
+    cube = np.array(list(itertools.product(range(25), repeat=3)), np.uint8)
+    logits = to_float(cube).astype(np.float64) @ W + b
+    checked = 0
+    for i, label in enumerate(labels):
+        left = logits[:, 1 - label] >= logits[:, label]
+        moved = cube[left].astype(float) - clean[i]
+        if not len(moved) or not optimum.found[i]:
+            continue
+        true = bounds.measure(norm, moved).min() / (1 if norm == "l0" else 255)
+        if true * 255 > 20 and norm != "l0":
+            continue  # the cube may have cut off something nearer
+        assert grid.lower_bound[i] <= true * (1 + 1e-9)
+        assert norm == "l0" or true <= grid.upper_bound[i] * (1 + 1e-9)
+        checked += 1
+    assert checked >= 5
+
+
+def test_images_off_the_grid_are_named() -> None:
+    optimum = smallest_perturbation(np.eye(2), np.zeros(2), np.full((1, 2), 0.3), labels=0)
+    with pytest.raises(ValueError, match="must lie on the grid"):
+        on_grid(np.eye(2), np.zeros(2), optimum)
+
+
+def test_the_curve_counts_images_that_survive(tmp_path: pathlib.Path) -> None:
+    W, b = np.array([[1.0, -1.0]]), np.array([-1.0, 1.0])  # class 0 where x >= 1
+    images = np.array([[1.0], [1.5], [2.0], [0.5]])
+    optimum = smallest_perturbation(W, b, images, labels=0, norm="linf", upper=2.0)
+    np.testing.assert_allclose(optimum.upper_bound, [0, 0.5, 1, 0])
+    shares = robust_accuracy(optimum, [0, 0.25, 0.75, 1.5])
+    np.testing.assert_array_equal(shares, [0.5, 0.5, 0.25, 0])
+    write_csv(tmp_path / "curve.csv", {"linf": (np.array([0, 0.25]), shares[:2])})
+    with open(tmp_path / "curve.csv", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["norm", "epsilon", "robust_accuracy"]
+    assert rows[1:] == [["linf", "0", "0.5000"], ["linf", "0.25", "0.5000"]]
+    with pytest.raises(ValueError, match="untargeted"):
+        robust_accuracy(smallest_perturbation(W, b, images, 1, upper=2.0), [0])
+
+
+def test_the_published_curve_is_the_curve(trained: SoftmaxRegression, test_set: Dataset) -> None:
+    with open(benchmark.RESULTS / "optimum_curve.csv", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["norm"] == "linf"]
+    optimum = smallest_perturbation(
+        trained.W.numpy(), trained.b.numpy(), test_set.images, labels=test_set.labels, norm="linf"
+    )
+    ours = robust_accuracy(optimum, [float(row["epsilon"]) for row in rows])
+    # Other machines train the same weights up to rounding.
+    np.testing.assert_allclose(ours, [float(row["robust_accuracy"]) for row in rows], atol=0.01)
+
+
+def test_the_figures_are_drawn(workshop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    argv = [f"--checkpoint_dir={workshop / 'checkpoints'}", f"--output_dir={tmp_path}"]
+    assert figure.main([*argv, f"--csv_dir={tmp_path}", "--num_images=50"]) == 0
+    for name in ("optimum_digits.png", "optimum_curve.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 1000 and len(picture.convert("L").getcolors() or ()) > 50
+    with open(tmp_path / "optimum_curve.csv", newline="") as stream:
+        assert {row["norm"] for row in csv.DictReader(stream)} == {"linf", "l2", "l1", "l0"}
+
+
+def test_the_benchmark_writes_its_table(
+    workshop: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    argv = ["--num_images=12", "--num_oracle=2", "--num_l0=3", f"--output_dir={tmp_path}"]
+    argv.append(f"--checkpoint_dir={workshop / 'checkpoints'}")
+    assert benchmark.main(argv) == 0
+    content = json.loads((tmp_path / "optimum.json").read_text())
+    assert [row["problems"] for row in content["targeted"]] == [108, 108, 108, 3]
+    assert all(oracle["largest_difference"] < 1e-6 for oracle in content["oracles"])
+    for answer in content["inverse"][:3]:
+        assert answer["lead"][1] == answer["log_odds"][1] == 12
+        assert (answer["largest_difference"] or 0) < 1e-6
+    table = (tmp_path / "optimum.md").read_text()
+    assert "| targeted linf | 108 |" in table and "| untargeted l0 | 12 |" in table

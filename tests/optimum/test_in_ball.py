@@ -1,0 +1,241 @@
+"""The inverse question: the most that a class can lead inside a budget, against HiGHS and SciPy."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnist_adv.data.datasets import Dataset
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.optimum import LargestLead, LeadCertificate, check_lead, largest_lead
+from tests.optimum.oracles import largest_lead_highs
+from tests.optimum.test_targeted import random_problem
+
+CONVEX = ("linf", "l2", "l1")
+EPSILON = {"linf": 0.2, "l2": 0.6, "l1": 1.5, "l0": 3.0}
+
+
+def judge(
+    W: np.ndarray, b: np.ndarray, lead: LargestLead, *, log_odds: bool = False, **changes: Any
+) -> LeadCertificate:
+    """Let the checker judge an answer, with some of it replaced."""
+    claim: dict[str, Any] = {
+        "adversarial": lead.adversarial,
+        "multipliers": lead.multipliers,
+        "claimed_lower": lead.lower_bound,
+        "claimed_upper": lead.upper_bound,
+        "targets" if lead.targeted else "labels": lead.classes,
+    }
+    if log_odds:
+        claim["adversarial"], claim["multipliers"] = lead.odds_adversarial, lead.odds_multipliers
+        claim["claimed_lower"], claim["claimed_upper"] = lead.log_odds.T
+    claim = {**claim, **changes}
+    return check_lead(
+        W, b, lead.images, norm=lead.norm, epsilon=lead.epsilon, log_odds=log_odds, **claim
+    )
+
+
+def odds(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int) -> float:
+    """Compute log(p / (1 - p)) in the plainest way."""
+    logits = image @ W + b
+    return float(logits[target] - scipy.special.logsumexp(np.delete(logits, target)))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("share", [0.2, 1.0, 20.0])
+def test_the_largest_lead_is_what_highs_finds(norm: str, share: float) -> None:
+    W, b, images, targets = random_problem(61, 25, 5, 12)
+    epsilon = share * EPSILON[norm]
+    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert judge(W, b, lead).accepted.all(), judge(W, b, lead).reasons
+    for i, (image, target) in enumerate(zip(images, targets)):
+        expected = largest_lead_highs(norm, W, b, image, int(target), epsilon)
+        assert lead.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_digits_agree_with_highs(norm: str, trained: SoftmaxRegression, test_set: Dataset) -> None:
+    W, b = trained.W.numpy().astype(np.float64), trained.b.numpy().astype(np.float64)
+    images = test_set.images[:9].reshape(9, -1)
+    targets = (test_set.labels[:9] + np.arange(1, 10)) % 10
+    epsilon = {"linf": 0.1, "l1": 10.0}[norm]
+    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert lead.gap.max() < 1e-7
+    assert judge(W, b, lead).accepted.all() and judge(W, b, lead, log_odds=True).accepted.all()
+    for i in range(9):
+        image = images[i].astype(np.float64)
+        expected = largest_lead_highs(norm, W, b, image, int(targets[i]), epsilon)
+        assert lead.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", CONVEX)
+def test_the_largest_log_odds_are_what_scipy_finds(norm: str) -> None:
+    W, b, images, targets = random_problem(62, 12, 4, 6)
+    epsilon = EPSILON[norm]
+    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert judge(W, b, lead, log_odds=True).accepted.all()
+    for i, (image, target) in enumerate(zip(images, targets)):
+        expected = _scipy_odds(norm, W, b, image, int(target), epsilon)
+        low, high = lead.log_odds[i]
+        assert high - low < 1e-7
+        assert low >= expected - 1e-7  # SciPy's image is a feasible one ...
+        assert high <= expected + 1e-5  # ... and its best to its tolerance
+        reached = odds(W, b, lead.odds_adversarial[i], int(target))
+        assert reached == pytest.approx(low, abs=1e-12)
+
+
+def _scipy_odds(
+    norm: str, W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int, epsilon: float
+) -> float:
+    """Maximise by sequential quadratic programming; ways up and down apart, for L1."""
+
+    def negative(v: np.ndarray) -> float:
+        return -odds(W, b, image + v[:12] - v[12:], target)
+
+    def left(v: np.ndarray) -> float:
+        return float(epsilon - v.sum()) if norm == "l1" else float(epsilon**2 - (v**2).sum())
+
+    room = np.concatenate([1 - image, image])
+    if norm == "linf":
+        room = np.minimum(room, epsilon)
+    constraints = [] if norm == "linf" else [{"type": "ineq", "fun": left}]
+    result = scipy.optimize.minimize(
+        negative,
+        np.minimum(room, epsilon / 24) / 2,
+        bounds=[(0, one) for one in room],
+        constraints=constraints,
+        method="SLSQP",
+        options={"maxiter": 500, "ftol": 1e-12},
+    )
+    return -float(result.fun)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    pixels=st.integers(1, 30),
+    classes=st.integers(2, 8),
+    scale=st.sampled_from([1e-3, 1.0, 1e2]),
+    width=st.sampled_from([1.0, 255.0]),
+    norm=st.sampled_from(CONVEX),
+    share=st.sampled_from([0.0, 1e-4, 0.3, 1.0, 50.0]),
+)
+def test_every_answer_is_proved_in_any_size_and_unit(
+    seed: int,
+    pixels: int,
+    classes: int,
+    scale: float,
+    width: float,
+    norm: str,
+    share: float,
+) -> None:
+    W, b, images, targets = random_problem(seed, pixels, classes, 5)
+    W, b, images = W * scale / width, b * scale, images * width
+    epsilon = EPSILON[norm] * share * width
+    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon, upper=width)
+    for log_odds in (False, True):
+        certificate = judge(W, b, lead, log_odds=log_odds, upper=width)
+        assert certificate.accepted.all(), certificate.reasons
+
+
+@pytest.mark.parametrize("norm", CONVEX)
+def test_degenerate_classifiers(norm: str) -> None:
+    W, b, images, targets = random_problem(63, 20, 5, 10)
+    W[:, 3], b[3] = W[:, 1], b[1]  # equal columns
+    W[:, 2] = 0
+    W[4:8] = 0
+    images[:5] = images[:5] > 0.5  # pixels at the ends of the box everywhere
+    for weights in (W, np.zeros_like(W)):
+        lead = largest_lead(weights, b, images, targets, norm=norm, epsilon=EPSILON[norm])
+        for log_odds in (False, True):
+            certificate = judge(weights, b, lead, log_odds=log_odds)
+            assert certificate.accepted.all(), certificate.reasons
+    # Of two equal columns neither can lead the other.
+    tied = largest_lead(W, b, images, 3, norm=norm, epsilon=5.0)
+    assert (tied.upper_bound <= 1e-9).all()
+
+
+@pytest.mark.parametrize("norm", [*CONVEX, "l0"])
+def test_labels_are_judged_too(norm: str) -> None:
+    W, b, images, targets = random_problem(64, 15, 4, 10)
+    lead = largest_lead(W, b, images, labels=targets, norm=norm, epsilon=EPSILON[norm])
+    assert judge(W, b, lead).accepted.all(), judge(W, b, lead).reasons
+    assert np.isnan(lead.log_odds).all()
+    assert not judge(W, b, lead, claimed_upper=lead.upper_bound - 1e-5).accepted.any()
+
+
+def test_few_pixels_are_bounded_from_both_sides() -> None:
+    W, b, images, targets = random_problem(65, 9, 4, 20)
+    for epsilon in (0, 1, 2, 9):
+        lead = largest_lead(W, b, images, targets, norm="l0", epsilon=epsilon)
+        certificate = judge(W, b, lead, allowed_gap=np.inf)
+        assert certificate.accepted.all(), certificate.reasons
+        assert judge(W, b, lead, log_odds=True, allowed_gap=np.inf).accepted.all()
+        best = [_few(W, b, x, int(t), epsilon) for x, t in zip(images, targets)]
+        assert (lead.lower_bound <= np.array(best) + 1e-8).all()
+        assert (lead.upper_bound >= np.array(best) - 1e-8).all()
+        closed = lead.gap < 1e-7
+        assert closed.all() if epsilon in (0, 9) else closed.mean() > 0.1
+        assert f"gap {lead.gap[0]:.1e}" in lead.sentence(0)
+        changed = np.count_nonzero(lead.adversarial - images, axis=1)
+        assert (changed <= epsilon).all()
+
+
+def _few(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int, size: int) -> float:
+    """Try all choices of pixels; each is a linear program."""
+    free = (np.isin(np.arange(9), chosen) for chosen in itertools.combinations(range(9), size))
+    return max(largest_lead_highs("linf", W, b, image, target, 1.0, f) for f in free)
+
+
+@pytest.fixture(scope="module", params=CONVEX)
+def answer(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, LargestLead]:
+    """A correct answer in each norm."""
+    W, b, images, targets = random_problem(66, 25, 5, 10)
+    norm = request.param
+    return W, b, largest_lead(W, b, images, targets, norm=norm, epsilon=EPSILON[norm])
+
+
+@pytest.mark.parametrize("log_odds", [False, True])
+def test_wrong_claims_are_refused(
+    log_odds: bool, answer: tuple[np.ndarray, np.ndarray, LargestLead]
+) -> None:
+    W, b, lead = answer
+    good = judge(W, b, lead, log_odds=log_odds)
+    assert good.accepted.all(), good.reasons
+    images, best = np.asarray(lead.images), lead.odds_adversarial if log_odds else lead.adversarial
+    low, high = lead.log_odds.T if log_odds else (lead.lower_bound, lead.upper_bound)
+    lam = lead.odds_multipliers if log_odds else lead.multipliers
+    own = np.eye(5)[lead.classes]
+    wrong: dict[str, list[dict[str, Any]]] = {
+        "do not prove": [
+            {"multipliers": np.zeros_like(lam)},
+            {"multipliers": np.where(own > 0, 0.0, np.roll(lam, 1, axis=1) + 0.3)},
+            {"multipliers": -lam},
+            {"multipliers": np.full_like(lam, np.nan)},
+            {"claimed_upper": high - 1e-5},
+        ],
+        "less than is claimed": [{"claimed_lower": low + 1e-5}, {"adversarial": images}],
+        "leaves the box": [{"adversarial": best + 2.0}],
+        "leaves the budget": [{"adversarial": np.clip(images + 2 * (best - images), 0, 1)}],
+        "gap is too large": [{"claimed_upper": high + 1e-3}],
+        "contradicts": [{"claimed_upper": high - 1e-3}],
+    }
+    for reason, changes in wrong.items():
+        for change in changes:
+            verdict = judge(W, b, lead, log_odds=log_odds, **change)
+            assert not verdict.accepted.any()
+            assert all(reason in why for why in verdict.reasons), verdict.reasons
+
+
+def test_what_cannot_be_judged_is_said(answer: tuple[np.ndarray, np.ndarray, LargestLead]) -> None:
+    W, b, lead = answer
+    with pytest.raises(ValueError, match="exactly one"):
+        judge(W, b, lead, labels=lead.classes)
+    with pytest.raises(ValueError, match="log-odds need targets"):
+        judge(W, b, lead, log_odds=True, targets=None, labels=lead.classes)

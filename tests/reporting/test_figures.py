@@ -1,0 +1,130 @@
+"""Figures and TensorBoard files: they are there, and they show the numbers."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_adv import attack
+from mnist_adv.reporting import figures, tensorboard
+from mnist_adv.attacks import AttackResult
+from mnist_adv.commands import attack as attack_command
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+DIGITS = tuple("0123456789")
+
+
+@pytest.fixture
+def result(trained: SoftmaxRegression, seven: np.ndarray) -> AttackResult:
+    """The 7 on its way to a 2, with its trace."""
+    return attack(trained, seven, targets=2, trace=True)
+
+
+def events(folder: pathlib.Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance=defaultdict(int))
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder: pathlib.Path, tag: str) -> list[float]:
+    tensors = events(folder).Tensors(tag)
+    return [float(tf.make_ndarray(event.tensor_proto)) for event in tensors]
+
+
+def test_the_figure_changes_with_what_it_shows(result: AttackResult) -> None:
+    saved = result.adversarial[0]
+    drawn = figures.attack_figure(result, saved, result.verdict, DIGITS)
+    assert drawn.dtype == np.uint8 and drawn.shape[2] == 3
+    brighter = figures.attack_figure(result, np.clip(saved + 0.3, 0, 1), result.verdict, DIGITS)
+    assert (drawn != brighter).any()
+    assert drawn.std() > 20
+
+
+def test_the_film_strip_shows_first_and_last(result: AttackResult) -> None:
+    assert result.trace is not None
+    strip = figures.film_strip(result.trace, DIGITS)
+    assert strip.shape[1] > 5 * strip.shape[0]
+    with pytest.raises(ValueError, match="must be of one image, with trace=True"):
+        figures.required_trace(
+            AttackResult(**{**vars(result), "trace": None}),
+        )
+
+
+def test_png_and_animation_decode_to_what_went_in(result: AttackResult) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(figures.png(pixels)))), pixels)
+    assert result.trace is not None
+    with Image.open(io.BytesIO(figures.animation(result.trace))) as animation:
+        assert getattr(animation, "n_frames") == len(result.trace.images)
+        assert animation.size == (224, 224)
+
+
+def test_templates_draw_more_than_ten_classes(trained: SoftmaxRegression) -> None:
+    names = [f"class {number}" for number in range(12)]
+    weights = np.random.default_rng(0).normal(size=(784, 12))
+    twelve = figures.templates(weights, names)
+    ten = figures.templates(trained.W.numpy(), DIGITS)
+    assert twelve.shape[0] > ten.shape[0]
+
+
+def test_training_curves_overlay_under_one_tag(workshop: pathlib.Path) -> None:
+    run = workshop / "logs/train"
+    for tag in ("loss", "accuracy"):
+        train, test = scalars(run / "train", tag), scalars(run / "test", tag)
+        assert len(train) == len(test) == 8 and train != test
+    assert scalars(run / "test", "accuracy")[-1] >= 0.925
+    assert len(events(run / "train").Tensors("templates")[-1].tensor_proto.string_val) == 12
+
+
+def test_every_training_has_its_hyper_parameters(workshop: pathlib.Path) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    def plugin(folder: pathlib.Path, tag: str) -> Any:
+        metadata = events(folder).SummaryMetadata(tag)
+        return plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+
+    hparams = plugin(workshop / "logs/train", "_hparams_/session_start_info")
+    values = hparams.session_start_info.hparams
+    assert values["learning_rate"].number_value == 1.3 and values["dataset"].string_value == "mnist"
+    experiment = plugin(workshop / "logs", "_hparams_/experiment").experiment
+    assert "accuracy" in {metric.name.tag for metric in experiment.metric_infos}
+
+
+def test_an_attack_is_logged_step_by_step(
+    workshop: pathlib.Path, tmp_path: pathlib.Path, result: AttackResult
+) -> None:
+    argv = [
+        "attack.py",
+        "--target=2",
+        f"--checkpoint_dir={workshop / 'checkpoints'}",
+        f"--results_dir={tmp_path / 'results'}",
+        f"--logdir={tmp_path / 'logs'}",
+    ]
+    assert attack_command.main(argv) == 0
+    assert attack_command.main(argv) == 0
+    runs = sorted(path.name for path in (tmp_path / "logs").iterdir() if path.is_dir())
+    assert runs == ["attack-mnist-test-0-to-2", "attack-mnist-test-0-to-2-2"]
+    run = tmp_path / "logs/attack-mnist-test-0-to-2"
+    assert result.trace is not None
+    np.testing.assert_allclose(
+        scalars(run, "attack/objective"), result.trace.objective[:, 0], rtol=1e-5
+    )
+    assert scalars(run, "attack/success") == [1]
+    tags = events(run).Tags()["tensors"]
+    for tag in ("figure", "film_strip", "iterate", "saved", "gradient", "gradient_image"):
+        assert f"attack/{tag}" in tags
+    card = events(run).Tensors("card")[0].tensor_proto.string_val[0].decode()
+    assert "attack.py --target=2 --checkpoint_dir=" in card and "reached in 9 steps" in card
+    assert len(list((tmp_path / "logs").glob("*.hparams"))) == 1
+
+
+def test_the_tensorboard_line_names_the_folder() -> None:
+    assert tensorboard.tensorboard_line("logs").startswith("tensorboard --logdir logs ")
