@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mnist_adv.models.preprocessing import Polarity as Polarity
     from mnist_adv.gradients.check import check_gradient as check_gradient
     from mnist_adv.gradients.sources import Source as Source
-    from mnist_adv.gradients.sources import compute_gradient as compute_gradient
+    from mnist_adv.gradients.api import compute_gradient as compute_gradient
     from mnist_adv.quantize.levels import to_levels as to_levels
     from mnist_adv.models.linear import LinearModel as LinearModel
     from mnist_adv.gradients.losses import Loss as Loss
@@ -57,7 +57,7 @@ _HOME = {
     "Verdict": "verdict.judge",
     "attack": "attacks",
     "check_gradient": "gradients.check",
-    "compute_gradient": "gradients.sources",
+    "compute_gradient": "gradients.api",
     "convert": "models.formats.convert",
     "examine": "diagnostics",
     "judge": "verdict.judge",

@@ -15,9 +15,10 @@ from mnist_adv.attacks.result import AttackResult
 from mnist_adv.attacks.base import ROW, Method, Outcome, Rows, Task
 from mnist_adv.attacks.traced_run import Recorder
 from mnist_adv.gradients.goals import Goal, make_goal
-from mnist_adv.gradients.sources import GradientSource, Source, check_logits
+from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.models.logits import check_logits
 from mnist_adv.data.images import as_batch
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.tensors.randomness import keys_of
 from mnist_adv.geometry.steps import Step
@@ -155,7 +156,9 @@ def _configure(method: Method, name: str, settings: dict[str, Any]) -> Method:
     wanted = {key: value for key, value in settings.items() if value is not None}
     difference_step = wanted.pop("difference_step", None)
     if "source" in wanted and not isinstance(wanted["source"], GradientSource):
-        wanted["source"] = GradientSource(Source(wanted["source"]))
+        wanted["source"] = GradientSource(SOURCES.find(wanted["source"]))
+    if "loss" in wanted:
+        wanted["loss"] = LOSSES.find(wanted["loss"])
     if difference_step is not None:
         source = wanted.get("source", getattr(method, "source", GradientSource()))
         wanted["source"] = dataclasses.replace(source, difference_step=difference_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from absl import flags
 
 from mnist_adv.commands import cli
 from mnist_adv.commands import image_flags, model_flags
-from mnist_adv.gradients.sources import Source
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import SOURCES
+from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 
@@ -39,6 +40,9 @@ def define_flags(values: flags.FlagValues) -> None:
     def choice(name: str, kind: type[enum.Enum], help_text: str) -> None:
         flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
 
+    def row(name: str, registry: Mapping[str, Any], help_text: str) -> None:
+        flags.DEFINE_enum(name, None, list(registry), help_text, flag_values=values)
+
     def switch(name: str, help_text: str) -> None:
         flags.DEFINE_boolean(name, False, help_text, flag_values=values)
 
@@ -52,8 +56,8 @@ def define_flags(values: flags.FlagValues) -> None:
     number("num_steps", None, "Most steps taken; 40 for pgd, if not given.")
     number("seed", 0, "Of what is drawn at random.")
     choice("step", Step, "How a gradient becomes a step; steepest, if not given.")
-    choice("loss", Loss, "What the gradient is of; cross_entropy, if not given.")
-    choice("source", Source, "Where it comes from; tape, if not given.")
+    row("loss", LOSSES, "What the gradient is of; cross_entropy, if not given.")
+    row("source", SOURCES, "Where it comes from; tape, if not given.")
     real("difference_step", None, "e of the two differences.")
     switch("check_gradient", "Compare all sources on the chosen image.")
     model_flags.define_flags(values)
@@ -129,8 +133,8 @@ def _choices() -> list[str]:
 
     kinds: dict[str, list[str]] = {
         "attacks": [*REGISTRY, "optimum"],
-        "losses": [loss.value for loss in Loss],
-        "gradient sources": [source.value for source in Source],
+        "losses": list(LOSSES),
+        "gradient sources": list(SOURCES),
         "norms": [norm.value for norm in Norm],
         "steps": [step.value for step in Step],
         "data sets": ["mnist", "fashion_mnist, kmnist, emnist/letters, ... (through TFDS)"],
@@ -223,7 +227,7 @@ def _check_gradient(
     from mnist_adv.gradients import check
     from mnist_adv.reporting import figures, words
 
-    loss = values.loss or Loss.CROSS_ENTROPY
+    loss = values.loss or "cross_entropy"
     question = (subject.model, chosen.image, int(result.goal.classes[0]))
     errors = check.check_gradient(
         *question, loss=loss, difference_step=values.difference_step
@@ -231,7 +235,7 @@ def _check_gradient(
     dtype, worst, agreed = check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"
     lines = [
-        f"gradient of {loss.value} for {question[2]}, against the tape in {dtype}:",
+        f"gradient of {loss} for {question[2]}, against the tape in {dtype}:",
         *words.gradient_table(errors),
         f"the sources {verdict}: they differ by {worst:.1e} at most in {dtype}",
     ]

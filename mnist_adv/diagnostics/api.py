@@ -10,7 +10,7 @@ from mnist_adv.tensors.lazy import tf
 from mnist_adv.diagnostics import outputs, slopes, strength
 from mnist_adv.diagnostics.finding import Finding, Patient, Severity
 from mnist_adv.models.preprocessing import Pixels
-from mnist_adv.gradients.sources import check_logits
+from mnist_adv.models.logits import check_logits
 from mnist_adv.data.images import as_batch, as_classes
 
 if TYPE_CHECKING:

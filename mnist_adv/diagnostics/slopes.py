@@ -64,7 +64,7 @@ def numerical(patient: Patient) -> Iterator[Finding]:
     """Compare the tape with central differences at 50 random pixels."""
     # Pixels strictly inside [0, 1]: a model that clips has a kink at both ends.
     image = 0.1 + 0.8 * patient.images[0]
-    dtype = "float64" if supports(patient.model, "float64") else "float32"
+    dtype = "float64" if supports(patient.model, patient.images, "float64") else "float32"
     pixels = tf.constant(image[np.newaxis], dtype)
     target = tf.constant(patient.targets[:1])
     try:
@@ -113,7 +113,7 @@ def _in_float64(
     symptom: Any,
 ) -> str:
     """Say whether float64 cures it."""
-    if not supports(patient.model, "float64"):
+    if not supports(patient.model, patient.images, "float64"):
         return " (the model does not compute in float64)"
     finer = images[ill].astype(np.float64)
     still = np.zeros(len(finer), bool)

@@ -1,4 +1,4 @@
-"""Hold the five gradient sources against one another."""
+"""Compare the gradient sources with one another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.data.datasets import IMAGE_SHAPE
-from mnist_adv.gradients.sources import (
-    Source,
-    compute_gradient,
-    default_difference_step,
-    is_softmax_regression,
-)
+from mnist_adv.gradients.api import compute_gradient
+from mnist_adv.data.images import as_batch
+from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
 from mnist_adv.gradients.losses import Loss
 
 if TYPE_CHECKING:
@@ -29,7 +25,7 @@ def check_gradient(
     image: Any,
     intended_label: int,
     *,
-    loss: Loss | str = Loss.CROSS_ENTROPY,
+    loss: Loss | str = "cross_entropy",
     difference_step: float | None = None,
 ) -> dict[str, dict[str, float]]:
     """Compare every source that fits the model with the tape in the finest dtype.
@@ -59,7 +55,7 @@ def check_gradient(
         >>> errors["float64"]["forward_difference"] < 1e-5
         True
     """
-    dtypes = _dtypes(model)
+    dtypes = _dtypes(model, image)
 
     def gradient(dtype: str, source: Source) -> np.ndarray:
         return compute_gradient(
@@ -76,10 +72,9 @@ def check_gradient(
     scale = float(np.abs(reference).max()) or 1.0
     return {
         dtype: {
-            source.value: float(np.abs(gradient(dtype, source) - reference).max()) / scale
-            for source in Source
-            if not source.estimates
-            and (source is not Source.CLOSED_FORM or is_softmax_regression(model))
+            name: float(np.abs(gradient(dtype, source) - reference).max()) / scale
+            for name, source in SOURCES.items()
+            if not source.estimates and source.applies(model)
         }
         for dtype in dtypes
     }
@@ -101,7 +96,7 @@ def disagreement(errors: dict[str, dict[str, float]]) -> tuple[str, float, bool]
 
 
 def difference_errors(
-    model: Model, image: Any, intended_label: int, *, loss: Loss | str = Loss.CROSS_ENTROPY
+    model: Model, image: Any, intended_label: int, *, loss: Loss | str = "cross_entropy"
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, float]]:
     """Measure how the error of the two differences depends on e.
 
@@ -114,7 +109,7 @@ def difference_errors(
     Returns:
         Curves: "source, dtype" -> (e `[m]`, relative error `[m]`), and the default e of each.
     """
-    dtypes = _dtypes(model)
+    dtypes = _dtypes(model, image)
     reference = compute_gradient(model, image, intended_label, loss=loss, dtype=dtypes[0])
     scale = float(np.abs(reference).max()) or 1.0
     curves, defaults = {}, {}
@@ -140,27 +135,30 @@ def difference_errors(
                 / scale
                 for step in steps
             ]
-            name = f"{source.value}, {dtype}"
+            name = f"{source.name}, {dtype}"
             curves[name], defaults[name] = (steps, np.array(errors)), default
     return curves, defaults
 
 
-def _dtypes(model: Model) -> list[str]:
+def _dtypes(model: Model, image: Any) -> list[str]:
     """List the dtypes that the model computes in, finest first."""
-    return [dtype for dtype in ("float64", "float32") if supports(model, dtype)]
+    batch = as_batch(image)
+    return [dtype for dtype in ("float64", "float32") if supports(model, batch, dtype)]
 
 
-def supports(model: Model, dtype: str) -> bool:
+def supports(model: Model, images: Any, dtype: str) -> bool:
     """Tell whether a model computes in a dtype.
 
     Args:
         model: images -> logits.
+        images: `[n, h, w, c]`, of which the first is tried.
         dtype: "float32" or "float64".
 
     Returns:
         Whether images of that dtype give logits of that dtype.
     """
     try:
-        return bool(model(tf.zeros([1, *IMAGE_SHAPE], dtype)).dtype == tf.as_dtype(dtype))
+        logits = model(tf.cast(images[:1], dtype))
+        return bool(logits.dtype == tf.as_dtype(dtype))
     except (TypeError, ValueError, tf.errors.InvalidArgumentError):
         return False

@@ -1,39 +1,48 @@
 """What an attack descends: one number per image, from its logits and one class.
 
 The sign lives here and nowhere else. An `Objective` falls as the image comes nearer to the goal,
-targeted or not, whatever the loss; so every attack descends.
+targeted or not, whatever the loss; so every attack descends. A loss is one row of `LOSSES`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.registry import Registry
 from mnist_adv.tensors.lazy import tf
 
 
-class Loss(enum.Enum):
-    """A loss for one class, by name; its formula is its row in the table below."""
-
-    CROSS_ENTROPY = "cross_entropy"
-    PROBABILITY = "probability"
-    MARGIN = "margin"
-    DLR = "dlr"
-    TARGETED_DLR = "targeted_dlr"
-
-
 @dataclasses.dataclass(frozen=True)
-class _Row:
-    # value(logits [n, k], classes [n]) -> [n]
+class Loss:
+    """A loss for one class; the rows of `LOSSES` stand at the end of this file.
+
+    Attributes:
+        name: by which it is found.
+        value: logits `[n, k]`, classes `[n]` int64 -> `[n]`.
+        upstream: logits, classes -> `[n, k]`, the derivative of `value` by hand.
+        falls: whether the value falls when the class becomes more probable.
+    """
+
+    name: str
     value: Callable[[Any, Any], Any]
-    # upstream(logits [n, k], classes [n]) -> [n, k], the value's derivative by hand
     upstream: Callable[[Any, Any], Any]
-    # does the value fall when the class becomes more probable?
     falls: bool
+
+    CROSS_ENTROPY: ClassVar[Loss]
+    PROBABILITY: ClassVar[Loss]
+    MARGIN: ClassVar[Loss]
+    DLR: ClassVar[Loss]
+    TARGETED_DLR: ClassVar[Loss]
+
+    def __repr__(self) -> str:
+        return f"Loss({self.name!r})"
+
+
+LOSSES: Registry[Loss] = Registry("loss")
 
 
 def cross_entropy(logits: Any, classes: Any) -> Any:
@@ -175,17 +184,6 @@ def _probability_upstream(logits: Any, classes: Any) -> Any:
     return p_class * (_onehot(logits, classes) - tf.nn.softmax(logits))
 
 
-_TABLE = {
-    Loss.CROSS_ENTROPY: _Row(cross_entropy, _cross_entropy_upstream, falls=True),
-    Loss.PROBABILITY: _Row(probability, _probability_upstream, falls=False),
-    Loss.MARGIN: _Row(margin, _margin_upstream, falls=False),
-    Loss.DLR: _Row(dlr, lambda z, c: _ratio(z, c, _DLR_WEIGHTS)[1], falls=False),
-    Loss.TARGETED_DLR: _Row(
-        targeted_dlr, lambda z, c: _ratio(z, c, _TARGETED_DLR_WEIGHTS)[1], falls=False
-    ),
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """A signed loss.
@@ -209,7 +207,7 @@ class Objective:
         Returns:
             The objective; lower is nearer to the goal.
         """
-        return cls(loss, 1 if _TABLE[loss].falls == targeted else -1)
+        return cls(loss, 1 if loss.falls == targeted else -1)
 
     def __call__(self, logits: Any, classes: Any) -> Any:
         """Compute the signed loss of each image.
@@ -221,7 +219,7 @@ class Objective:
         Returns:
             `[n]`.
         """
-        return self.sign * _TABLE[self.loss].value(logits, classes)
+        return self.sign * self.loss.value(logits, classes)
 
     def upstream(self, logits: Any, classes: Any) -> Any:
         """Compute the signed loss's derivative with respect to the logits, by hand.
@@ -233,4 +231,24 @@ class Objective:
         Returns:
             `[n, k]`.
         """
-        return self.sign * _TABLE[self.loss].upstream(logits, classes)
+        return self.sign * self.loss.upstream(logits, classes)
+
+
+Loss.CROSS_ENTROPY = LOSSES.add(
+    Loss("cross_entropy", cross_entropy, _cross_entropy_upstream, falls=True)
+)
+Loss.PROBABILITY = LOSSES.add(
+    Loss("probability", probability, _probability_upstream, falls=False)
+)
+Loss.MARGIN = LOSSES.add(Loss("margin", margin, _margin_upstream, falls=False))
+Loss.DLR = LOSSES.add(
+    Loss("dlr", dlr, lambda logits, classes: _ratio(logits, classes, _DLR_WEIGHTS)[1], falls=False)
+)
+Loss.TARGETED_DLR = LOSSES.add(
+    Loss(
+        "targeted_dlr",
+        targeted_dlr,
+        lambda logits, classes: _ratio(logits, classes, _TARGETED_DLR_WEIGHTS)[1],
+        falls=False,
+    )
+)

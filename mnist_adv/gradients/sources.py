@@ -1,66 +1,276 @@
-"""The gradient of an image's objective with respect to its pixels, from independent sources.
+"""Where the gradient of an image's objective with respect to its pixels comes from.
 
 Back propagation gives the derivative of the loss for every weight; carried one step further, past
 the weights, it gives one for every pixel. All sources answer the same question, so they check one
-another: two are exact by calculus (reverse and forward mode), one by hand (softmax regression
-only), two by nudging every pixel and looking, two by nudging all pixels at once in random
-directions.
+another: reverse and forward mode are exact by calculus, the closed form is derived by hand (linear
+models only), two differences move one pixel at a time, and two estimates move all pixels at once in
+random directions. A source is one row of `SOURCES`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.gradients.losses import Objective
+from mnist_adv.models.linear import linear_parts
+from mnist_adv.registry import Registry
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.tensors.compilation import compiled
-from mnist_adv.data.datasets import IMAGE_SHAPE
-from mnist_adv.data.images import as_batch, as_classes
-from mnist_adv.gradients.losses import Loss, Objective
-from mnist_adv.tensors.randomness import keys_of, normal, signs
+from mnist_adv.tensors.randomness import normal, signs
 
 if TYPE_CHECKING:
     from mnist_adv.models.softmax_regression import Model
 
-_NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
 # |F| / |f''| in the docstring of default_difference_step
-_ROUNDING_TO_BENDING = 4096
-_BLOCK = 64  # images
+_ROUNDING_OVER_CURVATURE = 4096
 
 
-class Source(enum.Enum):
-    """Where a gradient comes from.
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """What a source is asked: the gradient of an objective at some images.
 
-    TAPE: reverse mode, `tf.GradientTape`; one forward and one backward pass.
-    FORWARD_MODE: `tf.autodiff.ForwardAccumulator`; one pass per pixel, exact.
-    FORWARD_DIFFERENCE: `(f(x + e) - f(x)) / e` per pixel; error O(e) + O(rounding / e).
-    CENTRAL_DIFFERENCE: `(f(x + e) - f(x - e)) / 2e` per pixel; error O(e^2) + O(rounding / e).
-    CLOSED_FORM: `W (dloss/dlogits)`, which for cross-entropy is `W (p - onehot(class))`; for
-        softmax regression.
-    SPSA: the mean of `(f(x + e v) - f(x - e v)) / 2e v` over random signs v (Spall, 1992).
-    NES: the same over normal v (Ilyas et al., 2018). Both are right in expectation only.
+    Attributes:
+        model: images `[n, h, w, c]` -> logits `[n, k]`.
+        objective: the signed loss, one number per image.
+        images: tensor `[n, h, w, c]`, float32 or float64.
+        classes: tensor `[n]` int64.
+        keys: `[n, 2]` uint32, see `tensors.randomness`; None for sources that draw nothing.
+        stream: `[n]` int32, the number of the draw; another number, other directions.
     """
 
-    TAPE = "tape"
-    FORWARD_MODE = "forward_mode"
-    FORWARD_DIFFERENCE = "forward_difference"
-    CENTRAL_DIFFERENCE = "central_difference"
-    CLOSED_FORM = "closed_form"
-    SPSA = "spsa"
-    NES = "nes"
+    model: Model
+    objective: Objective
+    images: Any
+    classes: Any
+    keys: Any = None
+    stream: Any = None
 
     @property
-    def estimates(self) -> bool:
-        """Whether it draws at random, and so is right in expectation only."""
-        return self in (Source.SPSA, Source.NES)
+    def num_pixels(self) -> int:
+        """Pixels of one image, all channels counted."""
+        return math.prod(self.images.shape[1:])
+
+
+def _every_model(model: Model) -> bool:
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a gradient comes from; the rows of `SOURCES` stand at the end of this file.
+
+    Attributes:
+        name: by which it is found.
+        compute: query, settings -> logits `[n, k]` and gradients `[n, h, w, c]`.
+        cost: settings, pixels -> model queries, and gradients among them, for one image (the
+            logits' own included).
+        estimates: whether it draws at random, and so is right in expectation only.
+        order: of the truncation error in e, of sources that use differences.
+        applies: whether it can differentiate a model.
+    """
+
+    name: str
+    compute: Callable[[Query, GradientSource], tuple[Any, Any]]
+    cost: Callable[[GradientSource, int], tuple[int, int]]
+    estimates: bool = False
+    order: int = 2
+    applies: Callable[[Model], bool] = _every_model
+
+    TAPE: ClassVar[Source]
+    FORWARD_MODE: ClassVar[Source]
+    FORWARD_DIFFERENCE: ClassVar[Source]
+    CENTRAL_DIFFERENCE: ClassVar[Source]
+    CLOSED_FORM: ClassVar[Source]
+    SPSA: ClassVar[Source]
+    NES: ClassVar[Source]
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r})"
+
+
+SOURCES: Registry[Source] = Registry("source")
+
+
+def default_difference_step(source: Source, dtype: Any) -> float:
+    """Choose e so that truncation and rounding errors are of one size.
+
+    With u the spacing of floats at 1, the forward difference errs by about `e/2 |f''| + u/e |F|`,
+    where F is what f rounds like: least near `e = sqrt(u |F| / |f''|)`. The central difference
+    errs by `e^2` times the third derivative instead, and is least near the cube root. For a
+    classifier of 784 pixels the quotient is near 4096: f is summed from hundreds of products, and
+    one pixel alone changes its slope little. `attack.py --check_gradient` draws both errors
+    against e.
+
+    Args:
+        source: any; its `order` counts.
+        dtype: float32 or float64.
+
+    Returns:
+        e in pixel units: 0.022 and 0.079 in float32, 9.5e-7 and 9.7e-5 in float64.
+    """
+    spacing = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
+    return float((_ROUNDING_OVER_CURVATURE * spacing) ** (1 / (source.order + 1)))
+
+
+def _tape(query: Query, _: GradientSource) -> tuple[Any, Any]:
+    images = query.images
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)  # a tape watches variables, not plain tensors
+        logits = query.model(images)
+        # A sum, not a mean: an image's gradient must not depend on its neighbours.
+        total = tf.reduce_sum(query.objective(logits, query.classes))
+    try:
+        gradients = tape.gradient(total, images)
+    except LookupError:  # an operation on the way has no gradient at all
+        gradients = None
+    if gradients is None:
+        raise ValueError(
+            "model must be differentiable TensorFlow code from images to logits. Received: "
+            f"{query.model!r}, through which no gradient flows"
+        )
+    return logits, gradients
+
+
+def is_linear(model: Model) -> bool:
+    """Tell whether the closed form applies.
+
+    Args:
+        model: any.
+
+    Returns:
+        Whether it is linear in the pixels, by type: a `SoftmaxRegression` or a `LinearModel`.
+    """
+    return linear_parts(model) is not None
+
+
+def _closed_form(query: Query, _: GradientSource) -> tuple[Any, Any]:
+    parts = linear_parts(query.model)
+    if parts is None:
+        raise ValueError(
+            "source closed_form needs a SoftmaxRegression or a LinearModel. Received: "
+            f"{type(query.model).__name__}"
+        )
+    images = query.images
+    logits = query.model(images)
+    upstream = query.objective.upstream(logits, query.classes)
+    pixels = tf.matmul(upstream, tf.cast(parts[0], images.dtype), transpose_b=True)
+    return logits, tf.reshape(pixels, tf.shape(images))
+
+
+def _basis(query: Query) -> Any:
+    count = query.num_pixels
+    return tf.reshape(tf.eye(count, dtype=query.images.dtype), [count, *query.images.shape[1:]])
+
+
+def _each_image(one: Callable[[Any, Any], Any], query: Query) -> Any:
+    # One image is already hundreds of images for the model: a batch of them would only leave cache.
+    found = tf.map_fn(
+        lambda pair: one(*pair),
+        (query.images, query.classes),
+        fn_output_signature=tf.TensorSpec([query.num_pixels], query.images.dtype),
+    )
+    return tf.reshape(found, tf.shape(query.images))
+
+
+def _forward_mode(query: Query, _: GradientSource) -> tuple[Any, Any]:
+    count = query.num_pixels
+
+    def one(image: Any, label: Any) -> Any:
+        copies = tf.tile(image[tf.newaxis], [count, 1, 1, 1])
+        with tf.autodiff.ForwardAccumulator(copies, _basis(query)) as accumulator:
+            values = query.objective(query.model(copies), tf.repeat(label, count))
+        return accumulator.jvp(values)
+
+    return query.model(query.images), _each_image(one, query)
+
+
+def _differences(query: Query, step: float, *, central: bool) -> tuple[Any, Any]:
+    shifts = tf.cast(step, query.images.dtype) * _basis(query)
+
+    def one(image: Any, label: Any) -> Any:
+        def values(copies: Any) -> Any:
+            return query.objective(query.model(copies), tf.repeat(label, tf.shape(copies)[0]))
+
+        above = image + shifts
+        below = image - shifts if central else image[tf.newaxis]
+        # x + e is rounded: divide by the distance that the pixel really moved.
+        moved = tf.reduce_sum(above - below, axis=[1, 2, 3])
+        return (values(above) - values(below)) / moved
+
+    return query.model(query.images), _each_image(one, query)
+
+
+def _forward_difference(query: Query, settings: GradientSource) -> tuple[Any, Any]:
+    return _differences(query, settings.step(query.images.dtype), central=False)
+
+
+def _central_difference(query: Query, settings: GradientSource) -> tuple[Any, Any]:
+    return _differences(query, settings.step(query.images.dtype), central=True)
+
+
+def _estimate(query: Query, settings: GradientSource, draw: Callable[..., Any]) -> tuple[Any, Any]:
+    images, num_samples = query.images, settings.num_samples
+    shape = images.shape[1:]
+    directions = tf.cast(draw(query.keys, query.stream, (num_samples, *shape)), images.dtype)
+    size = tf.cast(settings.step(images.dtype), images.dtype)
+
+    def values(sign: int) -> Any:
+        points = images[:, tf.newaxis] + sign * size * directions
+        flat = tf.reshape(points, [-1, *shape])
+        found = query.objective(query.model(flat), tf.repeat(query.classes, num_samples))
+        return tf.reshape(found, [-1, num_samples, 1, 1, 1])
+
+    slopes = (values(1) - values(-1)) / (2 * size)
+    return query.model(images), tf.reduce_mean(slopes * directions, axis=1)
+
+
+def _spsa(query: Query, settings: GradientSource) -> tuple[Any, Any]:
+    return _estimate(query, settings, signs)
+
+
+def _nes(query: Query, settings: GradientSource) -> tuple[Any, Any]:
+    return _estimate(query, settings, normal)
+
+
+def _one_gradient(_: GradientSource, __: int) -> tuple[int, int]:
+    return 1, 1
+
+
+def _two_per_sample(settings: GradientSource, _: int) -> tuple[int, int]:
+    return 1 + 2 * settings.num_samples, 0
+
+
+# Reverse mode: one forward and one backward pass.
+Source.TAPE = SOURCES.add(Source("tape", _tape, _one_gradient))
+# One pass per pixel, exact.
+Source.FORWARD_MODE = SOURCES.add(
+    Source("forward_mode", _forward_mode, lambda _, pixels: (1 + pixels, pixels))
+)
+# (f(x + e) - f(x)) / e per pixel; error O(e) + O(rounding / e).
+Source.FORWARD_DIFFERENCE = SOURCES.add(
+    Source("forward_difference", _forward_difference, lambda _, pixels: (2 + pixels, 0), order=1)
+)
+# (f(x + e) - f(x - e)) / 2e per pixel; error O(e^2) + O(rounding / e).
+Source.CENTRAL_DIFFERENCE = SOURCES.add(
+    Source("central_difference", _central_difference, lambda _, pixels: (1 + 2 * pixels, 0))
+)
+# W (dloss / dlogits), which for cross-entropy is W (p - onehot(class)).
+Source.CLOSED_FORM = SOURCES.add(
+    Source("closed_form", _closed_form, _one_gradient, applies=is_linear)
+)
+# The mean of (f(x + e v) - f(x - e v)) / 2e v over random signs v (Spall, 1992).
+Source.SPSA = SOURCES.add(Source("spsa", _spsa, _two_per_sample, estimates=True))
+# The same over normal v (Ilyas et al., 2018).
+Source.NES = SOURCES.add(Source("nes", _nes, _two_per_sample, estimates=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class GradientSource:
-    """A source with its settings: call it with a model, an objective, images and classes.
+    """A source with its settings; call it to differentiate.
 
     Attributes:
         source: which.
@@ -82,18 +292,27 @@ class GradientSource:
                 f"difference_step must lie in (0, 1]. Received: {self.difference_step}"
             )
 
-    @property
-    def cost(self) -> tuple[int, int]:
-        """Model queries, and gradients among them, for one image (the logits' own included)."""
-        return {
-            Source.TAPE: (1, 1),
-            Source.CLOSED_FORM: (1, 1),
-            Source.FORWARD_MODE: (1 + _NUM_PIXELS, _NUM_PIXELS),
-            Source.FORWARD_DIFFERENCE: (2 + _NUM_PIXELS, 0),
-            Source.CENTRAL_DIFFERENCE: (1 + 2 * _NUM_PIXELS, 0),
-            Source.SPSA: (1 + 2 * self.num_samples, 0),
-            Source.NES: (1 + 2 * self.num_samples, 0),
-        }[self.source]
+    def cost(self, num_pixels: int) -> tuple[int, int]:
+        """Count what one image costs.
+
+        Args:
+            num_pixels: of one image, all channels counted.
+
+        Returns:
+            Model queries, and gradients among them (the logits' own included).
+        """
+        return self.source.cost(self, num_pixels)
+
+    def step(self, dtype: Any) -> float:
+        """Choose the e of the numerical sources.
+
+        Args:
+            dtype: of the images, float32 or float64.
+
+        Returns:
+            e in pixel units.
+        """
+        return self.difference_step or default_difference_step(self.source, dtype)
 
     def __call__(
         self,
@@ -108,257 +327,18 @@ class GradientSource:
         """Compute logits and input gradients.
 
         Args:
-            model: images -> logits.
+            model: images `[n, h, w, c]` -> logits `[n, k]`.
             objective: the signed loss, one number per image.
-            images: tensor `[n, 28, 28, 1]`, float32 or float64.
+            images: tensor `[n, h, w, c]`, float32 or float64.
             classes: tensor `[n]` int64.
-            keys: `[n, 2]` uint32, see `randomness`; only SPSA and NES need them.
-            stream: `[n]` int32, which draw; another number, other directions.
+            keys: `[n, 2]` uint32, see `tensors.randomness`; only SPSA and NES need them.
+            stream: `[n]` int32, the number of the draw; another number, other directions.
 
         Returns:
-            Logits `[n, k]` at the images, gradients `[n, 28, 28, 1]`.
+            Logits `[n, k]` at the images, gradients `[n, h, w, c]`.
 
         Raises:
-            ValueError: CLOSED_FORM of a model that is not softmax regression.
+            ValueError: the source does not apply to the model (the closed form of a model that is
+                not linear), or no gradient flows through it.
         """
-        if self.source is Source.TAPE:
-            return _tape(model, objective, images, classes)
-        if self.source is Source.CLOSED_FORM:
-            return _closed_form(model, objective, images, classes)
-        if self.source is Source.FORWARD_MODE:
-            return model(images), _forward_mode(model, objective, images, classes)
-        step = self.difference_step or default_difference_step(self.source, images.dtype)
-        if self.source.estimates:
-            draw = signs if self.source is Source.SPSA else normal
-            directions = draw(keys, stream, (self.num_samples, *IMAGE_SHAPE))
-            return _along(model, objective, images, classes, step, directions)
-        central = self.source is Source.CENTRAL_DIFFERENCE
-        return _differences(model, objective, images, classes, step, central=central)
-
-
-def default_difference_step(source: Source, dtype: Any) -> float:
-    """Choose e so that truncation and rounding errors are of one size.
-
-    With u the spacing of floats at 1, the forward difference errs by about `e/2 |f''| + u/e |F|`,
-    where F is what f rounds like: least near `e = sqrt(u |F| / |f''|)`. The central difference
-    errs by `e^2` times the third derivative instead, and is least near the cube root. For a
-    classifier of 784 pixels the quotient is near 4096: f is summed from hundreds of products, and
-    one pixel alone bends it little. `attack.py --check_gradient` draws both errors against e.
-
-    Args:
-        source: FORWARD_DIFFERENCE, or one of the others, which are central.
-        dtype: float32 or float64.
-
-    Returns:
-        e in pixel units: 0.022 and 0.079 in float32, 9.5e-7 and 9.7e-5 in float64.
-    """
-    spacing = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
-    power = 1 / 2 if source is Source.FORWARD_DIFFERENCE else 1 / 3
-    return float((_ROUNDING_TO_BENDING * spacing) ** power)
-
-
-def compute_gradient(
-    model: Model,
-    images: Any,
-    intended_labels: Any,
-    *,
-    loss: Loss | str = Loss.CROSS_ENTROPY,
-    source: Source | str = Source.TAPE,
-    difference_step: float | None = None,
-    dtype: str | None = None,
-    num_samples: int = 32,
-    seed: int = 0,
-) -> np.ndarray:
-    """Compute the derivative of the loss for the intended label with respect to every pixel.
-
-    Step against it and the loss for that label falls: the image looks more like it to the model.
-    (With `loss="probability"` step along it: that loss is the probability itself.)
-
-    Args:
-        model: images `[n, 28, 28, 1]` -> logits `[n, k]`; any callable.
-        images: one image (`[28, 28]`, `[784]` or `[28, 28, 1]`) or a batch, floats in [0, 1].
-        intended_labels: one integer, or one per image.
-        loss: "cross_entropy" (`-log p[intended]`) or "probability" (`p[intended]`, whose
-            upstream gradient at the softmax is the one-hot vector).
-        source: "tape", "forward_mode", "forward_difference", "central_difference",
-            "closed_form", "spsa" or "nes".
-        difference_step: e of the differences; a step suited to the dtype if None.
-        dtype: "float32" or "float64", to compute in; that of the images if None.
-        num_samples: directions that SPSA and NES draw.
-        seed: of these directions.
-
-    Returns:
-        The gradient, in the shape of `images`: one number per pixel.
-
-    Raises:
-        ValueError: images or labels out of form or range, an unknown loss or source,
-            `closed_form` of a model that is not softmax regression, or a model without gradient.
-
-    Example:
-        >>> import mnist_adv
-        >>> model = mnist_adv.restore("checkpoints")
-        >>> seven = mnist_adv.load("mnist", "test").images[0]
-        >>> gradient = mnist_adv.compute_gradient(model, seven, 2)
-        >>> gradient.shape
-        (28, 28, 1)
-        >>> by_hand = mnist_adv.compute_gradient(model, seven, 2, source="closed_form")
-        >>> bool(abs(gradient - by_hand).max() < 1e-5)
-        True
-    """
-    batch = as_batch(images)
-    pixels = tf.constant(batch.astype(dtype or batch.dtype))
-    num_classes = check_logits(model, pixels)
-    classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
-    compute = GradientSource(Source(source), difference_step, num_samples)
-    keys = tf.constant(keys_of(batch, seed))
-    objective = Objective(Loss(loss))
-
-    def gradients(pixels: Any, classes: Any, keys: Any) -> Any:
-        stream = tf.zeros([pixels.shape[0]], tf.int32)
-        return compute(model, objective, pixels, classes, keys=keys, stream=stream)[1]
-
-    one_query = compute.cost[0] == 1
-    found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
-    return np.asarray(found).reshape(np.shape(images))
-
-
-def _in_blocks(gradients: Any) -> Any:
-    # Hundreds of queries per image: a block bounds the memory, and many are worth compiling, which
-    # is done anew in every call, as nobody says that the model is still the same.
-    def run(*whole: Any) -> Any:
-        count = whole[0].shape[0]
-        if count < _BLOCK:
-            return gradients(*whole)
-        function, parts = compiled(gradients), []
-        for start in range(0, count, _BLOCK):
-            first = min(start, count - _BLOCK)  # the last block overlaps: one shape, one program
-            block = function(*(part[first : first + _BLOCK] for part in whole))
-            parts.append(block[start - first :])
-        return tf.concat(parts, axis=0)
-
-    return run
-
-
-def check_logits(model: Model, images: Any) -> int:
-    """Run the model once and check the form of what it returns.
-
-    Args:
-        model: images -> logits.
-        images: tensor `[n, 28, 28, 1]`.
-
-    Returns:
-        The number of classes k.
-
-    Raises:
-        ValueError: the model does not return `[n, k]` with k at least 2.
-    """
-    shape = tuple(model(images[:1]).shape)
-    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
-        raise ValueError(
-            "model must map images [n, 28, 28, 1] to logits [n, classes]. "
-            f"Received: {list(shape)} for n = 1"
-        )
-    return int(shape[1])
-
-
-def is_softmax_regression(model: Model) -> bool:
-    """Say whether the closed form applies.
-
-    Args:
-        model: any.
-
-    Returns:
-        Whether it is a `SoftmaxRegression`.
-    """
-    from mnist_adv.models.softmax_regression import SoftmaxRegression  # imports TensorFlow, as this module does not
-
-    return isinstance(model, SoftmaxRegression)
-
-
-def _tape(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)  # a tape watches variables, not plain tensors
-        logits = model(images)
-        # A sum, not a mean: an image's gradient must not depend on its neighbours.
-        total = tf.reduce_sum(objective(logits, classes))
-    try:
-        gradients = tape.gradient(total, images)
-    except LookupError:  # an operation on the way has no gradient at all
-        gradients = None
-    if gradients is None:
-        raise ValueError(
-            "model must be differentiable TensorFlow code from images to logits. Received: "
-            f"{model!r}, through which no gradient flows"
-        )
-    return logits, gradients
-
-
-def _closed_form(model: Model, objective: Objective, images: Any, classes: Any) -> tuple[Any, Any]:
-    if not is_softmax_regression(model):
-        raise ValueError(
-            f"source closed_form needs a SoftmaxRegression. Received: {type(model).__name__}"
-        )
-    weights: Any = model
-    logits = model(images)
-    upstream = objective.upstream(logits, classes)
-    pixels = tf.matmul(upstream, tf.cast(weights.W, images.dtype), transpose_b=True)
-    return logits, tf.reshape(pixels, tf.shape(images))
-
-
-def _basis(dtype: Any) -> Any:
-    return tf.reshape(tf.eye(_NUM_PIXELS, dtype=dtype), [_NUM_PIXELS, *IMAGE_SHAPE])
-
-
-def _each_image(one: Any, images: Any, classes: Any) -> Any:
-    # One image is already 784 rows for the model: a batch of them at once would only leave cache.
-    return tf.map_fn(
-        lambda pair: one(*pair),
-        (images, classes),
-        fn_output_signature=tf.TensorSpec([_NUM_PIXELS], images.dtype),
-    )
-
-
-def _forward_mode(model: Model, objective: Objective, images: Any, classes: Any) -> Any:
-    def one(image: Any, label: Any) -> Any:
-        copies = tf.tile(image[tf.newaxis], [_NUM_PIXELS, 1, 1, 1])
-        with tf.autodiff.ForwardAccumulator(copies, _basis(images.dtype)) as accumulator:
-            values = objective(model(copies), tf.repeat(label, _NUM_PIXELS))
-        return accumulator.jvp(values)
-
-    return tf.reshape(_each_image(one, images, classes), tf.shape(images))
-
-
-def _differences(
-    model: Model, objective: Objective, images: Any, classes: Any, step: float, *, central: bool
-) -> tuple[Any, Any]:
-    nudges = tf.cast(step, images.dtype) * _basis(images.dtype)
-
-    def one(image: Any, label: Any) -> Any:
-        def values(copies: Any) -> Any:
-            return objective(model(copies), tf.repeat(label, tf.shape(copies)[0]))
-
-        above = image + nudges
-        below = image - nudges if central else image[tf.newaxis]
-        # x + e is rounded: divide by the distance that the pixel really moved.
-        moved = tf.reduce_sum(above - below, axis=[1, 2, 3])
-        return (values(above) - values(below)) / moved
-
-    return model(images), tf.reshape(_each_image(one, images, classes), tf.shape(images))
-
-
-def _along(
-    model: Model, objective: Objective, images: Any, classes: Any, step: float, directions: Any
-) -> tuple[Any, Any]:
-    # directions [n, m, 28, 28, 1]
-    directions = tf.cast(directions, images.dtype)
-    size = tf.cast(step, images.dtype)
-    num_samples = directions.shape[1]
-
-    def values(sign: int) -> Any:
-        points = images[:, tf.newaxis] + sign * size * directions
-        flat = tf.reshape(points, [-1, *IMAGE_SHAPE])
-        rises = objective(model(flat), tf.repeat(classes, num_samples))
-        return tf.reshape(rises, [-1, num_samples, 1, 1, 1])
-
-    slopes = (values(1) - values(-1)) / (2 * size)
-    return model(images), tf.reduce_mean(slopes * directions, axis=1)
+        return self.source.compute(Query(model, objective, images, classes, keys, stream), self)

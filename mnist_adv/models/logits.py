@@ -99,3 +99,25 @@ class LogProbabilities:
 
 def _look_like_sigmoids(outputs: np.ndarray) -> bool:
     return bool((outputs >= 0).all() and (outputs <= 1).all() and outputs.max() > 0.5)
+
+
+def check_logits(model: Model, images: Any) -> int:
+    """Run the model once and check the form of what it returns.
+
+    Args:
+        model: images -> logits.
+        images: tensor `[n, h, w, c]`.
+
+    Returns:
+        The number of classes k.
+
+    Raises:
+        ValueError: the model does not return `[n, k]` with k at least 2.
+    """
+    shape = tuple(model(images[:1]).shape)
+    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+        raise ValueError(
+            "model must map images [n, h, w, c] to logits [n, classes]. "
+            f"Received: {list(shape)} for n = 1"
+        )
+    return int(shape[1])

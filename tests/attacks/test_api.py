@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnist_adv import attack
 from mnist_adv.attacks import AttackResult
-from mnist_adv.gradients.sources import Source
+from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.geometry.norms import Norm
@@ -67,7 +67,7 @@ def test_targets_are_per_image(trained: SoftmaxRegression, test_set: Any) -> Non
     assert result.success.mean() > 0.9
 
 
-@pytest.mark.parametrize("source", [source for source in Source if not source.estimates])
+@pytest.mark.parametrize("source", [source for source in SOURCES.values() if not source.estimates])
 def test_every_gradient_source_drives_the_attack(
     trained: SoftmaxRegression, seven: np.ndarray, source: Source
 ) -> None:

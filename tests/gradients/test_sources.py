@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from mnist_adv import check_gradient, compute_gradient
 from mnist_adv.gradients.check import difference_errors, disagreement
-from mnist_adv.gradients.sources import Source
+from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors.compilation import NotCompiledWarning
 
 
-EXACT = [source for source in Source if not source.estimates]
+EXACT = [source for source in SOURCES.values() if not source.estimates]
 
 
 def by_hand(model: SoftmaxRegression, image: np.ndarray, target: int, loss: Loss) -> np.ndarray:
@@ -67,7 +68,7 @@ def test_images_do_not_influence_each_other(
     for image, target, gradient in zip(images, targets, together):
         alone = compute_gradient(trained, image, target, source=source, dtype="float64")
         # the differences divide rounding noise by e, so they repeat only to that noise
-        tolerance = 1e-6 if "difference" in source.value else 1e-14
+        tolerance = 1e-6 if "difference" in source.name else 1e-14
         np.testing.assert_allclose(gradient, alone, atol=tolerance)
 
 
@@ -143,7 +144,7 @@ def test_what_cannot_be_done_is_refused(toy: SoftmaxRegression, network: Any, se
         compute_gradient(toy, seven, 2, source="forward_difference", difference_step=0.0)
     with pytest.raises(ValueError, match="intended_labels must lie in 0..9. Received: 10"):
         compute_gradient(toy, seven, 10)
-    with pytest.raises(ValueError, match="'hinge' is not a valid Loss"):
+    with pytest.raises(ValueError, match="loss must be one of cross_entropy, .*Received: 'hinge'"):
         compute_gradient(toy, seven, 2, loss="hinge")
     with pytest.raises(ValueError, match=r"must map images .* Received: \[1, 784\]|\[1\]"):
         compute_gradient(lambda images: tf.reduce_sum(images, axis=[1, 2, 3]), seven, 2)
@@ -177,7 +178,8 @@ def test_many_images_of_a_model_that_is_numpy_inside(toy: SoftmaxRegression, tes
         return np.asarray(images).reshape(-1, 784) @ weights
 
     images, labels = test_set.images[:66], test_set.labels[:66]
-    asked = compute_gradient(model, images, labels, source="central_difference")
+    with pytest.warns(NotCompiledWarning, match="runs eagerly"):
+        asked = compute_gradient(model, images, labels, source="central_difference")
     bias = toy.b.numpy().copy()
     toy.b.assign(0 * bias)
     tape = compute_gradient(toy, images, labels)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods.schedules import cosine
-from mnist_adv.attacks.base import Method, Rows, State, Task, beyond_border
+from mnist_adv.attacks.base import ROW, Method, Rows, State, Task, beyond_border
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
@@ -83,4 +83,4 @@ class FMN(Method):
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count the source's; see `Method.cost`."""
-        return self.source.cost
+        return self.source.cost(ROW[-1])

@@ -66,7 +66,7 @@ class Restarted(Method):
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count the source's; see `Method.cost`."""
-        return self.source.cost
+        return self.source.cost(ROW[-1])
 
     def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
         """Run, and run again what failed; see `Method.solve`."""

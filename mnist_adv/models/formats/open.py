@@ -17,7 +17,7 @@ from mnist_adv.models.formats import arrays, keras_file, npz, python_function, s
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.logits import as_logits
 from mnist_adv.models.preprocessing import Pixels, adapt
-from mnist_adv.gradients.sources import check_logits
+from mnist_adv.models.logits import check_logits
 from mnist_adv.models.softmax_regression import Model
 
 # Enough to see what kind of outputs a model has.
