@@ -6,6 +6,10 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
@@ -88,22 +92,44 @@ def adapt(model: Model, pixels: Pixels) -> Model:
         folded.W.assign(tf.cast(pixels.factor * weights, tf.float32))
         folded.b.assign(tf.cast(bias, tf.float32))
         return folded
-    return Adapted(model, pixels)
+    return Rescaled(model, pixels.factor, pixels.offset)
+
+
+def in_unit_box(model: Model, bounds: Bounds) -> Model:
+    """Put a model of images inside any bounds behind a change to [0, 1].
+
+    Args:
+        model: images inside the bounds -> logits.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        Images in [0, 1] -> logits: the model itself if its bounds are these; a linear model stays
+        one, with the change in its weights.
+    """
+    if bounds == UNIT:
+        return model
+    low, high = bounds
+    parts = linear_parts(model)
+    if parts is not None:
+        weights, bias = (part.astype(np.float64) for part in parts)
+        return LinearModel((high - low) * weights, bias + low * weights.sum(axis=0))
+    return Rescaled(model, factor=high - low, offset=low)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapted:
-    """A model behind a change of scale and polarity; call it as any other.
+class Rescaled:
+    """A model behind a linear change of its pixels; call it as any other.
 
     Attributes:
-        model: sees the changed images.
-        pixels: the change.
+        model: is given the changed images.
+        factor: what a pixel is multiplied by.
+        offset: what is added then.
     """
 
     model: Model
-    pixels: Pixels
+    factor: float
+    offset: float
 
     def __call__(self, images: Any) -> Any:
-        """Compute logits of images in [0, 1], light on dark."""
-        images = tf.convert_to_tensor(images)
-        return self.model(images * self.pixels.factor + self.pixels.offset)
+        """Compute logits of the changed images."""
+        return self.model(tf.convert_to_tensor(images) * self.factor + self.offset)
