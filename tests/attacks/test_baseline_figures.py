@@ -1,6 +1,6 @@
 """Our attacks beside what other libraries reached on the same weights.
 
-benchmarks/peer_figures.py stored the figures and the weights; no library is needed here.
+benchmarks/baseline_figures.py stored the figures and the weights; no library is needed here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.tensors import compilation
 
 RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
-STORED = json.loads((RESULTS / "peer_figures.json").read_text())
+STORED = json.loads((RESULTS / "baseline_figures.json").read_text())
 FIGURES = STORED["figures"]
 COUNT = STORED["settings"]["num_images"]
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
@@ -39,7 +39,7 @@ LONGER = {("carlini_wagner", "l2"): 1.016}
 @pytest.fixture(scope="module")
 def model() -> LinearModel:
     """The weights on which the others were asked, not another training's."""
-    with np.load(RESULTS / "peer_weights.npz") as weights:
+    with np.load(RESULTS / "baseline_weights.npz") as weights:
         return LinearModel(weights["W"], weights["b"])
 
 
