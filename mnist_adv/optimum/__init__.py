@@ -9,7 +9,6 @@ from mnist_adv.verdict.beside_optimum import (
 )
 from mnist_adv.optimum.certificate.smallest import Certificate, LeadCertificate, check, check_lead
 from mnist_adv.optimum.curve import robust_accuracy
-from mnist_adv.optimum.grid import GridOptimum, on_grid
 from mnist_adv.optimum.in_ball.largest_margin import LargestLead, largest_lead
 from mnist_adv.optimum.result import Optimum, Status
 from mnist_adv.optimum.float32 import to_float32
@@ -19,7 +18,6 @@ __all__ = [
     "BelowOptimumError",
     "Certificate",
     "Comparison",
-    "GridOptimum",
     "LeadCertificate",
     "LargestLead",
     "Optimum",
@@ -29,7 +27,6 @@ __all__ = [
     "check_lead",
     "compare",
     "largest_lead",
-    "on_grid",
     "robust_accuracy",
     "set_beside",
     "smallest_perturbation",

@@ -43,7 +43,7 @@ class Rows:
         num_classes = self.weights.shape[1]
         first, second = np.triu_indices(num_classes)
         pairs = product(pixel_weights, self.products)
-        full = np.empty((len(pairs), num_classes, num_classes), pairs.dtype)
+        full = np.empty((len(pairs), num_classes, num_classes))
         full[:, first, second] = pairs
         full[:, second, first] = pairs
         to_target = full[np.arange(len(full)), self.targets]
@@ -54,10 +54,6 @@ class Rows:
             - to_target[:, np.newaxis, :]
             + full
         )
-
-    def single(self) -> Rows:
-        """Round the weights to float32."""
-        return Rows(self.weights.astype(np.float32), self.products.astype(np.float32), self.targets)
 
     def squares(self) -> np.ndarray:
         """Compute `||a_k||^2`, `[n, K]`: for rows that are nearly zero, up to rounding."""
@@ -128,7 +124,7 @@ def combine(weights: np.ndarray, targets: np.ndarray, multipliers: np.ndarray) -
     Returns:
         `[n, D]`.
     """
-    signed = -multipliers.astype(weights.dtype, copy=False)
+    signed = -multipliers
     signed[np.arange(len(signed)), targets] -= signed.sum(axis=1)
     return product(signed, weights.T)
 
@@ -157,7 +153,7 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     rows = max(1, min(count, _ALONE // max(1, columns * inner)))
     if columns == width and rows == count:
         return left @ right
-    result = np.empty((count, width), left.dtype)
+    result = np.empty((count, width))
     for top in range(0, count, rows):
         for start in range(0, width, columns):
             np.matmul(

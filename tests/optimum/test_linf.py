@@ -7,10 +7,9 @@ import pytest
 
 from mnist_adv.optimum import smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.solvers import l1_columns, interior_point, linf, variable_fixing
+from mnist_adv.optimum.solvers import interior_point, l1_columns, linf
 from mnist_adv.optimum.solvers.relaxation import one_row
-from mnist_adv.optimum.solvers.linf_form import BallForm, make_ball
-from mnist_adv.optimum.solvers.interior_point import Solution
+from mnist_adv.optimum.solvers.linf_form import make_ball
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
 from tests.optimum.test_targeted import accepted, oracle, random_problem
 
@@ -19,7 +18,7 @@ SURE, HOPED = 0.9, 1.2
 
 @pytest.fixture(scope="module")
 def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Problems large enough to be narrowed, none of which is solved already."""
+    """Problems none of which is solved already."""
     W, b, images, targets = random_problem(51, 90, 6, 40)
     away = (images @ W + b).argmax(axis=1) != targets
     return W, b, images[away], targets[away]
@@ -38,30 +37,6 @@ def agree(problem: tuple[np.ndarray, ...], expected: np.ndarray) -> None:
     optimum = smallest_perturbation(W, b, images, targets, norm="linf")
     np.testing.assert_allclose(optimum.upper_bound, expected, rtol=1e-6)
     assert accepted(W, b, optimum).all()
-
-
-@pytest.mark.parametrize(("kept", "wide"), [(30, 6), (4, 3), (1, 1)])
-def test_leaving_pixels_out_never_costs_the_answer(
-    kept: int,
-    wide: int,
-    problem: tuple[np.ndarray, ...],
-    expected: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(linf, "_KEPT", kept)
-    monkeypatch.setattr(linf, "_WIDE", wide)
-    monkeypatch.setattr(linf, "_HOPE", 1.05)  # few second bounds, which are never left out
-    sound: list[np.ndarray] = []
-    right = variable_fixing.Decided.right
-
-    def spy(self: variable_fixing.Decided, multipliers: np.ndarray) -> np.ndarray:
-        sound.append(right(self, multipliers))
-        return sound[-1]
-
-    monkeypatch.setattr(variable_fixing.Decided, "right", spy)
-    agree(problem, expected)
-    share = np.concatenate(sound).mean()
-    assert share == 1 if kept == 30 else share < 0.9  # both kinds of end are met
 
 
 @pytest.mark.parametrize("hope", [1.0, 1.05, 100.0])
@@ -99,25 +74,11 @@ def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ..
     np.testing.assert_allclose(low[settled], bounds.measure(norm, solution.points[settled]))
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_every_start_is_strictly_feasible(single: bool, problem: tuple[np.ndarray, ...]) -> None:
+def test_the_start_is_strictly_feasible(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
-    state = interior_point.begin(_form(block), block.needs)
-    _interior_and_dual_feasible(state)
-    solution = interior_point.nothing(len(block.needs), state.point.shape[1], block.needs.shape[1])
-    if single:
-        state = variable_fixing.rough(state)
-    state = interior_point.advance(state, solution, 4)
-    assert state.point.dtype == state.duals.dtype == (np.float32 if single else np.float64)
-    form = _form(block).take(state.index)
-    smaller, decided = variable_fixing.narrow(state, form, 20)
-    assert smaller.point.shape[1] < state.point.shape[1]
-    _interior_and_dual_feasible(smaller)
-    # The rows of the narrowed problem are the rows of its widened point.
-    wide = decided.widen(smaller.point)
-    np.testing.assert_allclose(
-        smaller.form.rows(smaller.point), form.rows(wide), rtol=1e-12, atol=1e-12
-    )
+    single, low, _ = one_row("linf", block)
+    form = make_ball(block.rows, block.room, single.multipliers, SURE * low, HOPED * low)
+    _interior_and_dual_feasible(interior_point.begin(form, block.needs))
 
 
 def _interior_and_dual_feasible(state: interior_point.State) -> None:
@@ -135,20 +96,6 @@ def _interior_and_dual_feasible(state: interior_point.State) -> None:
         np.testing.assert_allclose(form.cost(direction), pull, rtol=1e-9, atol=1e-9)
 
 
-def test_only_whole_problems_are_narrowed(problem: tuple[np.ndarray, ...]) -> None:
-    block = _block(problem)
-    form = _form(block)
-    state, _ = variable_fixing.narrow(interior_point.begin(form, block.needs), form, 20)
-    with pytest.raises(TypeError, match="over all pixels"):
-        variable_fixing.rough(state)
-
-
 def _block(problem: tuple[np.ndarray, ...]) -> Block:
     W, b, images, targets = problem
     return make_block(make_classifier(W, b, 0.0, 1.0), images, targets, 0.0)
-
-
-def _form(block: Block) -> BallForm:
-    solution: Solution
-    solution, low, _ = one_row("linf", block)
-    return make_ball(block.rows, block.room, solution.multipliers, SURE * low, HOPED * low)

@@ -27,7 +27,6 @@ _MAX_ITERATIONS = 60
 _GENEROUS = 0.1  # the rows' first slacks, at least
 _PATIENCE = 8  # iterations before anybody looks for a proof that no point exists
 _TINY = 1e-200
-_LEAST = {8: _TINY, 4: 1e-15}  # the least slack that float64 and float32 can work with
 _BACK_OFF = 0.9995  # share of the way to the nearest bound
 
 
@@ -129,25 +128,6 @@ class State:
         )
 
 
-def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
-    """Solve a block of linear programs as far as float64 goes; a certificate judges the result.
-
-    Args:
-        form: the norm's form of the problems.
-        needs: g, `[n, K]`.
-        joint: take primal and dual steps of one length, as a quadratic objective demands.
-
-    Returns:
-        Points and multipliers in the order of the problems.
-    """
-    state = begin(form, needs)
-    count, width = state.point.shape
-    solution = nothing(count, width, needs.shape[1])
-    left = advance(state, solution, _MAX_ITERATIONS, joint=joint)
-    solution.points[left.index], solution.multipliers[left.index] = left.point, left.lam
-    return solution
-
-
 def nothing(count: int, width: int, num_classes: int) -> Solution:
     """Make room for the solutions of n problems: zeros so far."""
     return Solution(
@@ -165,22 +145,23 @@ def begin(form: Form, needs: np.ndarray) -> State:
     return State(np.arange(len(needs)), form, needs, point, duals, lam, over)
 
 
-def advance(state: State, solution: Solution, limit: int, *, joint: bool = False) -> State:
-    """Iterate; write into the solution what is solved, or proved to have none.
+def solve(form: Form, needs: np.ndarray, *, joint: bool = False) -> Solution:
+    """Solve a block of convex programs as far as float64 goes; a certificate judges the result.
 
     Args:
-        state: of some problems.
-        solution: changed at their numbers; iterations are added.
-        limit: the most iterations.
-        joint: see `solve`.
+        form: the norm's form of the problems.
+        needs: g, `[n, K]`.
+        joint: take primal and dual steps of one length, as a quadratic objective demands.
 
     Returns:
-        The state of those that are not solved.
+        Points and multipliers in the order of the problems.
     """
-    for iteration in range(limit + 1):
+    state = begin(form, needs)
+    solution = nothing(*state.point.shape, needs.shape[1])
+    for iteration in range(_MAX_ITERATIONS + 1):
         form, point, needs = state.form, state.point, state.needs
         gaps = form.slacks(point)
-        np.maximum(gaps, _LEAST[gaps.itemsize], out=gaps)
+        np.maximum(gaps, _TINY, out=gaps)
         weights = state.duals * gaps
         total = weights.sum(axis=(0, 2)) + (state.lam * state.over).sum(axis=1)
         missing = needs + state.over - form.rows(point)
@@ -199,13 +180,14 @@ def advance(state: State, solution: Solution, limit: int, *, joint: bool = False
             state = state.leave(leave)
             gaps, weights = gaps[:, keep], weights[:, keep]
             missing, total = missing[keep], total[keep]
-        if iteration == limit or not len(state.index):
+        if iteration == _MAX_ITERATIONS or not len(state.index):
             break
         solution.iterations[state.index] += 1
         # A problem without a solution runs off to infinity; what it returns proves itself or not.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             state = _step(state, gaps, weights, missing, total, joint)
-    return state
+    solution.points[state.index], solution.multipliers[state.index] = state.point, state.lam
+    return solution
 
 
 def _step(
@@ -247,8 +229,8 @@ def _step(
     center = np.clip(ahead / total, 0, 1) ** 3 * total / count
 
     # Corrector: aim at the central path, and allow for the predictor's second-order error.
-    aim = np.reciprocal(np.maximum(weights, _LEAST[weights.itemsize]))
-    aim *= center[:, np.newaxis].astype(aim.dtype)
+    aim = np.reciprocal(np.maximum(weights, _TINY))
+    aim *= center[:, np.newaxis]
     aim += ratios_squared
     aim += ratios
     aim -= 1
@@ -265,13 +247,13 @@ def _step(
     dual = _length(np.minimum(aim.min(axis=(0, 2)), (d_lam / lam).min(axis=1)), _BACK_OFF)
     if joint:
         primal = dual = np.minimum(primal, dual)
-    aim *= dual[:, np.newaxis].astype(aim.dtype)
+    aim *= dual[:, np.newaxis]
     aim += 1
     primal, dual = primal[:, np.newaxis], dual[:, np.newaxis]
     aim *= duals
     return dataclasses.replace(
         state,
-        point=state.point + primal.astype(direction.dtype) * direction,
+        point=state.point + primal * direction,
         duals=aim,
         lam=lam + dual * d_lam,
         over=over + primal * d_over,
@@ -288,7 +270,7 @@ class _Factor:
 
     def __init__(self, matrix: np.ndarray, ease: np.ndarray) -> None:
         diagonal = np.arange(ease.shape[1])
-        matrix = matrix.astype(np.float64)
+        matrix = matrix.copy()
         matrix[:, diagonal, diagonal] += ease
         self._scale = 1 / np.sqrt(np.maximum(matrix[:, diagonal, diagonal], _TINY))
         matrix *= self._scale[:, :, np.newaxis] * self._scale[:, np.newaxis, :]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from mnist_adv.optimum.solvers.interior_point import Finish
-from mnist_adv.optimum.constraints import Columns, Rows, most
+from mnist_adv.optimum.constraints import Rows, most
 
 _TRUST = 0.5  # share of the dual budget that the first multipliers take
 _OTHERS = 0.1  # what the other rows get of the largest of them
@@ -20,8 +20,7 @@ class BallForm:
     """min e with -e <= d <= e inside the rooms; v is d and, as one more column, e.
 
     Each side of each pixel has one bound, by e or by its room. Where both may matter, the room has
-    a second slack behind those of all pixels. All slacks of a problem lie in one row. Pixels that
-    are not part of the problem any more (see `narrow.py`) ride along with e.
+    a second slack behind those of all pixels. All slacks of a problem lie in one row.
 
     Attributes:
         all_rows: of n problems.
@@ -31,19 +30,15 @@ class BallForm:
         ball: `[2, n, D]`, 1 where e bounds that side, 0 where its room does.
         extra: `[2, n, m]`, the pixels that their rooms bound besides.
         base: `[1, n, 2 D + 2 m]`, what the slacks are at v = 0.
-        ride: `[n, K]`, what one unit of e adds to the rows by itself.
-        rest: `[n, K]`, the rows at v = 0.
     """
 
-    all_rows: Rows | Columns
+    all_rows: Rows
     room: np.ndarray
     sure: np.ndarray
     trusted: np.ndarray
     ball: np.ndarray
     extra: np.ndarray
     base: np.ndarray
-    ride: np.ndarray
-    rest: np.ndarray
 
     def start(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lam = self.trusted + _OTHERS * self.trusted.max(axis=1, keepdims=True)
@@ -71,7 +66,7 @@ class BallForm:
 
     def change(self, direction: np.ndarray) -> np.ndarray:
         move, largest = direction[:, :-1], direction[:, -1:]
-        change = np.empty(self.base.shape, self.base.dtype)
+        change = np.empty_like(self.base)
         up, down, above, below = self.parts(change)
         np.multiply(self.ball[0], largest, out=up)
         up -= move
@@ -83,15 +78,12 @@ class BallForm:
         return change
 
     def rows(self, point: np.ndarray) -> np.ndarray:
-        return self.all_rows.apply(point[:, :-1]) + self.ride * point[:, -1:] + self.rest
+        return self.all_rows.apply(point[:, :-1])
 
     def cost(self, point: np.ndarray) -> np.ndarray:
         return point[:, -1]
 
     def most(self, multipliers: np.ndarray) -> np.ndarray:
-        if isinstance(self.all_rows, Columns):
-            # Where pixels only ride along, nothing proves that no point exists.
-            return np.full(len(multipliers), np.inf)
         return most(self.all_rows.combine(multipliers), self.room)
 
     def reduce(self, scaling: np.ndarray) -> _BallReduced:
@@ -106,8 +98,6 @@ class BallForm:
             self.ball[:, keep],
             self.extra[:, keep],
             self.base[:, keep],
-            self.ride[keep],
-            self.rest[keep],
         )
 
     def parts(self, slacks: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -145,8 +135,7 @@ def make_ball(
     ball = is_ball.astype(np.float64)
     own = np.take_along_axis(room, extra, axis=2)
     base = np.concatenate([*(room * (1 - ball)), *own], axis=1)[np.newaxis]
-    none = np.zeros_like(trusted)
-    return BallForm(rows, room, sure, trusted, ball, extra, base, none, none)
+    return BallForm(rows, room, sure, trusted, ball, extra, base)
 
 
 class _BallReduced:
@@ -169,7 +158,7 @@ class _BallReduced:
         rise *= 4
         ball += rise
         self._stiffness = np.einsum("nd,nd->n", ball, give)
-        self._lift = form.all_rows.apply(self._tilt) + form.ride
+        self._lift = form.all_rows.apply(self._tilt)
         self.matrix = form.all_rows.gram(give)
         self.matrix += (
             self._lift[:, :, np.newaxis]
@@ -190,7 +179,7 @@ class _BallReduced:
 
         def finish(multipliers: np.ndarray) -> np.ndarray:
             rise = wish + np.einsum("nk,nk->n", self._lift, multipliers)
-            largest = (rise / self._stiffness)[:, np.newaxis].astype(self._give.dtype)
+            largest = (rise / self._stiffness)[:, np.newaxis]
             move = form.all_rows.combine(multipliers)
             move *= self._give
             move -= net
