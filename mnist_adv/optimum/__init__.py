@@ -7,7 +7,8 @@ from mnist_adv.verdict.beside_optimum import (
     compare,
     set_beside,
 )
-from mnist_adv.optimum.certificate.smallest import Certificate, LeadCertificate, check, check_lead
+from mnist_adv.optimum.certificate.smallest import Certificate, check
+from mnist_adv.optimum.certificate.in_ball import LeadCertificate, check_lead
 from mnist_adv.optimum.curve import robust_accuracy
 from mnist_adv.optimum.in_ball.largest_margin import LargestLead, largest_lead
 from mnist_adv.optimum.result import Optimum, Status

@@ -13,6 +13,8 @@ import numpy as np
 
 from mnist_adv.optimum.constraints import Rows, make_rows, product
 
+NORMS = ("linf", "l2", "l1", "l0")
+
 # What the solvers aim for beyond g, so that rounding leaves a feasible image: relative to the
 # largest need, and to the size of the logits.
 _EXCESS = 1e-11
@@ -171,3 +173,53 @@ def make_block(
         slack=0.5 * excess / scale,
         hopeless=hopeless,
     )
+
+
+def as_norm(norm: Any) -> str:
+    """Check the name of a norm.
+
+    Args:
+        norm: "linf", "l2", "l1", "l0", or a `Norm`.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: another norm.
+    """
+    name = str(getattr(norm, "value", norm))
+    if name not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}")
+    return name
+
+
+def as_pixels(images: Any, classifier: Classifier) -> np.ndarray:
+    """Flatten images and check that they lie in the box.
+
+    Args:
+        images: `[n, D]`, image-shaped, or one image.
+        classifier: of D pixels.
+
+    Returns:
+        `[n, D]`, float32 or float64 as it came.
+
+    Raises:
+        ValueError: another number of pixels, not floats, or a pixel outside the box.
+    """
+    pixels = np.asarray(images)
+    count = len(classifier.lower)
+    whole = pixels.size == count and pixels.ndim != 2
+    if not whole and (pixels.ndim < 2 or pixels[0:1].size != (count if len(pixels) else 0)):
+        raise ValueError(
+            f"images must have {count} pixels each, as W has rows. Received: shape "
+            f"{list(pixels.shape)}"
+        )
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"images must be floats. Received: dtype={pixels.dtype}")
+    pixels = pixels.reshape(-1, count)
+    if not ((pixels >= classifier.lower) & (pixels <= classifier.upper)).all():
+        raise ValueError(
+            "images must be finite and lie in the box from lower to upper. Received: pixels from "
+            f"{pixels.min():g} to {pixels.max():g}"
+        )
+    return pixels

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mnist_adv.optimum import Certificate, Optimum, Status, check
-from mnist_adv.optimum.certificate import bounds, smallest
+from mnist_adv.optimum.certificate import bounds, in_ball, smallest
 from mnist_adv.optimum import smallest_perturbation
 from tests.optimum.test_targeted import random_problem
 
@@ -42,7 +42,8 @@ def judge(optimum: Optimum, **changes: Any) -> Certificate:
 def test_the_checker_imports_nothing_of_the_solvers() -> None:
     own = {"__future__", "dataclasses", "typing", "numpy"}
     assert _imports(bounds) <= own
-    assert _imports(smallest) <= own | {"mnist_adv.optimum.certificate.bounds"}
+    for module in (smallest, in_ball):
+        assert _imports(module) <= own | {"mnist_adv.optimum.certificate.bounds"}
 
 
 def _imports(module: types.ModuleType) -> set[str | None]:

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import optimum as benchmark
+from docs import optimum_figures
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.optimum import figure, robust_accuracy, smallest_perturbation
-from mnist_adv.optimum.curve import write_csv
+from mnist_adv.optimum import robust_accuracy, smallest_perturbation
 
 
 def test_the_curve_counts_images_that_survive(tmp_path: pathlib.Path) -> None:
@@ -24,7 +24,7 @@ def test_the_curve_counts_images_that_survive(tmp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(optimum.upper_bound, [0, 0.5, 1, 0])
     shares = robust_accuracy(optimum, [0, 0.25, 0.75, 1.5])
     np.testing.assert_array_equal(shares, [0.5, 0.5, 0.25, 0])
-    write_csv(tmp_path / "curve.csv", {"linf": (np.array([0, 0.25]), shares[:2])})
+    optimum_figures.write_csv(tmp_path / "curve.csv", {"linf": (np.array([0, 0.25]), shares[:2])})
     with open(tmp_path / "curve.csv", newline="") as stream:
         rows = list(csv.reader(stream))
     assert rows[0] == ["norm", "epsilon", "robust_accuracy"]
@@ -46,7 +46,7 @@ def test_the_published_curve_is_the_curve(trained: SoftmaxRegression, test_set: 
 
 def test_the_figures_are_drawn(workshop: pathlib.Path, tmp_path: pathlib.Path) -> None:
     argv = [f"--checkpoint_dir={workshop / 'checkpoints'}", f"--output_dir={tmp_path}"]
-    assert figure.main([*argv, f"--csv_dir={tmp_path}", "--num_images=50"]) == 0
+    assert optimum_figures.main([*argv, f"--csv_dir={tmp_path}", "--num_images=50"]) == 0
     for name in ("optimum_digits.png", "optimum_curve.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 1000 and len(picture.convert("L").getcolors() or ()) > 50

@@ -126,6 +126,21 @@ def reach_bound(
     return _one_row_bound(norm, signed @ weights.T, room, (lambdas * needs).sum(axis=1))
 
 
+def list_reasons(faults: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
+    """Write down what is wrong with each image.
+
+    Args:
+        faults: what can be wrong -> where it is, `[n]` bool.
+        count: n.
+
+    Returns:
+        n strings, empty where nothing is wrong.
+    """
+    return tuple(
+        "; ".join(fault for fault, where in faults.items() if where[i]) for i in range(count)
+    )
+
+
 def _leave_bound(
     norm: str,
     weights: np.ndarray,

@@ -23,9 +23,9 @@ from mnist_adv.data.images import as_classes
 from mnist_adv.optimum.in_ball import interior_point
 from mnist_adv.optimum.certificate.bounds import measure
 from mnist_adv.optimum.in_ball.problem import make_budget
-from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
+from mnist_adv.optimum.problem import Classifier, as_norm, as_pixels, make_classifier, row_needs
 from mnist_adv.optimum.constraints import Rows, combine, make_rows, product
-from mnist_adv.optimum.api import NORMS, as_pixels, blocks, in_parallel
+from mnist_adv.optimum.parallel import blocks, in_parallel
 from mnist_adv.optimum.in_ball.support import largest_gain
 
 _BLOCK = 32
@@ -125,9 +125,7 @@ def largest_lead(
     Raises:
         ValueError: arguments out of form or range; not exactly one of targets and labels.
     """
-    norm = str(getattr(norm, "value", norm))
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}")
+    norm = as_norm(norm)
     if not (np.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be a finite number, at least 0. Received: {epsilon}")
     if (targets is None) == (labels is None):
@@ -153,7 +151,7 @@ def largest_lead(
         else:
             final[part], low[part], high[part], lambdas[part] = problem.any_rival()
 
-    in_parallel(work, blocks(count, _BLOCK), count, "image", progress)
+    in_parallel(work, blocks(count, _BLOCK), "image", progress)
     shape = np.shape(images) if np.ndim(images) > 1 else (1, *np.shape(images))
     return LargestLead(
         norm=norm,
