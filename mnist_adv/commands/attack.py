@@ -113,13 +113,13 @@ def _make(
             **given,
         )
         return result, None
-    from mnist_adv import optimum
+    from mnist_adv.attacks.methods.optimum import as_attack
 
     if given or values.confidence is not None:
         raise ValueError(
             f"the optimum takes no steps. Received: --{next(iter(given), 'confidence')}"
         )
-    return optimum.as_attack(
+    return as_attack(
         subject.model, chosen.image, epsilon=values.epsilon, trace=True, **question
     )
 
@@ -161,8 +161,8 @@ def _report(
     proof: Optimum | None,
     findings: list[str],
 ) -> int:
-    from mnist_adv import optimum
     from mnist_adv.reporting import figures, words, results_folder, tensorboard
+    from mnist_adv.verdict.beside_optimum import set_beside
 
     class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
@@ -170,7 +170,7 @@ def _report(
         saved, verdict = results_folder.save_picture(folder, subject.model, result)
         lines = words.outcome(result, verdict, class_names)
         on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
-        truth = optimum.set_beside(subject.model, on_disk, proof)
+        truth = set_beside(subject.model, on_disk, proof)
         lines += words.optimum_lines(truth, proof)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),

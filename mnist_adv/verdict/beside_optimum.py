@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mnist_adv.gradients.goals import make_goal
-from mnist_adv.data.images import as_batch
-from mnist_adv.models.linear import linear_parts
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.goals import Goal
+from mnist_adv.models.linear import linear_parts
+from mnist_adv.optimum import Optimum, smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.float32 import to_float32
-from mnist_adv.optimum.api import smallest_perturbation
-from mnist_adv.verdict.judge import judge
-
-if TYPE_CHECKING:
-    from mnist_adv.attacks import AttackResult
+from mnist_adv.verdict.judge import Verdict
 
 _ROUNDING = 64  # float32 roundings of a logit by which a judged success may miss in float64
 _TOLERANCE = 1e-9
+
+
+class Verified(Protocol):
+    """What is compared: an `AttackResult`, or anything that has these.
+
+    Attributes:
+        images: clean, `[n, h, w, c]` in [0, 1].
+        adversarial: the same shape.
+        goal: the classes and whether they are targets.
+        norm: whose distance is compared.
+        verdict: on `adversarial`.
+    """
+
+    images: np.ndarray
+    adversarial: np.ndarray
+    goal: Goal
+    norm: Norm
+    verdict: Verdict
 
 
 class BelowOptimumError(RuntimeError):
@@ -70,7 +81,7 @@ class Comparison:
 
 
 def compare(
-    model: Any, result: AttackResult, *, optimum: Optimum | None = None, **settings: Any
+    model: Any, result: Verified, *, optimum: Optimum | None = None, **settings: Any
 ) -> Comparison:
     """Set an attack's perturbations beside the smallest possible ones.
 
@@ -92,7 +103,7 @@ def compare(
         ValueError: the model is not linear, or the optimum belongs to something else.
         BelowOptimumError: a success is nearer than the certified bound allows.
     """
-    W, b = _parts(model)
+    W, b = require_linear(model)
     norm, goal = result.norm.value, result.goal
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
     if optimum is None:
@@ -117,7 +128,7 @@ def compare(
 
 
 def set_beside(
-    model: Any, result: AttackResult, optimum: Optimum | None = None
+    model: Any, result: Verified, optimum: Optimum | None = None
 ) -> Comparison | None:
     """Compare with the optimum where the model has a known one.
 
@@ -135,65 +146,18 @@ def set_beside(
     return None if linear_parts(model) is None else compare(model, result, optimum=optimum)
 
 
-def as_attack(
-    model: Any,
-    images: Any,
-    *,
-    targets: Any = None,
-    labels: Any = None,
-    norm: Norm | str = Norm.L2,
-    epsilon: float | None = None,
-    margin: float = 0.0,
-    trace: bool = False,
-    **settings: Any,
-) -> tuple[AttackResult, Optimum]:
-    """Produce the optimum in the form of an attack's result, judged like any other.
+def require_linear(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of a linear model.
 
     Args:
-        model: a `SoftmaxRegression` or a `LinearModel` of 28 x 28 images.
-        images: one image or a batch, floats in [0, 1].
-        targets: the class to reach, one integer or `[n]`.
-        labels: the class to leave, one integer or `[n]`.
-        norm: "linf", "l2", "l1" or "l0".
-        epsilon: the budget; images whose optimum is larger fail. None: as large as needed.
-        margin: lead of the wanted logit.
-        trace: whether to keep the clean image and the optimum as a trace of two iterates.
-        settings: for `smallest_perturbation`.
+        model: any.
 
     Returns:
-        The result, its adversarial images in float32, and the optimum with its certificate.
+        W `[D, K]` and b `[K]`.
 
     Raises:
-        ValueError: as `smallest_perturbation`; or the model is not linear.
+        ValueError: the model is neither a `SoftmaxRegression` nor a `LinearModel`.
     """
-    from mnist_adv.attacks import AttackResult
-    from mnist_adv.attacks.traced_run import from_start_to_end
-
-    W, b = _parts(model)
-    clean = as_batch(images).astype(np.float32)
-    goal = make_goal(len(clean), W.shape[1], targets=targets, labels=labels)
-    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
-    optimum = smallest_perturbation(W, b, clean, norm=norm, margin=margin, **wanted, **settings)
-    adversarial, _ = to_float32(W, b, optimum)
-    epsilon = math.inf if epsilon is None else epsilon
-    none = np.zeros(len(clean), np.int64)  # a linear model is solved from its weights
-    result = AttackResult(
-        images=clean,
-        adversarial=adversarial,
-        goal=goal,
-        norm=Norm(optimum.norm),
-        epsilon=epsilon,
-        num_steps=optimum.iterations,
-        num_queries=none,
-        num_gradients=none,
-        verdict=judge(model, clean, adversarial, norm=optimum.norm, epsilon=epsilon, **wanted),
-        method="optimum",
-        trace=from_start_to_end(model, goal, clean, adversarial) if trace else None,
-    )
-    return result, optimum
-
-
-def _parts(model: Any) -> tuple[np.ndarray, np.ndarray]:
     parts = linear_parts(model)
     if parts is None:
         raise ValueError(
@@ -206,7 +170,7 @@ def _parts(model: Any) -> tuple[np.ndarray, np.ndarray]:
 def _require_possible(
     W: np.ndarray,
     b: np.ndarray,
-    result: AttackResult,
+    result: Verified,
     optimum: Optimum,
     distance: np.ndarray,
     hit: np.ndarray,

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.optimum import LargestLead, LeadCertificate, check_lead, largest_lead
+from mnist_adv.optimum import (
+    LargestLead,
+    LeadCertificate,
+    check_lead,
+    largest_lead,
+    smallest_perturbation,
+)
+from mnist_adv.optimum.certificate import bounds
 from tests.optimum.oracles import largest_lead_highs
 from tests.optimum.test_targeted import random_problem
 
@@ -239,3 +246,66 @@ def test_what_cannot_be_judged_is_said(answer: tuple[np.ndarray, np.ndarray, Lar
         judge(W, b, lead, labels=lead.classes)
     with pytest.raises(ValueError, match="log-odds need targets"):
         judge(W, b, lead, log_odds=True, targets=None, labels=lead.classes)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_inverse_question_inverts(norm: str) -> None:
+    W, b, images, targets = random_problem(41, 25, 5, 20)
+    epsilon = {"linf": 0.2, "l2": 0.6, "l1": 1.5}[norm]
+    goals: tuple[dict[str, Any], ...] = ({"targets": targets}, {"labels": targets})
+    for wanted in goals:
+        lead = largest_lead(W, b, images, norm=norm, epsilon=epsilon, **wanted)
+        assert (lead.upper_bound >= lead.lower_bound - 1e-12).all()
+        assert (lead.upper_bound - lead.lower_bound).max() < 1e-6
+        distance = bounds.measure(norm, lead.adversarial - images)
+        assert (distance <= epsilon * (1 + 1e-12)).all()
+        assert lead.adversarial.min() >= 0 and lead.adversarial.max() <= 1
+        measured = bounds.leads(W, b, lead.adversarial, **wanted)
+        np.testing.assert_allclose(measured, lead.lower_bound, atol=1e-12)
+        optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
+        np.testing.assert_array_equal(lead.certified, optimum.lower_bound > epsilon)
+        # Asking for that lead as a margin needs the whole budget.
+        for i in np.flatnonzero(lead.lower_bound > 0.01)[:4]:
+            again = smallest_perturbation(
+                W,
+                b,
+                images[i : i + 1],
+                norm=norm,
+                margin=lead.lower_bound[i],
+                **{name: classes[i] for name, classes in wanted.items()},
+            )
+            assert again.upper_bound[0] <= epsilon * (1 + 1e-6)
+            assert again.upper_bound[0] >= epsilon * (1 - 1e-4)
+
+
+def test_log_odds_are_bounded_from_both_sides() -> None:
+    W, b, images, targets = random_problem(42, 25, 4, 10)
+    lead = largest_lead(W, b, images, targets, norm="l2", epsilon=0.5)
+    low, high = lead.log_odds.T
+    assert (low <= high).all() and (high - low).max() < 1e-6
+    assert (high <= lead.upper_bound + 1e-6).all() and (low >= lead.lower_bound - np.log(3)).all()
+    generator = np.random.default_rng(0)
+    for _ in range(50):  # no image of the ball passes the upper bound
+        d = generator.normal(size=images.shape)
+        d *= 0.5 / np.linalg.norm(d, axis=1, keepdims=True)
+        logits = np.clip(images + d, 0, 1) @ W + b
+        others = np.delete(
+            logits.reshape(-1), np.arange(len(images)) * 4 + targets
+        ).reshape(len(images), 3)
+        odds = logits[np.arange(len(images)), targets] - np.log(np.exp(others).sum(axis=1))
+        assert (odds <= high).all()
+
+
+def test_the_inverse_question_in_pixels() -> None:
+    W, b, images, _ = random_problem(43, 20, 4, 15)
+    labels = (images @ W + b).argmax(axis=1)
+    optimum = smallest_perturbation(W, b, images, labels=labels, norm="l0")
+    lead = largest_lead(W, b, images, labels=labels, norm="l0", epsilon=2)
+    np.testing.assert_array_equal(lead.certified, optimum.upper_bound > 2)
+    assert "at most" in lead.sentence(0)
+    with pytest.raises(ValueError, match="norm must be"):
+        largest_lead(W, b, images, 0, norm="l3", epsilon=1)
+    with pytest.raises(ValueError, match="epsilon must be"):
+        largest_lead(W, b, images, 0, norm="l2", epsilon=-1)
+    with pytest.raises(ValueError, match="exactly one"):
+        largest_lead(W, b, images, norm="l2", epsilon=1)
