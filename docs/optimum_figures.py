@@ -90,9 +90,7 @@ def draw_curve(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     return figure
 
 
-def write_csv(
-    path: pathlib.Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> None:
+def write_csv(path: pathlib.Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Write curves as rows `norm, epsilon, robust_accuracy`.
 
     Args:

@@ -1,4 +1,4 @@
-"""The public question: how small a change makes a linear classifier say this?"""
+"""Public entry point of the smallest perturbation: validate, solve, assemble."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def smallest_perturbation(
         labels: the classes to leave, one integer or `[n]`. Beside targets only a check that the
             two differ.
         norm: "linf", "l2", "l1" or "l0" (the number of changed pixels).
-        margin: lead of the wanted logit, in logit units; at least 0.
+        margin: of the wanted logit over the others, at least 0.
         lower: least pixel value, one number or `[D]`.
         upper: largest pixel value.
         seconds_per_image: for targeted l0, how long branch and bound may take for one image.
         progress: show a bar on standard error; None: where it is worth it.
 
     Returns:
-        The nearest images with bounds from both sides, multipliers and statistics.
+        The nearest images with bounds from both sides, dual variables and statistics.
 
     Raises:
         ValueError: shapes, classes or numbers out of form or range; an image outside the box; a

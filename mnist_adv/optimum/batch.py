@@ -7,8 +7,8 @@ import numpy as np
 from mnist_adv.optimum.certificate import bounds
 from mnist_adv.optimum.constraints import product
 from mnist_adv.optimum.parallel import blocks, in_parallel
-from mnist_adv.optimum.problem import Classifier, row_needs
-from mnist_adv.optimum.solvers.targeted import reach
+from mnist_adv.optimum.problem import Classifier, right_hand_side
+from mnist_adv.optimum.solvers.targeted import solve_block
 from mnist_adv.optimum.solvers.untargeted import nearest_border
 
 _BLOCK = {"linf": 128, "l2": 64, "l1": 96, "l0": 8}  # problems that share the cache
@@ -41,7 +41,7 @@ def solve_targeted(
     """
     count, num_classes = len(pixels), classifier.weights.shape[1]
     adversarial = np.empty(pixels.shape)
-    multipliers = np.zeros((count, num_classes))
+    dual_variables = np.zeros((count, num_classes))
     iterations = np.zeros(count, np.int64)
     below, above, branch = np.zeros(count), np.zeros(count), np.zeros(count)
 
@@ -50,25 +50,27 @@ def solve_targeted(
         if norm == "l0":
             from mnist_adv.optimum.solvers import l0_branch  # SciPy, which no other norm needs
 
-            answer, branch[part] = l0_branch.reach(classifier, x, t, margin, seconds_per_image)
+            answer, branch[part] = l0_branch.solve_block(
+                classifier, x, t, margin, seconds_per_image
+            )
         else:
-            answer = reach(norm, classifier, x, t, margin)
-        needs = row_needs(classifier, x, t, margin)
-        needs[np.arange(len(t)), t] = 0
-        room = (classifier.upper - x, x - classifier.lower)
-        multipliers[part], iterations[part] = answer.multipliers, answer.iterations
+            answer = solve_block(norm, classifier, x, t, margin)
+        rhs = right_hand_side(classifier, x, t, margin)
+        rhs[np.arange(len(t)), t] = 0
+        ranges = (classifier.upper - x, x - classifier.lower)
+        dual_variables[part], iterations[part] = answer.dual_variables, answer.iterations
         for start in range(0, len(t), _BOUNDED):
             few = slice(start, start + _BOUNDED)
-            below[part][few] = bounds.reach_bound(
+            below[part][few] = bounds.targeted_bound(
                 norm,
                 classifier.weights,
                 t[few],
-                answer.multipliers[few],
-                needs[few],
-                (room[0][few], room[1][few]),
+                answer.dual_variables[few],
+                rhs[few],
+                (ranges[0][few], ranges[1][few]),
             )
         final = np.clip(x + answer.perturbations, classifier.lower, classifier.upper)
-        reached = row_needs(classifier, final, t, margin).max(axis=1) <= 0
+        reached = right_hand_side(classifier, final, t, margin).max(axis=1) <= 0
         adversarial[part] = np.where(reached[:, np.newaxis], final, x)
         above[part] = np.where(reached, bounds.measure(norm, adversarial[part] - x), np.inf)
 
@@ -78,7 +80,7 @@ def solve_targeted(
         "reached": targets,
         "lower_bound": below,
         "upper_bound": above,
-        "multipliers": multipliers,
+        "dual_variables": dual_variables,
         "iterations": iterations,
         "branch_bound": np.maximum(branch, below),
     }
@@ -113,23 +115,23 @@ def solve_untargeted(
 
     def work(part: slice) -> None:
         x, y = pixels[part].astype(np.float64), labels[part]
-        needs = 2 * margin - row_needs(classifier, x, y, margin)
+        rhs = 2 * margin - right_hand_side(classifier, x, y, margin)
         size = product(np.abs(x), np.abs(classifier.weights)) + np.abs(classifier.bias)
-        nearest = nearest_border(norm, classifier, x, y, needs)
+        nearest = nearest_border(norm, classifier, x, y, rhs)
         # Aim beyond rounding, or the image on the border may compute as just inside.
-        over = (
+        surplus = (
             1
-            + (1e-11 + 4e-15 * size.max(axis=1) / np.maximum(needs.min(axis=1), 1e-300))[
+            + (1e-11 + 4e-15 * size.max(axis=1) / np.maximum(rhs.min(axis=1), 1e-300))[
                 :, np.newaxis
             ]
         )
-        moved = x + nearest.perturbations * (over if norm != "l0" else 1.0)
+        moved = x + nearest.perturbations * (surplus if norm != "l0" else 1.0)
         final = np.clip(moved, classifier.lower, classifier.upper)
         index = np.arange(len(y))
-        leads = 2 * margin - row_needs(classifier, final, y, margin)
-        left = np.asarray(leads[index, nearest.rival] <= 0)
+        shortfalls = 2 * margin - right_hand_side(classifier, final, y, margin)
+        left = np.asarray(shortfalls[index, nearest.rival] <= 0)
         adversarial[part] = np.where(left[:, np.newaxis], final, x)
-        reached[part], iterations[part] = nearest.rival, nearest.pieces
+        reached[part], iterations[part] = nearest.rival, nearest.num_solved
         below[part] = nearest.distance
         above[part] = np.where(left, bounds.measure(norm, adversarial[part] - x), np.inf)
 
@@ -139,7 +141,7 @@ def solve_untargeted(
         "reached": reached,
         "lower_bound": below,
         "upper_bound": above,
-        "multipliers": np.zeros((count, num_classes)),
+        "dual_variables": np.zeros((count, num_classes)),
         "iterations": iterations,
         "branch_bound": below,
     }

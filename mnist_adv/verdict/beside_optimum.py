@@ -127,9 +127,7 @@ def compare(
     return Comparison(optimum, distance, ratio)
 
 
-def set_beside(
-    model: Any, result: Verified, optimum: Optimum | None = None
-) -> Comparison | None:
+def set_beside(model: Any, result: Verified, optimum: Optimum | None = None) -> Comparison | None:
     """Compare with the optimum where the model has a known one.
 
     Args:
@@ -180,7 +178,7 @@ def _require_possible(
     goal = result.goal
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[hit]}
     clean, final = result.images[hit], result.adversarial[hit]
-    short = -bounds.leads(W, b, final, **wanted)
+    short = -bounds.margins(W, b, final, **wanted)
     size = np.abs(final.reshape(len(final), -1)).astype(np.float64) @ np.abs(W)
     rounding = np.finfo(np.float32).eps * (size + np.abs(b)).max(axis=1)
     bound = bounds.lower_bounds(
@@ -188,7 +186,7 @@ def _require_possible(
         b,
         clean,
         norm=optimum.norm,
-        multipliers=optimum.multipliers[hit],
+        dual_variables=optimum.dual_variables[hit],
         margin=np.minimum(-short, optimum.margin),
         **wanted,
     )
@@ -205,6 +203,6 @@ def _require_possible(
         first = int(np.argmax(impossible))
         raise BelowOptimumError(
             f"image {index[first]} claims a {optimum.norm} distance of "
-            f"{distance[hit][first]:.9g}, but the multipliers prove that none below "
+            f"{distance[hit][first]:.9g}, but the dual variables prove that none below "
             f"{bound[first]:.9g} exists: the attack, its measurement or the certificate is wrong"
         )

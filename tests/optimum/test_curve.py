@@ -54,9 +54,7 @@ def test_the_figures_are_drawn(workshop: pathlib.Path, tmp_path: pathlib.Path) -
         assert {row["norm"] for row in csv.DictReader(stream)} == {"linf", "l2", "l1", "l0"}
 
 
-def test_the_benchmark_writes_its_table(
-    workshop: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_the_benchmark_writes_its_table(workshop: pathlib.Path, tmp_path: pathlib.Path) -> None:
     argv = ["--num_images=12", "--num_oracle=2", "--num_l0=3", f"--output_dir={tmp_path}"]
     argv.append(f"--checkpoint_dir={workshop / 'checkpoints'}")
     assert benchmark.main(argv) == 0
@@ -64,7 +62,7 @@ def test_the_benchmark_writes_its_table(
     assert [row["problems"] for row in content["targeted"]] == [108, 108, 108, 3]
     assert all(oracle["largest_difference"] < 1e-6 for oracle in content["oracles"])
     for answer in content["inverse"][:3]:
-        assert answer["lead"][1] == answer["log_odds"][1] == 12
+        assert answer["margin"][1] == answer["log_odds"][1] == 12
         assert (answer["largest_difference"] or 0) < 1e-6
     table = (tmp_path / "optimum.md").read_text()
     assert "| targeted linf | 108 |" in table and "| untargeted l0 | 12 |" in table

@@ -8,12 +8,12 @@ import pytest
 from mnist_adv.optimum import smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
 from mnist_adv.optimum.solvers import interior_point, l1_columns, linf
-from mnist_adv.optimum.solvers.relaxation import one_row
-from mnist_adv.optimum.solvers.linf_form import make_ball
+from mnist_adv.optimum.solvers.relaxation import solve_single
+from mnist_adv.optimum.solvers.linf_form import make_linf_form
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
 from tests.optimum.test_targeted import accepted, oracle, random_problem
 
-SURE, HOPED = 0.9, 1.2
+E_LOWER, E_UPPER = 0.9, 1.2
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,24 @@ def agree(problem: tuple[np.ndarray, ...], expected: np.ndarray) -> None:
     assert accepted(W, b, optimum).all()
 
 
-@pytest.mark.parametrize("hope", [1.0, 1.05, 100.0])
-def test_a_larger_e_than_hoped_is_found_all_the_same(
-    hope: float,
+@pytest.mark.parametrize("multiple", [1.0, 1.05, 100.0])
+def test_an_e_above_the_assumed_bound_is_found(
+    multiple: float,
     problem: tuple[np.ndarray, ...],
     expected: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(linf, "_HOPE", hope)
+    monkeypatch.setattr(linf, "_E_UPPER", multiple)
     agree(problem, expected)
 
 
-def test_rows_met_by_too_much_are_taken_back(problem: tuple[np.ndarray, ...]) -> None:
+def test_constraints_met_by_too_much_are_tightened(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
     solution = linf.solve(block)
     best = np.abs(solution.points).max(axis=1)
-    assert (linf._missed(block, solution.points, solution.multipliers) <= 1e-8).all()
+    assert (linf._complementarity(block, solution.points, solution.dual_variables) <= 1e-8).all()
     # As an iteration leaves them that has stalled: feasible, and farther than need be.
-    more = np.clip(solution.points * (1 + 2e-6), -block.room[1], block.room[0])
+    more = np.clip(solution.points * (1 + 2e-6), -block.ranges[1], block.ranges[0])
     solution.points[:] = more
     assert (np.abs(more).max(axis=1) > best * (1 + 1e-6)).all()
     again = np.abs(linf._tighten(block, solution).points).max(axis=1)
@@ -65,10 +65,10 @@ def test_rows_met_by_too_much_are_taken_back(problem: tuple[np.ndarray, ...]) ->
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
-def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
-    solution, low, settled = one_row(norm, _block(problem))
+def test_a_single_constraint_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
+    solution, low, settled = solve_single(norm, _block(problem))
     solve = {"linf": linf.solve, "l1": l1_columns.solve}[norm]
-    active = (solve(_block(problem)).multipliers > 1e-6).sum(axis=1)
+    active = (solve(_block(problem)).dual_variables > 1e-6).sum(axis=1)
     assert 0 < settled.sum() < len(settled)
     np.testing.assert_array_equal(settled, active == 1)
     np.testing.assert_allclose(low[settled], bounds.measure(norm, solution.points[settled]))
@@ -76,23 +76,25 @@ def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ..
 
 def test_the_start_is_strictly_feasible(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
-    single, low, _ = one_row("linf", block)
-    form = make_ball(block.rows, block.room, single.multipliers, SURE * low, HOPED * low)
-    _interior_and_dual_feasible(interior_point.begin(form, block.needs))
+    single, low, _ = solve_single("linf", block)
+    form = make_linf_form(
+        block.constraints, block.ranges, single.dual_variables, E_LOWER * low, E_UPPER * low
+    )
+    _interior_and_dual_feasible(interior_point.initial_state(form, block.rhs))
 
 
 def _interior_and_dual_feasible(state: interior_point.State) -> None:
     form = state.form
     assert (form.slacks(state.point) > 0).all() and (state.duals > 0).all()
-    assert (state.lam > 0).all() and (state.over > 0).all()
+    assert (state.lam > 0).all() and (state.surplus > 0).all()
     # The Lagrangian's derivative is zero along any direction of v.
     generator = np.random.default_rng(0)
     for _ in range(5):
         direction = generator.normal(size=state.point.shape)
         zero = np.zeros_like(direction)
-        rows = form.rows(direction) - form.rows(zero)
+        constraints = form.constraint_values(direction) - form.constraint_values(zero)
         bounds = np.einsum("bnd,bnd->n", state.duals, form.change(direction))
-        pull = (state.lam * rows).sum(axis=1) + bounds
+        pull = (state.lam * constraints).sum(axis=1) + bounds
         np.testing.assert_allclose(form.cost(direction), pull, rtol=1e-9, atol=1e-9)
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.certificate.bounds import leads, list_reasons, lower_bounds, measure
+from mnist_adv.optimum.certificate.bounds import list_reasons, lower_bounds, margins, measure
 
 
 @dataclasses.dataclass(frozen=True)
-class LeadCertificate:
-    """What was found true of n claimed largest leads (or log-odds) inside a budget.
+class MarginCertificate:
+    """What was proved of n claimed largest margins (or log-odds) inside a budget.
 
     Attributes:
         reached: `[n]`, measured at the image; minus infinity where it leaves the box or the budget.
-        proved: `[n]` bool, whether the multipliers prove the claimed upper bound.
+        proved: `[n]` bool, whether the dual variables prove the claimed upper bound.
         gap: `[n]`, from what is reached to the claimed upper bound.
         accepted: `[n]` bool: reached, proved, and no further apart than allowed.
         reasons: `[n]` strings, empty where accepted.
@@ -33,7 +33,7 @@ class LeadCertificate:
     reasons: tuple[str, ...]
 
 
-def check_lead(
+def check_margin(
     W: Any,
     b: Any,
     images: Any,
@@ -45,30 +45,30 @@ def check_lead(
     claimed_upper: Any,
     targets: Any = None,
     labels: Any = None,
-    multipliers: Any = None,
+    dual_variables: Any = None,
     log_odds: bool = False,
     lower: Any = 0.0,
     upper: Any = 1.0,
     allowed_gap: float = 1e-6,
-) -> LeadCertificate:
-    """Judge claims about how far a class can get ahead inside a budget.
+) -> MarginCertificate:
+    """Check claimed largest margins, or log-odds, inside a budget.
 
-    Weights lambda that add to 1 bound the lead by the weighted sum of the leads on each class, and
-    the log-odds by that sum plus `sum lambda log lambda`. So a claim is proved where the weighted
-    sum cannot be as large as the claim says: where the least change for that needs the budget.
+    Weights lambda that add to 1 bound the margin by the weighted sum of the margins over each
+    class, and the log-odds by that sum plus `sum lambda log lambda`. So a claim is proved where the
+    weighted sum reaches the claimed number only beyond the budget.
 
     Args:
         W: `[D, K]`.
         b: `[K]`.
         images: clean, `[n, D]` or image-shaped.
-        adversarial: the images that are claimed to reach most.
+        adversarial: the images of the largest margin, as claimed.
         norm: "linf", "l2", "l1" or "l0".
         epsilon: the budget.
-        claimed_lower: `[n]`, what the images are claimed to reach.
-        claimed_upper: `[n]`, what nothing in the budget is claimed to pass.
-        targets: `[n]`, the classes that are to lead, with `multipliers`; or
-        labels: `[n]`, the classes that any other is to lead.
-        multipliers: `[n, K]`, any scale; for targets.
+        claimed_lower: `[n]`, the claimed margins of the images.
+        claimed_upper: `[n]`, the claimed bounds on all images in the budget.
+        targets: `[n]`, the classes to reach, with `dual_variables`; or
+        labels: `[n]`, the classes to leave.
+        dual_variables: `[n, K]`, any scale; for targets.
         log_odds: whether the claims are about the targets' log-odds.
         lower: the box, one number or `[D]`.
         upper: likewise.
@@ -89,37 +89,37 @@ def check_lead(
     classes = np.asarray(labels if targets is None else targets)
     wanted: dict[str, Any] = {"labels" if targets is None else "targets": classes}
     rounding = 1e-9 * (1 + np.abs(high))
-    margin, fair = high + rounding, np.ones(len(clean), bool)
+    margin, valid = high + rounding, np.ones(len(clean), bool)
     if targets is not None:
-        multipliers = np.array(multipliers, np.float64)
-        fair = np.isfinite(multipliers).all(axis=1) & (multipliers >= 0).all(axis=1)
-        multipliers[np.arange(len(classes)), classes] = 0
-        total = multipliers.sum(axis=1)
-        fair &= total > 0
-        multipliers = multipliers / np.where(fair, total, 1)[:, np.newaxis]
+        dual_variables = np.array(dual_variables, np.float64)
+        valid = np.isfinite(dual_variables).all(axis=1) & (dual_variables >= 0).all(axis=1)
+        dual_variables[np.arange(len(classes)), classes] = 0
+        total = dual_variables.sum(axis=1)
+        valid &= total > 0
+        dual_variables = dual_variables / np.where(valid, total, 1)[:, np.newaxis]
         if log_odds:
-            logs = np.log(np.where(fair[:, np.newaxis] & (multipliers > 0), multipliers, 1))
-            margin = margin - (multipliers * logs).sum(axis=1)
+            logs = np.log(np.where(valid[:, np.newaxis] & (dual_variables > 0), dual_variables, 1))
+            margin = margin - (dual_variables * logs).sum(axis=1)
     least = lower_bounds(
         weights,
         bias,
         clean,
         norm=norm,
-        multipliers=multipliers,
+        dual_variables=dual_variables,
         margin=margin,
         lower=lower,
         upper=upper,
         **wanted,
     )
     enough = least > epsilon if norm == "l0" else least >= epsilon * (1 - 1e-12)
-    proved = np.asarray(fair & enough, bool)
+    proved = np.asarray(valid & enough, bool)
     box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
     in_box = np.asarray((np.isfinite(final) & (final >= box[0]) & (final <= box[1])).all(axis=1))
     inside = in_box & (measure(norm, final - clean) <= epsilon * (1 + 1e-12))
     value = (
         _log_odds(weights, bias, final, classes)
         if log_odds
-        else leads(weights, bias, final, **wanted)
+        else margins(weights, bias, final, **wanted)
     )
     reached = np.where(inside, value, -np.inf)
     gap = np.maximum(high - reached, 0)
@@ -127,13 +127,13 @@ def check_lead(
         "the image leaves the box": ~in_box,
         "the image leaves the budget": in_box & ~inside,
         "the image reaches less than is claimed": ~(low <= reached + rounding),
-        "the multipliers do not prove the upper bound": ~proved,
+        "the dual variables do not prove the upper bound": ~proved,
         "the image contradicts the upper bound": ~(reached <= high + rounding),
         "the gap is too large": ~(gap <= allowed_gap * np.maximum(1, np.abs(high))),
     }
     reasons = list_reasons(faults, len(clean))
     accepted = np.array([not reason for reason in reasons], bool)
-    return LeadCertificate(reached, proved, gap, accepted, reasons)
+    return MarginCertificate(reached, proved, gap, accepted, reasons)
 
 
 def _log_odds(

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.certificate.bounds import leads, list_reasons, lower_bounds, measure
+from mnist_adv.optimum.certificate.bounds import list_reasons, lower_bounds, margins, measure
 
-_ROWS = 512  # images at a time, to bound memory
+_CHUNK = 512  # images at a time, to bound memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What was found true of n claimed optima.
+    """What was proved of n claimed optima.
 
     Attributes:
-        lower_bound: `[n]`, proved here from the multipliers; infinity: no such image exists.
+        lower_bound: `[n]`, proved here from the dual variables; infinity: no such image exists.
         upper_bound: `[n]`, the measured norm; infinity where the image is not as wanted.
         gap: `[n]`, relative to the upper bound.
         in_box: `[n]` bool.
-        shortfall: `[n]`, by how much the float64 logits miss the wanted lead; at most 0 if met.
+        shortfall: `[n]`, by how much the float64 logits miss the wanted margin; at most 0 if met.
         accepted: `[n]` bool: proved smallest within the allowed gap, or proved impossible, and no
             claim contradicted.
         reasons: `[n]` strings, empty where accepted.
@@ -50,7 +50,7 @@ def check(
     norm: str,
     targets: Any = None,
     labels: Any = None,
-    multipliers: Any = None,
+    dual_variables: Any = None,
     claimed_lower: Any = None,
     claimed_upper: Any = None,
     margin: float = 0.0,
@@ -58,7 +58,7 @@ def check(
     upper: Any = 1.0,
     allowed_gap: float = 1e-6,
 ) -> Certificate:
-    """Judge claimed smallest perturbations of a linear classifier.
+    """Check claimed smallest perturbations of a linear classifier.
 
     Args:
         W: `[D, K]`.
@@ -66,12 +66,12 @@ def check(
         images: clean, `[n, D]` or image-shaped.
         adversarial: the claimed nearest images, the same shape.
         norm: "linf", "l2", "l1" or "l0".
-        targets: `[n]`, the classes to reach, with `multipliers`; or
+        targets: `[n]`, the classes to reach, with `dual_variables`; or
         labels: `[n]`, the classes to leave.
-        multipliers: `[n, K]`, any scale; for targets.
+        dual_variables: `[n, K]`, any scale; for targets.
         claimed_lower: `[n]`, refused where more is claimed than can be proved.
         claimed_upper: `[n]`, refused where less is claimed than is measured.
-        margin: by which the wanted class leads.
+        margin: of the wanted logit over the others.
         lower: the box, one number or `[D]`.
         upper: likewise.
         allowed_gap: relative.
@@ -93,7 +93,7 @@ def check(
     classes = np.asarray(labels if targets is None else targets)
     if classes.shape != (len(clean),):
         raise ValueError(f"one class per image must be given. Received: {list(classes.shape)}")
-    lambdas = np.zeros((len(clean), weights.shape[1])) if multipliers is None else multipliers
+    lambdas = np.zeros((len(clean), weights.shape[1])) if dual_variables is None else dual_variables
     lambdas = np.asarray(lambdas, np.float64)
     box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
     wanted: dict[str, Any] = {"labels" if targets is None else "targets": classes}
@@ -102,16 +102,16 @@ def check(
         bias,
         clean,
         norm=norm,
-        multipliers=lambdas,
+        dual_variables=lambdas,
         margin=margin,
         lower=lower,
         upper=upper,
         **wanted,
     )
-    short = margin - leads(weights, bias, final, **wanted)
+    short = margin - margins(weights, bias, final, **wanted)
     above, inside = np.zeros(len(clean)), np.zeros(len(clean))
-    for start in range(0, len(clean), _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, len(clean), _CHUNK):
+        part = slice(start, start + _CHUNK)
         x, y = clean[part], final[part]
         inside[part] = (np.isfinite(y) & (y >= box[0]) & (y <= box[1])).all(axis=1)
         above[part] = measure(norm, y - x)
@@ -120,15 +120,15 @@ def check(
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.where(np.isinf(upper_bound), 1.0, (upper_bound - below) / upper_bound)
     gap = np.where(upper_bound <= below, 0.0, gap)
-    # The proof from below is itself float64: two honest evaluations differ by rounding.
+    # The proof from below is itself float64: two correct evaluations differ by rounding.
     rounding = 1e-9
     faults = {
         "the image leaves the box": ~in_box,
-        "a multiplier is negative or not finite": ~(np.isfinite(lambdas) & (lambdas >= 0)).all(
+        "a dual variable is negative or not finite": ~(np.isfinite(lambdas) & (lambdas >= 0)).all(
             axis=1
         ),
         "the image is not classified as wanted": np.isinf(upper_bound) & np.isfinite(below),
-        "the image is nearer than the bound: the multipliers and the image contradict each other": (
+        "the image is nearer than the bound: dual variables and image contradict each other": (
             upper_bound < below * (1 - rounding)
         )
         & np.isfinite(upper_bound),
