@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     W, b = model.W.numpy(), model.b.numpy()
     images = test_set.images[: settings.num_images].reshape(-1, 784)
     labels = test_set.labels[: settings.num_images]
-    # The first call loads libraries and warms memory; it is nobody's measurement.
+    # The first call loads libraries and warms memory; it is not measured.
     for norm in NORMS[:3]:
         smallest_perturbation(W, b, images[:64], (labels[:64] + 1) % 10, norm=norm)
     oracles = [_oracle(norm, W, b, images, labels, settings.num_oracle) for norm in NORMS[:3]]
@@ -112,7 +112,7 @@ def _measure(
     images: np.ndarray,
     goals: list[dict[str, np.ndarray]],
 ) -> Row:
-    """Solve for some targets or labels of all images, and let the checker judge every answer."""
+    """Solve for some targets or labels of all images, and check every answer."""
     parts, checks, check_seconds, cpu = [], [], 0.0, 0.0
     for wanted in tqdm(goals, desc=f"{what} {norm}", file=sys.stderr):
         cpu_started = time.process_time()
@@ -226,14 +226,14 @@ def _inverse(
     labels: np.ndarray,
     num_oracle: int,
 ) -> dict[str, Any]:
-    """Answer the inverse question, let the checker judge, and ask HiGHS where it is linear."""
+    """Answer the inverse question, check the answers, and ask HiGHS where it is linear."""
     generator = np.random.default_rng(1)
     targets = (labels + generator.integers(1, 10, len(labels))) % 10
     epsilon = EPSILON[norm]
     clock = _Clock()
     found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon, progress=False)
     seconds, cpu = clock.read()
-    judged = []
+    checked = []
     for log_odds in (False, True):
         low, high = found.log_odds.T if log_odds else (found.lower_bound, found.upper_bound)
         certificate = check_margin(
@@ -249,7 +249,7 @@ def _inverse(
             dual_variables=found.odds_dual_variables if log_odds else found.dual_variables,
             log_odds=log_odds,
         )
-        judged.append((float(certificate.gap.max()), int(certificate.accepted.sum())))
+        checked.append((float(certificate.gap.max()), int(certificate.accepted.sum())))
     differences = [
         abs(
             found.lower_bound[i]
@@ -270,8 +270,8 @@ def _inverse(
         "pairs": len(images),
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "margin": judged[0],
-        "log_odds": judged[1],
+        "margin": checked[0],
+        "log_odds": checked[1],
         "oracle_pairs": len(differences),
         "largest_difference": max(differences, default=None),
     }
@@ -340,8 +340,8 @@ def _report(
     lines += [
         "",
         "The inverse question: the largest margin and the largest log-odds of a random target "
-        "the budget. *Proved*: reached and bounded within 1e-6, as the separate checker finds. The "
-        "difference is that of the margin from HiGHS's.",
+        "inside the budget. *Proved*: reached and bounded within 1e-6, as the separate checker "
+        "finds. The difference is that of the margin from HiGHS's.",
         "",
         "| norm | budget | pairs | seconds | margin: largest gap, proved | log-odds: largest gap, "
         "proved | largest difference (pairs) |",

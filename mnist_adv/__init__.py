@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mnist_adv.diagnostics.finding import Finding as Finding
     from mnist_adv.models.activation import Activation as Activation
     from mnist_adv.models.formats.open import OpenedModel as OpenedModel
-    from mnist_adv.models.formats.open import OpenedModel as OpenedModel
     from mnist_adv.models.formats.open import open_model as open_model
     from mnist_adv.models.preprocessing import PixelScale as PixelScale
     from mnist_adv.models.preprocessing import Pixels as Pixels
@@ -46,7 +45,6 @@ _HOME = {
     "LinearModel": "models.linear",
     "Loss": "gradients.losses",
     "Norm": "geometry.norms",
-    "OpenedModel": "models.formats.open",
     "OpenedModel": "models.formats.open",
     "Optimum": "optimum",
     "PixelScale": "models.preprocessing",

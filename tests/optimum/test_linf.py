@@ -65,7 +65,9 @@ def test_constraints_met_by_too_much_are_tightened(problem: tuple[np.ndarray, ..
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
-def test_a_single_constraint_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
+def test_a_single_constraint_settles_what_it_should(
+    norm: str, problem: tuple[np.ndarray, ...]
+) -> None:
     solution, low, settled = solve_single(norm, _block(problem))
     solve = {"linf": linf.solve, "l1": l1_columns.solve}[norm]
     active = (solve(_block(problem)).dual_variables > 1e-6).sum(axis=1)

@@ -59,7 +59,7 @@ def test_a_claim_below_the_bound_stops_loudly(
     with pytest.raises(BelowOptimumError, match="claims a l2 distance"):
         compare(trained, false, optimum=optimum)
     clean = dataclasses.replace(result, adversarial=result.images)
-    with pytest.raises(BelowOptimumError, match="trails by"):
+    with pytest.raises(BelowOptimumError, match="is short by"):
         compare(trained, clean, optimum=optimum)
     with pytest.raises(ValueError, match="must belong to"):
         compare(trained, result, optimum=dataclasses.replace(optimum, norm="linf"))

@@ -20,9 +20,6 @@ from mnist_adv.models.preprocessing import Pixels, adapt
 from mnist_adv.gradients.sources import check_logits
 from mnist_adv.models.softmax_regression import Model
 
-# The name under which `mnist_adv` has always exported it.
-OpenedModel = LoadedModel
-
 # Enough to see what kind of outputs a model has.
 _NUM_PROBES = 200
 

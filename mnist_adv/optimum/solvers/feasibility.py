@@ -1,9 +1,9 @@
 """Make nearly feasible points feasible, with the least change.
 
 Interior points end within rounding of their constraints, and a float32 image within rounding of a
-float64 one. A correction `h A^T nu`, with h the squared distance of each pixel to its nearest bound,
-changes the few pixels that are free at the optimum and not those at their bounds: the norm changes
-in proportion to the shortfall. Only if that fails may every pixel change.
+float64 one. A correction `h A^T nu`, with h the squared distance of each pixel to its nearest
+bound, changes the few pixels that are free at the optimum and not those at their bounds: the norm
+changes in proportion to the shortfall. Only if that fails may every pixel change.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def solve(form: Form, rhs: np.ndarray, *, joint: bool = False) -> Solution:
         Points and dual variables in the order of the problems.
     """
     state = initial_state(form, rhs)
-    solution = empty_solution(*state.point.shape, rhs.shape[1])
+    solution = empty_solution(len(rhs), state.point.shape[1], rhs.shape[1])
     for iteration in range(_MAX_ITERATIONS + 1):
         form, point, rhs = state.form, state.point, state.rhs
         slacks = form.slacks(point)
