@@ -41,7 +41,7 @@ def baselines(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
 def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     import torchattacks
 
-    def of(name: str, **settings: Any) -> Peer:
+    def of(name: str, **settings: Any) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             found = getattr(torchattacks, name)(models.torch, **settings)
             if targeted:
@@ -67,7 +67,7 @@ def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], R
 def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     from adv_lib.attacks.auto_pgd import apgd
 
-    def of(norm: str, loss: str) -> Peer:
+    def of(norm: str, loss: str) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             settings = {"n_iter": 100, "loss_function": loss, "use_large_reps": norm == "l1"}
             order = ORDER[norm]
@@ -87,7 +87,7 @@ def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
 def _foolbox(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     import foolbox
 
-    def of(name: str, **settings: Any) -> Peer:
+    def of(name: str, **settings: Any) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             kinds = foolbox.criteria
             goal = kinds.TargetedMisclassification if targeted else kinds.Misclassification
