@@ -25,7 +25,7 @@ from mnist_adv.geometry.steps import Step
 from mnist_adv.verdict.judge import judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Projections are exact but for rounding: a share of the radius, and in L1 the sum over all pixels
 # of half a unit in the last place of a pixel near 1.

@@ -20,7 +20,7 @@ from mnist_adv.gradients.losses import Loss, Objective
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Inside the loop an image is one long row: XLA's loops run along the last dimension, and 28 pixels
 # would be too short for them.

@@ -14,7 +14,7 @@ from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss, Objective
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 class Recorder:

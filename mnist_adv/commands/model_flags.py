@@ -15,7 +15,7 @@ from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 
 if TYPE_CHECKING:
     from mnist_adv.diagnostics import Finding
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 _SOURCES = ("checkpoint_dir", "checkpoint", "model")
 _FOREIGN = ("variables", "activation", "pixel_scale", "polarity")

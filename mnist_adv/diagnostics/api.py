@@ -14,7 +14,7 @@ from mnist_adv.models.logits import check_logits
 from mnist_adv.data.images import as_batch, as_classes
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 __all__ = ["Finding", "Severity", "examine"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from mnist_adv.models.preprocessing import Pixels
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 class Severity(enum.Enum):

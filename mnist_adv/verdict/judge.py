@@ -13,7 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from mnist_adv.gradients.goals import Goal
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
     from mnist_adv.geometry.norms import Norm
 
 # float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.

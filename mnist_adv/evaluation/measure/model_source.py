@@ -13,7 +13,7 @@ from mnist_adv.models.activation import Activation
 from mnist_adv.models.preprocessing import Pixels
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)

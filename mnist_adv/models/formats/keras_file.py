@@ -21,7 +21,7 @@ from mnist_adv.errors import first_line
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.logits import are_probabilities, as_logits
 from mnist_adv.models.formats.shapes import NUM_PIXELS
-from mnist_adv.models.softmax_regression import Model
+from mnist_adv.models.model import Model
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"

@@ -18,7 +18,7 @@ from mnist_adv.models.activation import Activation
 from mnist_adv.models.logits import as_logits
 from mnist_adv.models.preprocessing import Pixels, adapt
 from mnist_adv.models.logits import check_logits
-from mnist_adv.models.softmax_regression import Model
+from mnist_adv.models.model import Model
 
 # Enough to see what kind of outputs a model has.
 _NUM_PROBES = 200

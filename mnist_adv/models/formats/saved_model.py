@@ -14,7 +14,7 @@ from mnist_adv.data.datasets import IMAGE_SHAPE
 from mnist_adv.errors import first_line
 from mnist_adv.models.logits import as_logits
 from mnist_adv.models.formats.shapes import NUM_PIXELS
-from mnist_adv.models.softmax_regression import Model
+from mnist_adv.models.model import Model
 
 # A SavedModel is a program. These operations reach out of it: to files and to Python.
 _REFUSED = frozenset(
