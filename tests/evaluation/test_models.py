@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mnist_adv.data import datasets
 from mnist_adv.commands import evaluate as command
-from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import contents
@@ -103,12 +103,14 @@ def test_another_file_or_another_reading_is_refused(folder: pathlib.Path, capsys
     assert "reading is '' there and 'pixels --pixel_scale=bytes" in capsys.readouterr().err
 
 
-def test_a_functions_digest_follows_its_file(folder: pathlib.Path, test_set: datasets.Dataset) -> None:
+def test_a_functions_digest_follows_its_file(
+    folder: pathlib.Path, test_set: datasets.Dataset
+) -> None:
     (folder / "my_other_model.py").write_text(_MODULE)
     source = ModelSource("my_other_model:logits", ours=False)
-    first = source.open(test_set)[1]
+    first = source.open("mnist", test_set).digest
     (folder / "my_other_model.py").write_text(_MODULE + "# changed\n")
-    assert first != source.open(test_set)[1] and len(first) == 64
+    assert first != source.open("mnist", test_set).digest and len(first) == 64
     scaled = ModelSource("x.npz", ours=False, pixels=Pixels(PixelScale.BYTES), variables="W=a,b=c")
     assert scaled.reading == (
         "variables W=a,b=c; pixels --pixel_scale=bytes --polarity=light_on_dark"
