@@ -14,18 +14,6 @@ from mnist_adv.models.softmax_regression import SoftmaxRegression
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
-_FUNCTION = {
-    Activation.RELU: tf.nn.relu,
-    Activation.SIGMOID: tf.nn.sigmoid,
-    Activation.TANH: tf.nn.tanh,
-    Activation.ELU: tf.nn.elu,
-    Activation.SELU: tf.nn.selu,
-    Activation.SOFTPLUS: tf.nn.softplus,
-    Activation.RELU6: tf.nn.relu6,
-    Activation.LINEAR: tf.identity,
-}
-
-
 def activate(activation: Activation, values: Any) -> Any:
     """Apply an activation function.
 
@@ -36,7 +24,9 @@ def activate(activation: Activation, values: Any) -> Any:
     Returns:
         The same shape.
     """
-    return _FUNCTION[activation](values)
+    if activation is Activation.LINEAR:
+        return tf.identity(values)
+    return getattr(tf.nn, activation.value)(values)
 
 
 class Perceptron(tf.Module):

@@ -1,4 +1,4 @@
-"""Damaged, foreign and dangerous files: one clear line each, and nothing in them is run."""
+"""Damaged and dangerous files: one clear line each, and nothing in them is run."""
 
 from __future__ import annotations
 
