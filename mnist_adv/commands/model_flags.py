@@ -45,8 +45,8 @@ def define_flags(values: flags.FlagValues) -> None:
     text("model", None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
     text("variables", None, "Which variables are the model: W=NAME,b=NAME")
     choice("activation", Activation, None, "Between several layers.")
-    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Pixels that it was trained on: 0..1, 0..255 or -1..1.")
-    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Whether their ink is light or dark.")
+    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Its pixels: 0..1, 0..255 or -1..1.")
+    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
     flags.DEFINE_boolean(
         "doctor", False, "Run every check of the model before the attack.", flag_values=values
     )
