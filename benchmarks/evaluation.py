@@ -30,7 +30,7 @@ from mnist_adv.reporting import words
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.report import files
 from mnist_adv.evaluation.measure.chunk import Places
-from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, Targets, make_rows, parse_epsilons
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.reporting.figures import png, rasterise

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mnist_adv.gradients.api import compute_gradient as compute_gradient
     from mnist_adv.quantize.levels import to_levels as to_levels
     from mnist_adv.models.linear import LinearModel as LinearModel
+    from mnist_adv.models.loaded import LoadedModel as LoadedModel
     from mnist_adv.gradients.losses import Loss as Loss
     from mnist_adv.models.softmax_regression import SoftmaxRegression as SoftmaxRegression
     from mnist_adv.geometry.norms import Norm as Norm
@@ -43,6 +44,7 @@ _HOME = {
     "AttackResult": "attacks",
     "Finding": "diagnostics.finding",
     "LinearModel": "models.linear",
+    "LoadedModel": "models.loaded",
     "Loss": "gradients.losses",
     "Norm": "geometry.norms",
     "OpenedModel": "models.formats.open",

@@ -26,7 +26,7 @@ from mnist_adv.tensors.randomness import keys_of
 from mnist_adv.verdict.judge import judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Projections are exact but for rounding: a share of the radius, and half a unit in the last place of
 # a pixel near 1, in every pixel.

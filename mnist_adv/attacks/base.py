@@ -21,7 +21,7 @@ from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # What an attack is told of each image, and what it carries from step to step: name -> `[n, ...]`.
 Inputs = dict[str, Any]

@@ -22,7 +22,7 @@ from mnist_adv.geometry.steps import Step
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
     from mnist_adv.commands.image_flags import Chosen
-    from mnist_adv.commands.model_flags import Subject
+    from mnist_adv.models.loaded import LoadedModel
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -77,7 +77,7 @@ def _attack(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
-    subject = model_flags.open_subject(values)
+    subject = model_flags.open_model(values)
     chosen = image_flags.choose(values, subject)
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
     findings = _examine(values, subject)
@@ -94,7 +94,7 @@ def _attack(values: flags.FlagValues) -> int:
 
 
 def _make(
-    values: flags.FlagValues, subject: Subject, chosen: Chosen, label: int
+    values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, label: int
 ) -> AttackResult:
     from mnist_adv import attacks
     from mnist_adv.attacks.registry import ATTACKS
@@ -121,7 +121,7 @@ def _make(
     )
 
 
-def _donors(values: flags.FlagValues, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def _donors(values: flags.FlagValues, subject: LoadedModel) -> tuple[np.ndarray, np.ndarray]:
     """Take images of the model's own data set for attacks that mix others in."""
     return datasets.load(
         values.dataset or subject.dataset,
@@ -146,11 +146,11 @@ def _choices() -> list[str]:
     return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
 
 
-def _predict(subject: Subject, chosen: Chosen) -> int:
+def _predict(subject: LoadedModel, chosen: Chosen) -> int:
     return int(np.asarray(subject.model(chosen.image[None])).argmax())
 
 
-def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
+def _examine(values: flags.FlagValues, subject: LoadedModel) -> list[str]:
     dataset = values.dataset or subject.dataset
     if dataset != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
@@ -163,7 +163,7 @@ def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
 
 def _report(
     values: flags.FlagValues,
-    subject: Subject,
+    subject: LoadedModel,
     chosen: Chosen,
     result: AttackResult,
     findings: list[str],
@@ -225,7 +225,7 @@ def _report(
 
 
 def _check_gradient(
-    values: flags.FlagValues, subject: Subject, chosen: Chosen, result: AttackResult
+    values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, result: AttackResult
 ) -> tuple[bool, list[str], np.ndarray]:
     from mnist_adv.gradients import check
     from mnist_adv.reporting import figures, words

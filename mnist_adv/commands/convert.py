@@ -8,8 +8,8 @@ from absl import flags
 
 from mnist_adv.commands import cli
 from mnist_adv.data import datasets
-from mnist_adv.models.formats.convert_formats import Format
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.registry import writable
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -25,7 +25,13 @@ def define_flags(values: flags.FlagValues) -> None:
     text("variables", None, "Which variables in it are the model: W=NAME,b=NAME")
     choice("activation", Activation, "Between several layers.")
     text("destination", None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")
-    choice("format", Format, "What to write; by .ckpt (TF1), .npz or .keras, if not given.")
+    flags.DEFINE_enum(
+        "format",
+        None,
+        [row.name for row in writable()],
+        "What to write; by .ckpt (TF1), .npz or .keras, if not given.",
+        flag_values=values,
+    )
     text("names", None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
     text("dataset", "mnist", "Data set of the weights, for a checkpoint of ours.")
     text("data_dir", None, "Where TFDS keeps its data sets.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 
 if TYPE_CHECKING:
-    from mnist_adv.commands.model_flags import Subject
-    from mnist_adv.evaluation.measure.model_source import ModelSource
+    from mnist_adv.models.loaded import LoadedModel
+    from mnist_adv.models.model_source import ModelSource
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -70,9 +69,9 @@ def _evaluate(values: flags.FlagValues) -> int:
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
         attacking.require_known(name, values.norm)
-    subject = model_flags.open_subject(values)
+    subject = model_flags.open_model(values)
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
-    source = _source(values, subject)
+    source = model_flags.model_source(values).with_absolute_path()
     places = Places(source, values.data_dir, values.manual_dir)
     if values.doctor:
         dataset = values.dataset or subject.dataset
@@ -105,26 +104,9 @@ def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
     return parse_epsilons(f"0,{round(largest / 10, 12)},...,{largest}")
 
 
-def _source(values: flags.FlagValues, subject: Subject) -> ModelSource:
-    from mnist_adv.evaluation.measure.model_source import ModelSource
-    from mnist_adv.models.formats import python_function
-
-    given = values.checkpoint or values.model
-    where = given or values.checkpoint_dir
-    if not python_function.is_spec(where):
-        where = os.path.abspath(where)  # a worker may have another current folder
-    return ModelSource(
-        where,
-        ours=given is None,
-        variables=values.variables,
-        activation=values.activation,
-        pixels=subject.pixels,
-    )
-
-
 def _plan(
     values: flags.FlagValues,
-    subject: Subject,
+    subject: LoadedModel,
     source: ModelSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
@@ -138,7 +120,7 @@ def _plan(
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
     return Plan(
-        checkpoint=source.identify(subject.digest),
+        checkpoint=subject.digest,
         reading=source.reading,
         num_classes=len(subject.class_names),
         dataset=dataset,

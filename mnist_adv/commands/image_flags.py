@@ -15,7 +15,7 @@ from mnist_adv.commands import model_flags
 if TYPE_CHECKING:
     import numpy as np
 
-    from mnist_adv.commands.model_flags import Subject
+    from mnist_adv.models.loaded import LoadedModel
 
 _OF_A_SET = ("index", "split", "dataset", "data_dir", "manual_dir")
 
@@ -60,7 +60,7 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def choose(values: flags.FlagValues, subject: Subject) -> Chosen:
+def choose(values: flags.FlagValues, subject: LoadedModel) -> Chosen:
     """Get the image that the flags name.
 
     Args:

@@ -1,8 +1,7 @@
-"""The flags by which a command is given its model, whoever trained it."""
+"""The flags that name a command's model, whoever trained it."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -11,47 +10,29 @@ from absl import flags
 from mnist_adv.commands import cli
 from mnist_adv.data import datasets
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.loaded import LoadedModel
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 
 if TYPE_CHECKING:
     from mnist_adv.diagnostics import Finding
-    from mnist_adv.models.softmax_regression import Model
 
 _SOURCES = ("checkpoint_dir", "checkpoint", "model")
-_FOREIGN = ("variables", "activation", "pixel_scale", "polarity")
+_READING = ("variables", "activation", "pixel_scale", "polarity")
 
 GROUP = cli.Group(
     "Model",
     "python attack.py --target 2 --checkpoint /tmp/model.ckpt",
-    (*_SOURCES, *_FOREIGN, "doctor"),
+    (*_SOURCES, *_READING, "doctor"),
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """The model that a command works on.
-
-    Attributes:
-        model: images -> logits.
-        dataset: that it was trained on.
-        class_names: in label order.
-        where: the checkpoint's prefix, the file, the folder or the function.
-        digest: SHA-256 over its files, hexadecimal; empty for a function.
-        notes: what was taken from a foreign file, one sentence each.
-        pixels: how it is handed images.
-    """
-
-    model: Model
-    dataset: str
-    class_names: tuple[str, ...]
-    where: str
-    digest: str
-    notes: tuple[str, ...] = ()
-    pixels: Pixels = Pixels()
-
-
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the flags of this group."""
+    """Define the flags of this group.
+
+    Args:
+        values: where they are defined.
+    """
 
     def text(name: str, default: str | None, help_text: str) -> None:
         flags.DEFINE_string(name, default, help_text, flag_values=values)
@@ -64,14 +45,43 @@ def define_flags(values: flags.FlagValues) -> None:
     text("model", None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
     text("variables", None, "Which variables are the model: W=NAME,b=NAME")
     choice("activation", Activation, None, "Between several layers.")
-    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Trained on 0..1, 0..255 or -1..1.")
-    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "And their ink.")
+    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Its pixels: 0..1, 0..255 or -1..1.")
+    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
     flags.DEFINE_boolean(
-        "doctor", False, "Look the model over before the attack, in depth.", flag_values=values
+        "doctor", False, "Run every check of the model before the attack.", flag_values=values
     )
 
 
-def open_subject(values: flags.FlagValues) -> Subject:
+def model_source(values: flags.FlagValues) -> ModelSource:
+    """Take from the flags where the model is and how it is read.
+
+    Args:
+        values: the parsed flags.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: flags that exclude one another.
+    """
+    given = [name for name in _SOURCES if values[name].present]
+    if len(given) > 1:
+        raise ValueError(f"--{given[0]} and --{given[1]} both name a model; give one of them")
+    other = values.checkpoint or values.model
+    if other is None:
+        for name in _READING:
+            if values[name].present:
+                raise ValueError(f"--{name} goes with --checkpoint or --model; ours need it not")
+    return ModelSource(
+        other or values.checkpoint_dir,
+        ours=other is None,
+        variables=values.variables,
+        activation=values.activation,
+        pixels=Pixels(values.pixel_scale, values.polarity),
+    )
+
+
+def open_model(values: flags.FlagValues) -> LoadedModel:
     """Open the model that the flags name.
 
     Args:
@@ -84,54 +94,35 @@ def open_subject(values: flags.FlagValues) -> Subject:
         FileNotFoundError: no such file.
         ValueError: flags that exclude one another, or a file that gives no model.
     """
-    given = [name for name in _SOURCES if values[name].present]
-    if len(given) > 1:
-        raise ValueError(f"--{given[0]} and --{given[1]} both name a model; give one of them")
-    if values.checkpoint is None and values.model is None:
-        return _ours(values)
-    from mnist_adv.models.formats.open import open_model
-
+    source = model_source(values)
+    if source.ours:
+        return source.open()
     dataset = values.dataset or "mnist"
     known = load_split(dataset, "test", values.data_dir, values.manual_dir)
-    pixels = Pixels(values.pixel_scale, values.polarity)
-    opened = open_model(
-        values.checkpoint or values.model,
-        num_classes=len(known.class_names),
-        variables=values.variables,
-        activation=values.activation,
-        pixels=pixels,
-        images=known.images,
-    )
-    return Subject(
-        model=opened.model,
-        dataset=dataset,
-        class_names=known.class_names,
-        where=opened.where,
-        digest=opened.digest,
-        notes=opened.notes,
-        pixels=pixels,
-    )
+    return source.open(dataset, known)
 
 
-def examine(values: flags.FlagValues, subject: Subject, known: datasets.Dataset) -> list[Finding]:
-    """Look the model over: in depth with --doctor, else for what is severe.
+def examine(
+    values: flags.FlagValues, loaded: LoadedModel, known: datasets.Dataset
+) -> list[Finding]:
+    """Check the model: everything with --doctor, else only what is severe.
 
     Args:
         values: the parsed flags.
-        subject: the model.
+        loaded: the model.
         known: labelled images of its data set.
 
     Returns:
-        What to tell.
+        The findings to report.
     """
     from mnist_adv import diagnostics
 
     thorough = values["doctor"].value
     found = diagnostics.examine(
-        subject.model,
+        loaded.model,
         known.images,
         known.labels,
-        pixels=subject.pixels,
+        pixels=loaded.preprocessing,
         thorough=thorough,
     )
     return found if thorough else [finding for finding in found if finding.severe]
@@ -141,21 +132,19 @@ def examine(values: flags.FlagValues, subject: Subject, known: datasets.Dataset)
 def load_split(
     dataset: str, split: str, data_dir: str | None, manual_dir: str | None
 ) -> datasets.Dataset:
-    """Load a split once per process; see `data.load`."""
+    """Load a split once per process.
+
+    Args:
+        dataset: as in `datasets.load`, and so are the others.
+        split: "train" or "test".
+        data_dir: where TFDS keeps its data sets.
+        manual_dir: folder of a data set's original files.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: no such data set.
+        OSError: it cannot be read.
+    """
     return datasets.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
-
-
-def _ours(values: flags.FlagValues) -> Subject:
-    from mnist_adv.models import checkpoints
-
-    for name in _FOREIGN:
-        if values[name].present:
-            raise ValueError(f"--{name} goes with --checkpoint or --model; ours need it not")
-    restored = checkpoints.load(values.checkpoint_dir)
-    return Subject(
-        model=restored.model,
-        dataset=restored.config["dataset"],
-        class_names=tuple(restored.config["class_names"]),
-        where=restored.prefix,
-        digest=restored.digest,
-    )

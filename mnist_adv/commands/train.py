@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
@@ -14,7 +14,7 @@ from mnist_adv.data import datasets
 from mnist_adv.models.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from mnist_adv.models.checkpoints import Restored
+    from mnist_adv.models.loaded import LoadedModel
 
 _CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
 
@@ -65,13 +65,13 @@ def _train(values: flags.FlagValues) -> int:
     return _run(values, config, resumed, *sets)
 
 
-def _resumed(values: flags.FlagValues) -> Restored:
+def _resumed(values: flags.FlagValues) -> LoadedModel:
     from mnist_adv.models import checkpoints
 
     resumed = checkpoints.load(values.checkpoint_dir)
     if "training" not in resumed.config:
         raise ValueError(
-            f"{resumed.prefix} was converted from {resumed.config.get('converted_from')}, not "
+            f"{resumed.where} was converted from {resumed.config.get('converted_from')}, not "
             "trained here; --resume needs the settings of a training"
         )
     stored = {"dataset": resumed.config["dataset"], **resumed.config["training"]}
@@ -84,7 +84,7 @@ def _resumed(values: flags.FlagValues) -> Restored:
     return resumed
 
 
-def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> datasets.Dataset:
+def _load(values: flags.FlagValues, resumed: LoadedModel | None, split: str) -> datasets.Dataset:
     name = values.dataset if resumed is None else resumed.config["dataset"]
     return datasets.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
 
@@ -92,7 +92,7 @@ def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> dat
 def _run(
     values: flags.FlagValues,
     config: TrainingConfig,
-    resumed: Restored | None,
+    resumed: LoadedModel | None,
     train_set: datasets.Dataset,
     test_set: datasets.Dataset,
 ) -> int:
@@ -106,10 +106,10 @@ def _run(
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
-        model = resumed.model
+        model = cast(softmax_regression.SoftmaxRegression, resumed.model)
         if first_epoch == config.num_epochs:
-            voice.say(f"{resumed.prefix} has all its {first_epoch} epochs; nothing to do")
-            voice.answer({"checkpoint": resumed.prefix, "epoch": first_epoch})
+            voice.say(f"{resumed.where} has all its {first_epoch} epochs; nothing to do")
+            voice.answer({"checkpoint": resumed.where, "epoch": first_epoch})
             return cli.DONE
     saver = checkpoints.Saver(
         values.checkpoint_dir,

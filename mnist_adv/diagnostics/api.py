@@ -1,4 +1,4 @@
-"""The doctor: looks a model over before it is attacked, and says what is wrong in plain lines."""
+"""Public entry point: run the checks of a model in order and collect what they find."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.diagnostics import outputs, slopes, strength
-from mnist_adv.diagnostics.finding import Finding, Patient, Severity
+from mnist_adv.diagnostics import attacks, gradients, outputs
+from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
 from mnist_adv.models.preprocessing import Pixels
 from mnist_adv.models.logits import check_logits
 from mnist_adv.data.images import as_batch, as_classes
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 __all__ = ["Finding", "Severity", "examine"]
 
 _NUM_IMAGES, _NUM_QUICK = 500, 200
 
-# In the order of the causes: what an early check finds explains what a later one would see.
-_QUICK = (outputs.probabilities, outputs.stability, outputs.accuracy, slopes.gradients)
-_THOROUGH = (slopes.numerical, strength.nothing_changes, strength.steps)
+# In the order of the causes: what an early check finds explains what a later one would find.
+_QUICK = (outputs.probabilities, outputs.stability, outputs.accuracy, gradients.gradients)
+_THOROUGH = (gradients.numerical, attacks.nothing_changes, attacks.steps)
 
 
 def examine(
@@ -33,18 +33,18 @@ def examine(
     pixels: Pixels = Pixels(),
     thorough: bool = True,
 ) -> list[Finding]:
-    """Look for what would make an attack's numbers meaningless.
+    """Check a model for defects that make the results of attacks invalid.
 
     Args:
-        model: images `[n, 28, 28, 1]` in [0, 1] -> logits `[n, k]`.
-        images: clean ones of the data set, `[n, 28, 28, 1]` floats in [0, 1]; the first 500 are
-            looked at, or 200.
+        model: images `[n, h, w, c]` in [0, 1] -> logits `[n, k]`.
+        images: clean ones of the data set, `[n, h, w, c]` floats in [0, 1]; the first 500 are
+            used, or 200.
         labels: `[n]` integers, their classes.
-        pixels: the scale and polarity that the model stands behind already.
+        pixels: the scale and polarity that the model already applies.
         thorough: whether to take a second or two more for the numerical check and two attacks.
 
     Returns:
-        What is wrong, gravest first; empty for a healthy model.
+        The findings, severe ones first; empty if there are none.
 
     Raises:
         ValueError: images or labels out of form or range, or a model that returns no `[n, k]`.
@@ -61,10 +61,10 @@ def examine(
     shown = tf.constant(batch)
     num_classes = check_logits(model, shown)
     classes = as_classes(np.asarray(labels)[: len(batch)], len(batch), num_classes, "labels")
-    outputs_seen = np.asarray(model(shown), np.float64)
-    patient = Patient(model, batch, classes, outputs_seen, pixels, thorough)
-    found = list(outputs.finite(patient))
+    returned = np.asarray(model(shown), np.float64)
+    tested = ModelUnderTest(model, batch, classes, returned, pixels, thorough)
+    found = list(outputs.finite(tested))
     if not found:
         for check in (*_QUICK, *(_THOROUGH if thorough else ())):
-            found += check(patient)
+            found += check(tested)
     return sorted(found, key=lambda finding: not finding.severe)

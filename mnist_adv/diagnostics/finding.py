@@ -1,4 +1,4 @@
-"""What a check works on, and what it says."""
+"""The input of a check and its output."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from mnist_adv.models.preprocessing import Pixels
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 class Severity(enum.Enum):
-    """SEVERE: numbers about this model mean little until it is mended; WARNING: worth knowing."""
+    """SEVERE: results for this model are not valid until it is repaired; WARNING: they are."""
 
     SEVERE = "severe"
     WARNING = "warning"
@@ -28,7 +28,7 @@ class Finding:
     Attributes:
         check: the check that found it, by name.
         severity: how much it matters.
-        message: what was seen, with numbers.
+        message: what was measured, with numbers.
         remedy: what to do.
     """
 
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def severe(self) -> bool:
-        """Whether numbers about the model mean little until it is mended."""
+        """Whether results for the model are not valid until it is repaired."""
         return self.severity is Severity.SEVERE
 
     def __str__(self) -> str:
@@ -47,16 +47,16 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Patient:
-    """A model with the images on which it is looked at.
+class ModelUnderTest:
+    """A model with the images on which it is checked; the input of every check.
 
     Attributes:
         model: images -> logits, as it would be attacked.
-        images: `[n, 28, 28, 1]` float32 in [0, 1].
+        images: `[n, h, w, c]` float32 in [0, 1].
         labels: `[n]` int64.
         outputs: `[n, k]` float64, what the model returned for them.
-        pixels: the scale and polarity that the model stands behind.
-        thorough: whether checks may take their time.
+        pixels: the scale and polarity that `model` already applies.
+        thorough: whether checks may take a second or two more.
     """
 
     model: Model
@@ -68,7 +68,7 @@ class Patient:
 
     @property
     def num_classes(self) -> int:
-        """How many outputs there are."""
+        """The number of outputs, k."""
         return self.outputs.shape[1]
 
     @property
@@ -77,5 +77,9 @@ class Patient:
         return (self.labels + 1) % self.num_classes
 
     def accuracy(self) -> float:
-        """The share of images seen as what they are."""
+        """Compute the clean accuracy.
+
+        Returns:
+            The share of images that are classified correctly, in [0, 1].
+        """
         return float((self.outputs.argmax(axis=1) == self.labels).mean())

@@ -1,4 +1,4 @@
-"""Checks of what the model returns: the kind of number, its accuracy, whether it holds still."""
+"""Checks of what the model returns: the kind of number, the accuracy, the repeatability."""
 
 from __future__ import annotations
 
@@ -8,34 +8,48 @@ from collections.abc import Iterator
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.diagnostics.finding import Finding, Patient, Severity
+from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
 from mnist_adv.models.logits import are_probabilities
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 
 # Outputs of one image may differ by a few float32 roundings from call to call, not by this share
 # of their spread.
-_STILL = 1e-3
+_MOST_CHANGE = 1e-3
 _NUM_ALONE = 8
-# A classifier that sees fewer than this does not see.
-_SEES = 0.5
+# Below this accuracy a model counts as not working with its present pixels.
+_WORKS = 0.5
 
 
-def finite(patient: Patient) -> Iterator[Finding]:
-    """Find outputs that are NaN or infinite."""
-    wrong = np.count_nonzero(~np.isfinite(patient.outputs).all(axis=1))
+def finite(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find outputs that are NaN or infinite.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
+    wrong = np.count_nonzero(~np.isfinite(tested.outputs).all(axis=1))
     if wrong:
         yield Finding(
             "finite",
             Severity.SEVERE,
-            f"outputs are not finite for {wrong} of {len(patient.images)} images",
+            f"outputs are not finite for {wrong} of {len(tested.images)} images",
             "its weights or its arithmetic overflow; train it again with a smaller learning rate",
         )
 
 
-def probabilities(patient: Patient) -> Iterator[Finding]:
-    """Find probabilities that stand where logits belong."""
-    k = patient.num_classes
-    outputs = patient.outputs
+def probabilities(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find probabilities in place of logits.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
+    k = tested.num_classes
+    outputs = tested.outputs
     twice = "outputs look like a softmax of a softmax: no class can get above "
     if are_probabilities(outputs):
         highest = outputs.max()
@@ -66,22 +80,30 @@ def _are_shifted_probabilities(outputs: np.ndarray) -> bool:
     return bool(decided and shifted.min() > -1e-4 and shifted.min() < 0.5 / k)
 
 
-def accuracy(patient: Patient) -> Iterator[Finding]:
-    """Find a model that sees little, and the scale or polarity at which it sees more."""
-    right = patient.outputs.argmax(axis=1) == patient.labels
-    best, best_right = patient.pixels, right
-    # A model that sees this well may still see better, but not so much that it would be severe.
-    enough = not patient.thorough and right.mean() > 0.9
+def accuracy(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find low accuracy, and the scale or polarity at which it is higher.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
+    right = tested.outputs.argmax(axis=1) == tested.labels
+    best, best_right = tested.pixels, right
+    # Another setting may still be better, but not by so much that it would be severe.
+    enough = not tested.thorough and right.mean() > 0.9
     for setting in [] if enough else _settings():
-        now_right = _predict(patient, _presented(patient, setting)) == patient.labels
-        # Of settings that do equally well the plainest stays: it comes first.
+        now_right = _predict(tested, _as_with(tested, setting)) == tested.labels
+        # Of equally good settings the plainest is kept: it comes first.
         if _clearly_better(now_right, best_right):
             best, best_right = setting, now_right
-    seen, chance = right.mean(), 1 / patient.num_classes
-    if best != patient.pixels and best_right.mean() > _SEES:
+    seen, chance = right.mean(), 1 / tested.num_classes
+    if best != tested.pixels and best_right.mean() > _WORKS:
+        clear = seen < _WORKS or best_right.mean() - seen > 0.1
         yield Finding(
             "accuracy",
-            Severity.SEVERE if seen < _SEES or best_right.mean() - seen > 0.1 else Severity.WARNING,
+            Severity.SEVERE if clear else Severity.WARNING,
             f"clean accuracy is {seen:.1%}, and {best_right.mean():.1%} with other pixels",
             f"give {best}",
         )
@@ -89,8 +111,8 @@ def accuracy(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "accuracy",
             Severity.SEVERE,
-            f"clean accuracy is {seen:.1%}, where chance gives {chance:.0%}{_other_cause(patient)}",
-            "no pixel scale or polarity mends it: is this the data set it was trained on?",
+            f"clean accuracy is {seen:.1%}, where chance gives {chance:.0%}{_other_cause(tested)}",
+            "no pixel scale or polarity repairs it: is this the data set it was trained on?",
         )
 
 
@@ -98,15 +120,15 @@ def _settings() -> list[Pixels]:
     return [Pixels(scale, polarity) for scale in PixelScale for polarity in Polarity]
 
 
-def _presented(patient: Patient, setting: Pixels) -> np.ndarray:
-    """Give the images that, behind the model's present setting, arrive as another would bring."""
-    present = patient.pixels
-    arriving = patient.images * setting.factor + setting.offset
-    return ((arriving - present.offset) / present.factor).astype(np.float32)
+def _as_with(tested: ModelUnderTest, setting: Pixels) -> np.ndarray:
+    """Compute images that the model, with its present setting, receives as with another."""
+    present = tested.pixels
+    received = tested.images * setting.factor + setting.offset
+    return ((received - present.offset) / present.factor).astype(np.float32)
 
 
-def _predict(patient: Patient, images: np.ndarray) -> np.ndarray:
-    return np.asarray(patient.model(tf.constant(images))).argmax(axis=1)
+def _predict(tested: ModelUnderTest, images: np.ndarray) -> np.ndarray:
+    return np.asarray(tested.model(tf.constant(images))).argmax(axis=1)
 
 
 def _clearly_better(other: np.ndarray, present: np.ndarray) -> bool:
@@ -115,30 +137,38 @@ def _clearly_better(other: np.ndarray, present: np.ndarray) -> bool:
     return gained - lost > max(3 * math.sqrt(gained + lost), 0.02 * len(present))
 
 
-def _other_cause(patient: Patient) -> str:
-    """Name what else brings accuracy down to chance, where it shows."""
-    turned = np.ascontiguousarray(patient.images.swapaxes(1, 2))
-    if (_predict(patient, turned) == patient.labels).mean() > _SEES:
-        return "; with rows and columns swapped it sees them, so its images lay on their side"
-    predictions = patient.outputs.argmax(axis=1)
+def _other_cause(tested: ModelUnderTest) -> str:
+    """Name another cause of an accuracy near chance, if a test shows one."""
+    height, width = tested.images.shape[1:3]
+    transposed = np.ascontiguousarray(tested.images.swapaxes(1, 2))
+    if height == width and (_predict(tested, transposed) == tested.labels).mean() > _WORKS:
+        return "; with rows and columns swapped it is not, so it was trained on transposed images"
+    predictions = tested.outputs.argmax(axis=1)
     meaning = {
-        int(seen): int(np.bincount(patient.labels[predictions == seen]).argmax())
+        int(seen): int(np.bincount(tested.labels[predictions == seen]).argmax())
         for seen in np.unique(predictions)
     }
     renamed = np.array([meaning[int(seen)] for seen in predictions])
-    if (renamed == patient.labels).mean() > _SEES:
+    if (renamed == tested.labels).mean() > _WORKS:
         order = ", ".join(f"{seen} means {label}" for seen, label in meaning.items())
-        return f"; its classes stand in another order: output {order}"
+        return f"; its classes are in another order: output {order}"
     return ""
 
 
-def stability(patient: Patient) -> Iterator[Finding]:
-    """Find outputs that change between two calls, or with the rest of the batch."""
-    images = tf.constant(patient.images)
-    spread = float(np.ptp(patient.outputs)) or 1.0
-    again = np.asarray(patient.model(images), np.float64)
-    change = np.abs(again - patient.outputs).max() / spread
-    if change > _STILL:
+def stability(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find outputs that differ between two calls, or with the other images of the batch.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
+    images = tf.constant(tested.images)
+    spread = float(np.ptp(tested.outputs)) or 1.0
+    again = np.asarray(tested.model(images), np.float64)
+    change = np.abs(again - tested.outputs).max() / spread
+    if change > _MOST_CHANGE:
         yield Finding(
             "two_calls",
             Severity.SEVERE,
@@ -146,12 +176,12 @@ def stability(patient: Patient) -> Iterator[Finding]:
             "switch dropout and other noise off: call the model with training=False",
         )
         return
-    count = _NUM_ALONE if patient.thorough else 1
+    count = _NUM_ALONE if tested.thorough else 1
     alone = np.concatenate(
-        [np.asarray(patient.model(images[i : i + 1]), np.float64) for i in range(count)]
+        [np.asarray(tested.model(images[i : i + 1]), np.float64) for i in range(count)]
     )
-    change = np.abs(alone - patient.outputs[:count]).max() / spread
-    if change > _STILL:
+    change = np.abs(alone - tested.outputs[:count]).max() / spread
+    if change > _MOST_CHANGE:
         yield Finding(
             "batch",
             Severity.SEVERE,

@@ -15,7 +15,7 @@ from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import keys_of
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 _BLOCK = 64  # images
 

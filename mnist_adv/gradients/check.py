@@ -13,7 +13,7 @@ from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
 from mnist_adv.gradients.losses import Loss
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # The forward difference errs by about 1e-8 in float64 and 1e-3 in float32 where e is the default;
 # a wrong gradient errs by 1.

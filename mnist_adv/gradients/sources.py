@@ -23,7 +23,7 @@ from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import normal, signs
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # |F| / |f''| in the docstring of default_difference_step
 _ROUNDING_OVER_CURVATURE = 4096

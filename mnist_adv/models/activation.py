@@ -1,4 +1,4 @@
-"""Activations by name, readable without TensorFlow: flags take their values from here."""
+"""Activation functions by name, without TensorFlow: a flag takes its values from here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Activation(enum.Enum):
-    """What stands between two layers; the last layer has none, its outputs are the logits."""
+    """The activation between two layers; the last layer has none, its outputs are the logits."""
 
     RELU = "relu"
     SIGMOID = "sigmoid"

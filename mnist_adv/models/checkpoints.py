@@ -6,39 +6,22 @@ same file: the two cannot come apart, and TensorFlow's own write-then-rename cov
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
+from mnist_adv.models import loaded
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 MAX_TO_KEEP = 3
 
 _CONFIG_KEY = "config/.ATTRIBUTES/VARIABLE_VALUE"
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """A model with all that its checkpoint says of it.
-
-    Attributes:
-        model: the classifier, ready to call.
-        config: what `Saver` was given: the model's and the training's settings.
-        prefix: the checkpoint's path without suffix.
-        digest: SHA-256 over the checkpoint's files, hexadecimal.
-    """
-
-    model: SoftmaxRegression
-    config: dict[str, Any]
-    prefix: str
-    digest: str
 
 
 class Saver:
@@ -83,14 +66,15 @@ class Saver:
         return str(self._manager.save(checkpoint_number=number))
 
 
-def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
+def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
     """Restore the newest checkpoint of a folder, with its config.
 
     Args:
         checkpoint_dir: the folder that training saved into.
 
     Returns:
-        The model and what its checkpoint says of it.
+        A `SoftmaxRegression` with what its checkpoint says of it; `config` is what `Saver` was
+        given, and `where` the checkpoint's path without suffix.
 
     Raises:
         FileNotFoundError: no such folder, no checkpoint in it, or one of its files missing.
@@ -114,7 +98,14 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> Restored:
     for name, values in (("W", model.W), ("b", model.b)):
         if not tf.reduce_all(tf.math.is_finite(values)):
             raise ValueError(f"{prefix} holds weights that are not finite: {name}; train again")
-    return Restored(model=model, config=config, prefix=prefix, digest=content)
+    return LoadedModel(
+        model=model,
+        where=prefix,
+        digest=content,
+        dataset=config.get("dataset", ""),
+        class_names=tuple(config.get("class_names", ())),
+        config=config,
+    )
 
 
 def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
@@ -124,7 +115,7 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
         checkpoint_dir: the folder that training saved into.
 
     Returns:
-        The model: images `[n, 28, 28, 1]` -> logits.
+        The model: images `[n, h, w, c]` -> logits `[n, k]`.
 
     Raises:
         FileNotFoundError: no such folder, no checkpoint in it, or one of its files missing.
@@ -135,7 +126,7 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
         >>> mnist_adv.restore("checkpoints")
         SoftmaxRegression(num_classes=10)
     """
-    return load(checkpoint_dir).model
+    return cast(SoftmaxRegression, load(checkpoint_dir).model)
 
 
 def digest(prefix: str) -> str:
@@ -147,10 +138,7 @@ def digest(prefix: str) -> str:
     Returns:
         SHA-256 over its files, hexadecimal.
     """
-    content = hashlib.sha256()
-    for file in [pathlib.Path(f"{prefix}.index"), *_shards(prefix)]:
-        content.update(file.read_bytes())
-    return content.hexdigest()
+    return loaded.digest([pathlib.Path(f"{prefix}.index"), *_shards(prefix)])
 
 
 def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""Recognise models that are linear in the pixels, by type or by an explicit adapter."""
+"""Linear models: an adapter for weights from elsewhere, and the test for linearity by type."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LinearModel:
         """Compute logits.
 
         Args:
-            images: `[n, ...]` with as many pixels each as W has rows, float32 or float64.
+            images: `[n, h, w, c]` or `[n, pixels]`, float32 or float64.
 
         Returns:
             `[n, classes]` logits in the dtype of the images.
@@ -79,7 +79,7 @@ def linear_parts(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns:
         W `[pixels, classes]` and b `[classes]`, float32, of a `SoftmaxRegression` or a
-        `LinearModel`; None for any other model: nobody is guessed to be linear.
+        `LinearModel`; None for any other model, linear or not.
     """
     if not is_linear(model):
         return None

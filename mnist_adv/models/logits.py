@@ -1,7 +1,7 @@
 """Tell probabilities from logits, and go back from one to the other where that is exact.
 
-Gradients of a softmax of a softmax are small everywhere, and an attack along them looks like a
-robust model. So outputs that are probabilities never pass as logits.
+Gradients of a softmax of a softmax are small everywhere, so that an attack along them fails and the
+model looks robust. Outputs that are probabilities are therefore never used as logits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Ten float32 probabilities sum to 1 within a few roundings; float16 ones within a few thousandths.
 _SUM_TOLERANCE = 1e-3
@@ -44,7 +44,7 @@ def as_logits(model: Model, images: Any, where: str) -> tuple[Model, list[str]]:
 
     Args:
         model: images -> outputs `[n, k]` of unknown kind.
-        images: `[n, 28, 28, 1]` in [0, 1], clean ones that the outputs are looked at on.
+        images: `[n, h, w, c]` as the model expects them, clean ones on which outputs are tested.
         where: the model, for the messages.
 
     Returns:
@@ -92,7 +92,14 @@ class LogProbabilities:
     model: Model
 
     def __call__(self, images: Any) -> Any:
-        """Compute logits; a probability that is 0 in float32 counts as the smallest one."""
+        """Compute logits; a probability below float32's smallest normal number is raised to it.
+
+        Args:
+            images: `[n, h, w, c]`, as the model expects them.
+
+        Returns:
+            `[n, k]` natural logarithms of the probabilities.
+        """
         probabilities = tf.convert_to_tensor(self.model(images))
         return tf.math.log(tf.maximum(probabilities, tf.cast(_SMALLEST, probabilities.dtype)))
 

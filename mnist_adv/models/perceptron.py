@@ -1,4 +1,4 @@
-"""Perceptrons of several layers, as the TF1 tutorials trained and saved them."""
+"""Perceptrons: fully connected layers with one activation between them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,8 @@ from mnist_adv.models.softmax_regression import SoftmaxRegression
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
-_FUNCTION = {
-    Activation.RELU: tf.nn.relu,
-    Activation.SIGMOID: tf.nn.sigmoid,
-    Activation.TANH: tf.nn.tanh,
-    Activation.ELU: tf.nn.elu,
-    Activation.SELU: tf.nn.selu,
-    Activation.SOFTPLUS: tf.nn.softplus,
-    Activation.RELU6: tf.nn.relu6,
-    Activation.LINEAR: tf.identity,
-}
-
-
 def activate(activation: Activation, values: Any) -> Any:
-    """Apply what stands between two layers.
+    """Apply an activation function.
 
     Args:
         activation: which.
@@ -36,7 +24,9 @@ def activate(activation: Activation, values: Any) -> Any:
     Returns:
         The same shape.
     """
-    return _FUNCTION[activation](values)
+    if activation is Activation.LINEAR:
+        return tf.identity(values)
+    return getattr(tf.nn, activation.value)(values)
 
 
 class Perceptron(tf.Module):
@@ -62,7 +52,7 @@ class Perceptron(tf.Module):
         """Compute logits.
 
         Args:
-            images: `[n, 28, 28, 1]`, float32 or float64, in [0, 1].
+            images: `[n, h, w, c]` in [0, 1], float32 or float64; h w c inputs.
 
         Returns:
             `[n, num_classes]` logits in the dtype of the images.
@@ -97,21 +87,22 @@ def make_model(layers: Layers, activation: Activation | None) -> SoftmaxRegressi
         if activation is None:
             raise ValueError(f"activation must be given for {len(layers)} layers. Received: None")
         return Perceptron(layers, activation)
-    (weights, bias), = layers
-    model = SoftmaxRegression(weights.shape[1])
+    ((weights, bias),) = layers
+    model = SoftmaxRegression(weights.shape[1], weights.shape[0])
     model.W.assign(weights)
     model.b.assign(bias)
     return model
 
 
 def layers_of(model: SoftmaxRegression | Perceptron) -> tuple[Layers, Activation | None]:
-    """Take a model apart; the inverse of `make_model`.
+    """Return the weights of a model; the inverse of `make_model`.
 
     Args:
         model: either.
 
     Returns:
-        Weights and bias per layer, float32, and what stands between them.
+        Weights `[inputs, outputs]` and bias `[outputs]` per layer, float32, and the activation
+        between layers; None where there is one layer.
     """
     if isinstance(model, SoftmaxRegression):
         return [(model.W.numpy(), model.b.numpy())], None

@@ -1,4 +1,4 @@
-"""Hand a model the pixels that it was trained on: another scale, another polarity."""
+"""Preprocessing of the pixels: the scale and polarity that a model was trained on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 class PixelScale(enum.Enum):
@@ -25,7 +25,7 @@ class PixelScale(enum.Enum):
 
 
 class Polarity(enum.Enum):
-    """Which is the ink: MNIST's digits are light on dark, scanned ones dark on light."""
+    """Whether ink is light or dark: MNIST's digits are light on dark, scanned ones not."""
 
     LIGHT_ON_DARK = "light_on_dark"
     DARK_ON_LIGHT = "dark_on_light"
@@ -36,11 +36,11 @@ _RANGE = {PixelScale.UNIT: (0, 1), PixelScale.BYTES: (0, 255), PixelScale.SYMMET
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """A way to present images that lie in [0, 1], light on dark.
+    """An affine change of pixels from [0, 1], light on dark, to what a model was trained on.
 
     Attributes:
         scale: the range that the model expects.
-        polarity: its ink.
+        polarity: whether ink is light or dark in the images that it expects.
     """
 
     scale: PixelScale = PixelScale.UNIT
@@ -48,19 +48,19 @@ class Pixels:
 
     @property
     def factor(self) -> float:
-        """What a pixel is multiplied by."""
+        """The factor by which a pixel is multiplied."""
         low, high = _RANGE[self.scale]
         return high - low if self.polarity is Polarity.LIGHT_ON_DARK else low - high
 
     @property
     def offset(self) -> float:
-        """What is added then."""
+        """The offset that is added after the multiplication."""
         low, high = _RANGE[self.scale]
         return low if self.polarity is Polarity.LIGHT_ON_DARK else high
 
     @property
     def plain(self) -> bool:
-        """Whether images are handed on as they are."""
+        """Whether images stay as they are."""
         return self == Pixels()
 
     def __str__(self) -> str:
@@ -68,27 +68,28 @@ class Pixels:
 
 
 def adapt(model: Model, pixels: Pixels) -> Model:
-    """Put a model behind a change of scale and polarity.
+    """Apply a change of scale and polarity to the images before a model sees them.
 
     Gradients pass through: attacks and budgets stay in units of [0, 1].
 
     Args:
-        model: images as it was trained on them -> logits.
-        pixels: how it expects them.
+        model: images `[n, h, w, c]` in its own scale and polarity -> logits `[n, k]`.
+        pixels: its scale and polarity.
 
     Returns:
-        images in [0, 1], light on dark -> logits. Softmax regression stays softmax regression
-        (the change goes into its weights, with one rounding to float32), so that the closed forms
-        go on holding.
+        A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`. Softmax
+        regression stays softmax regression (the change goes into its weights, with one rounding
+        to float32), so that the closed forms still hold.
     """
     if pixels.plain:
         return model
-    from mnist_adv.models.softmax_regression import SoftmaxRegression  # imports TensorFlow, as this module does not
+    # Imports TensorFlow, as this module does not.
+    from mnist_adv.models.softmax_regression import SoftmaxRegression
 
     if isinstance(model, SoftmaxRegression):
         weights = tf.cast(model.W, tf.float64)
         bias = tf.cast(model.b, tf.float64) + pixels.offset * tf.reduce_sum(weights, axis=0)
-        folded = SoftmaxRegression(model.b.shape[0])
+        folded = SoftmaxRegression(model.W.shape[1], model.W.shape[0])
         folded.W.assign(tf.cast(pixels.factor * weights, tf.float32))
         folded.b.assign(tf.cast(bias, tf.float32))
         return folded
@@ -131,5 +132,12 @@ class Rescaled:
     offset: float
 
     def __call__(self, images: Any) -> Any:
-        """Compute logits of the changed images."""
+        """Compute logits.
+
+        Args:
+            images: `[n, h, w, c]`, float32 or float64.
+
+        Returns:
+            What the model returns for the changed images, `[n, k]`.
+        """
         return self.model(tf.convert_to_tensor(images) * self.factor + self.offset)

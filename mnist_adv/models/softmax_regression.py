@@ -1,16 +1,10 @@
-"""Classifiers: anything that maps images `[n, 28, 28, 1]` in [0, 1] to logits `[n, classes]`."""
+"""Softmax regression, the classifier that this package trains itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-
-from mnist_adv.data.datasets import IMAGE_SHAPE
-
-Model = Callable[[Any], Any]
 
 
 class SoftmaxRegression(tf.Module):
@@ -21,9 +15,10 @@ class SoftmaxRegression(tf.Module):
 
     Args:
         num_classes: number of logits.
+        num_pixels: of one image, all channels counted.
 
     Attributes:
-        W: `[784, num_classes]` float32; column k is the template of class k.
+        W: `[num_pixels, num_classes]` float32; column k is the template of class k.
         b: `[num_classes]` float32.
 
     Example:
@@ -34,9 +29,8 @@ class SoftmaxRegression(tf.Module):
         TensorShape([5, 10])
     """
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, num_pixels: int = 28 * 28) -> None:
         super().__init__(name="softmax_regression")
-        num_pixels = int(np.prod(IMAGE_SHAPE))
         self.W = tf.Variable(tf.zeros([num_pixels, num_classes]), name="W")
         self.b = tf.Variable(tf.zeros([num_classes]), name="b")
 
@@ -44,7 +38,7 @@ class SoftmaxRegression(tf.Module):
         """Compute logits.
 
         Args:
-            images: `[n, 28, 28, 1]`, float32 or float64, in [0, 1].
+            images: `[n, h, w, c]` in [0, 1], float32 or float64; h w c = num_pixels.
 
         Returns:
             `[n, num_classes]` logits in the dtype of the images.
@@ -54,4 +48,6 @@ class SoftmaxRegression(tf.Module):
         return pixels @ tf.cast(self.W, pixels.dtype) + tf.cast(self.b, pixels.dtype)
 
     def __repr__(self) -> str:
-        return f"SoftmaxRegression(num_classes={self.b.shape[0]})"
+        num_pixels, num_classes = self.W.shape
+        pixels = "" if num_pixels == 28 * 28 else f", num_pixels={num_pixels}"
+        return f"SoftmaxRegression(num_classes={num_classes}{pixels})"

@@ -17,7 +17,12 @@ from mnist_adv.models.training_config import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Mean loss and accuracy over one split."""
+    """Mean loss and accuracy over one split.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        accuracy: share of the images that are classified correctly, in [0, 1].
+    """
 
     loss: float
     accuracy: float
@@ -25,7 +30,7 @@ class Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class EpochReport:
-    """Where training stands after an epoch.
+    """Measurements after an epoch.
 
     Attributes:
         epoch: how many are done, from 1.
@@ -114,7 +119,7 @@ def train(
 
 
 def epoch_graph(model: SoftmaxRegression, num_images: int, config: TrainingConfig) -> Any:
-    """Get the graph that is compiled for an epoch, to be looked at.
+    """Get the graph that is compiled for an epoch, to be displayed.
 
     Args:
         model: gives the number of classes.

@@ -12,8 +12,8 @@ class TrainingConfig:
 
     Attributes:
         num_epochs: passes over the training images, at least 1.
-        batch_size: images per step; the few that do not fill an epoch's last batch wait for the
-            next epoch's order.
+        batch_size: images per step; the few that do not fill an epoch's last batch are left
+            out of that epoch.
         learning_rate: of the first step; it falls to zero along a cosine.
         seed: of the order of the images; the weights start at zero.
 

@@ -25,7 +25,7 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.verdict.judge import judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Rounds without progress after which an image is given up.
 _PATIENCE = 4

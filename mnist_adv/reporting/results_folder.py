@@ -27,7 +27,7 @@ from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 PICTURE, RECORD, ARRAYS = "adversarial.png", "result.json", "result.npz"
 

@@ -1,4 +1,4 @@
-"""Each finding, on a model that is ill in exactly that way; and a healthy one that has none."""
+"""Each finding, on a model with exactly that defect; and none on a model without."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv.data import datasets
-from mnist_adv.diagnostics import Finding, Severity, examine, strength
-from mnist_adv.diagnostics.finding import Patient
+from mnist_adv.diagnostics import Finding, Severity, attacks, examine, gradients, outputs
+from mnist_adv.diagnostics.finding import ModelUnderTest
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.linear import LinearModel
 from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity, adapt
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -25,18 +26,19 @@ def _names(findings: list[Finding]) -> list[str]:
 
 
 def _examine(model: Model, test_set: datasets.Dataset, **settings: Any) -> list[Finding]:
-    return examine(model, test_set.images, test_set.labels, **settings)
+    # The thorough checks compile attacks: only the tests of these checks ask for them.
+    return examine(model, test_set.images, test_set.labels, **{"thorough": False, **settings})
 
 
-def test_healthy_models_have_no_finding(
+def test_models_without_a_defect_have_no_finding(
     trained: SoftmaxRegression, test_set: datasets.Dataset
 ) -> None:
-    assert _examine(trained, test_set) == []
+    assert _examine(trained, test_set, thorough=True) == []
     log_probabilities = lambda x: tf.math.log_softmax(trained(x))  # noqa: E731
     assert _examine(log_probabilities, test_set) == []
     untouched = np.eye(784, dtype=np.float32), np.zeros(784, np.float32)
     relu = Perceptron([untouched, (trained.W.numpy(), trained.b.numpy())], Activation.RELU)
-    assert _examine(relu, test_set) == []
+    assert _examine(relu, test_set, thorough=True) == []
 
 
 def test_probabilities_are_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
@@ -87,7 +89,7 @@ def test_setting_given_by_mistake_is_found_too(
 def test_classes_in_another_order_are_found(
     trained: SoftmaxRegression, test_set: datasets.Dataset
 ) -> None:
-    findings = _examine(lambda x: tf.reverse(trained(x), [1]), test_set, thorough=False)
+    findings = _examine(lambda x: tf.reverse(trained(x), [1]), test_set)
     assert _names(findings) == ["accuracy"]
     assert "output 0 means 9" in findings[0].message
 
@@ -108,7 +110,7 @@ def test_chance_without_a_repair_is_found(test_set: datasets.Dataset) -> None:
 
 
 def test_dropout_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
-    findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set, thorough=False)
+    findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set)
     assert "two_calls" in _names(findings)
 
 
@@ -119,16 +121,16 @@ def test_batch_norm_in_training_mode_is_found(
         mean, variance = tf.nn.moments(images, [0])
         return 5 * trained(0.3 * (images - mean) / tf.sqrt(variance + 0.1))
 
-    assert "batch" in _names(_examine(model, test_set, thorough=False))
+    assert "batch" in _names(_examine(model, test_set))
 
 
-def test_gradient_lost_in_float32_and_cured_by_float64_is_found(
+def test_gradient_lost_in_float32_alone_is_found(
     trained: SoftmaxRegression, test_set: datasets.Dataset
 ) -> None:
-    findings = _examine(lambda x: 20 * trained(x), test_set, thorough=False)
+    findings = _examine(lambda x: 20 * trained(x), test_set)
     assert _names(findings) == ["gradient"]
     assert "exactly zero" in findings[0].message
-    assert "float64 cures" in findings[0].message
+    assert "float64 repairs" in findings[0].message
     assert "--target" in findings[0].remedy
 
 
@@ -139,24 +141,25 @@ def test_gradient_zero_in_every_dtype_is_found(
     def without_slope(values: Any) -> Any:
         return tf.identity(values), tf.zeros_like
 
-    findings = _examine(lambda x: trained(without_slope(x)), test_set, thorough=False)
+    findings = _examine(lambda x: trained(without_slope(x)), test_set)
     assert _names(findings) == ["gradient"]
-    assert "100% of the images with or without a target (float64 cures 0 of" in findings[0].message
+    message = findings[0].message
+    assert "100% of the images with or without a target (float64 repairs 0 of" in message
 
 
 def test_gradient_that_is_not_finite_is_found(
     trained: SoftmaxRegression, test_set: datasets.Dataset
 ) -> None:
-    findings = _examine(lambda x: trained(tf.sqrt(x * x)), test_set, thorough=False)
+    findings = _examine(lambda x: trained(tf.sqrt(x * x)), test_set)
     assert _names(findings) == ["gradient"]
     assert "not finite" in findings[0].message
 
 
 def test_missing_gradient_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
-    findings = _examine(lambda x: trained(tf.round(x)), test_set, thorough=False)
+    findings = _examine(lambda x: trained(tf.round(x)), test_set)
     assert _names(findings) == ["gradient"]
     numpy_code = lambda x: tf.constant(trained(x).numpy())  # noqa: E731
-    findings = _examine(numpy_code, test_set, thorough=False)
+    findings = _examine(numpy_code, test_set)
     assert "no gradient flows" in findings[0].message
 
 
@@ -167,13 +170,13 @@ def test_gradient_that_is_not_the_slope_is_found(
     def reversed_slope(values: Any) -> Any:
         return tf.identity(values), lambda upstream: -upstream
 
-    findings = _examine(lambda x: trained(reversed_slope(x)), test_set)
+    findings = _examine(lambda x: trained(reversed_slope(x)), test_set, thorough=True)
     assert "numerical" in _names(findings)
     message = next(finding for finding in findings if finding.check == "numerical").message
     assert "by 200% of the largest" in message
 
 
-def test_model_that_wears_out_is_found(
+def test_model_that_changes_with_use_is_found(
     trained: SoftmaxRegression, test_set: datasets.Dataset
 ) -> None:
     calls = []
@@ -183,11 +186,11 @@ def test_model_that_wears_out_is_found(
         return trained(images) if len(calls) < 4 else -trained(images)
 
     images, labels = test_set.images[:50], test_set.labels[:50]
-    outputs = np.asarray(model(images), np.float64)
-    patient = Patient(model, images, labels, outputs, Pixels())
-    assert _names(list(strength.nothing_changes(patient))) == ["epsilon_0"]
-    steady = Patient(trained, images, labels, outputs, Pixels())
-    assert list(strength.nothing_changes(steady)) == []
+    returned = np.asarray(model(images), np.float64)
+    tested = ModelUnderTest(model, images, labels, returned, Pixels())
+    assert _names(list(attacks.nothing_changes(tested))) == ["epsilon_0"]
+    steady = ModelUnderTest(trained, images, labels, returned, Pixels())
+    assert list(attacks.nothing_changes(steady)) == []
 
 
 def test_slope_that_misleads_small_steps_is_found(
@@ -197,7 +200,7 @@ def test_slope_that_misleads_small_steps_is_found(
         # Right at 0 and at 1, where most pixels are; small steps are caught in the first dent.
         return trained(images + 0.02 * tf.sin(40 * np.pi * images))
 
-    findings = _examine(wavy, test_set)
+    findings = _examine(wavy, test_set, thorough=True)
     assert _names(findings) == ["steps"]
 
 
@@ -206,6 +209,28 @@ def test_outputs_that_are_not_finite_are_found(
 ) -> None:
     findings = _examine(lambda x: trained(x) / tf.zeros([]), test_set)
     assert _names(findings) == ["finite"]
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (6, 5, 3)])
+def test_images_of_any_shape_are_checked(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    centres = random.random((4, *shape)).astype(np.float32)
+    labels = np.arange(60) % 4
+    noise = random.normal(0, 0.05, (60, *shape))
+    images = np.clip(centres[labels] + noise, 0, 1).astype(np.float32)
+    W = centres.reshape(4, -1).T
+    model = LinearModel(W, -(W**2).sum(axis=0) / 2)
+    checks = (outputs.stability, outputs.accuracy, gradients.gradients, gradients.numerical)
+
+    def names(model: Model) -> list[str]:
+        returned = np.asarray(model(tf.constant(images)), np.float64)
+        tested = ModelUnderTest(model, images, labels, returned, Pixels())
+        return [finding.check for check in checks for finding in check(tested)]
+
+    assert names(model) == []
+    assert names(lambda x: tf.reverse(model(x), [1])) == ["accuracy"]
+    assert names(lambda x: model(tf.round(x))) == ["gradient"]
+    assert names(lambda x: model(tf.stop_gradient(x) / 2 + x / 2)) == ["numerical"]
 
 
 def test_finding_is_one_line_with_its_remedy(

@@ -10,7 +10,7 @@ import numpy as np
 from mnist_adv.models import checkpoints
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import FORMS, NORMS, Places
-from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.report.page import COSTS
 from mnist_adv.evaluation.measure.store import TIMING, Store

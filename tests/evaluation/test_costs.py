@@ -16,7 +16,7 @@ from mnist_adv.evaluation.analyse import costs, baseline_libraries
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.report import files
 from mnist_adv.evaluation.measure.chunk import Places
-from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.evaluation.plan import Targets
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.measure.store import Store

@@ -24,6 +24,7 @@ def folder(tmp_path: pathlib.Path, toy: SoftmaxRegression) -> pathlib.Path:
 
 def test_round_trip_is_exact(folder: pathlib.Path, toy: SoftmaxRegression) -> None:
     restored = checkpoints.load(folder)
+    assert isinstance(restored.model, SoftmaxRegression) and restored.dataset == "mnist"
     np.testing.assert_array_equal(restored.model.W, toy.W)
     np.testing.assert_array_equal(restored.model.b, toy.b)
     assert restored.config == {**CONFIG, "epoch": 1}

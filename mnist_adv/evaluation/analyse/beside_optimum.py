@@ -24,7 +24,7 @@ from mnist_adv.verdict.beside_optimum import BelowOptimumError
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 # Attacks are judged by float32 logits, which err by up to 1e-5: they call an image reached that is
 # so much short of the border. Per unit of the norm the logits of a digit change by 0.5 and more.

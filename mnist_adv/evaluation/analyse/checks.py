@@ -20,7 +20,7 @@ from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)

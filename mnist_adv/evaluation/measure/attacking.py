@@ -12,7 +12,7 @@ from mnist_adv.geometry.norms import Norm
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)

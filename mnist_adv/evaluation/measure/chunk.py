@@ -17,7 +17,7 @@ import numpy as np
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.measure import attacking
 from mnist_adv.evaluation.measure.attacking import Question
-from mnist_adv.evaluation.measure.model_source import ModelSource
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.measure.store import Timing, pack
 from mnist_adv.gradients.goals import Goal, make_goal
@@ -25,7 +25,7 @@ from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
@@ -129,13 +129,13 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
     known = datasets.load(
         dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
     )
-    model, found = places.model.open(known)
-    if found != digest:
+    loaded = places.model.open(dataset, known)
+    if loaded.digest != digest:
         raise ValueError(
             f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "
-            f"is {found[:16]}..., not {digest[:16]}..."
+            f"is {loaded.digest[:16]}..., not {digest[:16]}..."
         )
-    return model
+    return loaded.model
 
 
 def _pursue(

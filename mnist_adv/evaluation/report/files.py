@@ -23,7 +23,7 @@ from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.reporting.figures import png
 
 if TYPE_CHECKING:
-    from mnist_adv.models.softmax_regression import Model
+    from mnist_adv.models.model import Model
 
 _EXTREMES, _COLUMNS, _MOSAIC, _PROBES = 20, 10, 60, 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.find_layers import Chain, find_chain, follow
-from mnist_adv.models.perceptron import Perceptron, make_model
-from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.perceptron import make_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +24,14 @@ class NamedArrays:
         where: the file, for messages.
         shapes: name -> shape.
         read: name -> array; raises ValueError if that part of the file is damaged.
-        activation: what the file itself says stands between layers; None if it says nothing.
+        files: that hold them.
+        activation: between layers, if the file itself says so.
     """
 
     where: str
     shapes: Mapping[str, Sequence[int]]
     read: Callable[[str], np.ndarray]
+    files: Sequence[pathlib.Path]
     activation: Activation | None = None
 
 
@@ -54,33 +58,27 @@ def parse_variables(text: str | None) -> dict[str, str]:
     return pairs
 
 
-def build(
-    arrays: NamedArrays,
-    num_classes: int,
-    *,
-    variables: Mapping[str, str] | None = None,
-    activation: Activation | None = None,
-) -> tuple[SoftmaxRegression | Perceptron, list[str]]:
+def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
     """Make a model of the arrays that fit together.
 
     Args:
         arrays: of one file.
-        num_classes: of the data set.
-        variables: role -> name, where shapes and names do not decide.
-        activation: between layers, where there are several; that of the file if None.
+        request: the number of classes; names where shapes and names do not decide; the activation
+            where there are several layers and the file does not say.
 
     Returns:
-        The model (one layer gives a `SoftmaxRegression`, for which the closed forms hold), and
-        what was taken, one sentence each.
+        The model, and what was taken; one layer gives a `SoftmaxRegression`, for which the closed
+        forms hold, several a `Perceptron`.
 
     Raises:
         ValueError: no or several ways to build one; several layers and no activation known;
             weights that are not finite.
     """
+    variables = parse_variables(request.variables)
     if variables:
-        chain = follow(variables, arrays.shapes, num_classes, arrays.where)
+        chain = follow(variables, arrays.shapes, request.num_classes, arrays.where)
     else:
-        chain = find_chain(arrays.shapes, num_classes, arrays.where)
+        chain = find_chain(arrays.shapes, request.num_classes, arrays.where)
     notes = [_taken(chain, arrays)]
     layers = []
     for layer in chain.layers:
@@ -92,18 +90,17 @@ def build(
             bias, said = _as_float32(arrays, layer.bias)
             notes += said
         layers.append((weights, bias.reshape(-1)))
-    if len(layers) == 1:
-        return make_model(layers, None), notes
-    requested = activation is not None
-    activation = activation or arrays.activation
-    if activation is None:
+    activation = request.activation or arrays.activation if len(layers) > 1 else None
+    if len(layers) > 1 and activation is None:
         raise ValueError(
-            f"{arrays.where} holds {len(layers)} layers but not what stands between them; say "
+            f"{arrays.where} holds {len(layers)} layers but not the activation between them; say "
             f"--activation={'|'.join(member.value for member in Activation)}"
         )
-    said_by = "the request" if requested else "the graph beside the checkpoint"
-    notes.append(f"{activation.value} between layers, by {said_by}")
-    return make_model(layers, activation), notes
+    if activation is not None:
+        said_by = "the request" if request.activation else "the graph beside the checkpoint"
+        notes.append(f"{activation.value} between layers, by {said_by}")
+    model = make_model(layers, activation)
+    return LoadedModel(model, arrays.where, digest(arrays.files), tuple(notes))
 
 
 def _taken(chain: Chain, arrays: NamedArrays) -> str:

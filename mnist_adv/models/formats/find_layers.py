@@ -1,8 +1,7 @@
 """Find a perceptron among named variables by their shapes alone.
 
-Old programs named their variables as they liked, or not at all (`Variable`, `Variable_1`); the
-shapes say what they are. Names decide only between equals, and where they do not, nothing is
-guessed.
+Old programs named their variables as they liked, or not at all (`Variable`, `Variable_1`), so
+shapes decide; names decide only between equal shapes. Where neither does, the file is refused.
 """
 
 from __future__ import annotations

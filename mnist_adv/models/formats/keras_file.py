@@ -1,4 +1,4 @@
-"""Take a model from a .keras file, in Keras's safe mode and behind a check of our own.
+"""Load a model from a .keras file, in Keras's safe mode and after a check of our own.
 
 Safe mode refuses pickled functions. Before Keras sees the file, its config is read as plain JSON:
 only layers of Keras itself pass, so that nothing is imported or run that the file names.
@@ -7,7 +7,7 @@ only layers of Keras itself pass, so that nothing is imported or run that the fi
 from __future__ import annotations
 
 import json
-import os
+import pathlib
 import re
 import zipfile
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_adv.data.datasets import IMAGE_SHAPE
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.keras_layers import as_perceptron
+from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
+from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits
-from mnist_adv.models.formats.shapes import NUM_PIXELS
-from mnist_adv.models.softmax_regression import Model
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
@@ -43,8 +43,8 @@ _REFUSED = (
 )
 
 
-def load_keras(path: str | os.PathLike[str], num_classes: int) -> Any:
-    """Load a .keras file, if nothing in it is code.
+def load_keras(path: str, num_classes: int) -> Any:
+    """Load a .keras file as a Keras model, if nothing in it is code.
 
     Args:
         path: the file.
@@ -76,33 +76,43 @@ def load_keras(path: str | os.PathLike[str], num_classes: int) -> Any:
     return loaded
 
 
-def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[Model, list[str]]:
+def load(path: str, request: ReadRequest) -> LoadedModel:
     """Load a .keras file as a model that returns logits.
 
     Args:
         path: the file.
-        images: `[n, 28, 28, 1]` in the form that the model expects, to look at its outputs.
-        num_classes: of the data set.
+        request: the number of classes, and images on which the outputs are tested.
 
     Returns:
-        The model, and what was done with it, one sentence each. A chain of plain Dense layers
-        becomes a model of ours, in which float64 and closed forms work.
+        The model, and what was changed. A chain of plain Dense layers becomes a model of ours,
+        which computes in float64 too and for which the closed forms hold.
 
     Raises:
         ValueError: as `load_keras`; or it returns neither logits nor probabilities.
     """
-    loaded = load_keras(path, num_classes)
-    outputs = _Callable(loaded)
+    loaded = load_keras(path, request.num_classes)
     notes = [f"took {loaded.name}: {_layers(loaded)}"]
-    seen = outputs(tf.constant(images))
     chain = as_perceptron(loaded)
-    if are_probabilities(seen):
-        model: Any = chain or _Callable(_without_softmax(loaded))
-        if np.allclose(tf.nn.softmax(model(images)), seen, atol=1e-5):
-            return model, [*notes, "its last softmax was taken off: the outputs are logits"]
-        loaded = load_keras(path, num_classes)  # the attempt may have changed a layer
-    model, said = as_logits(_Callable(loaded), images, os.fspath(path))
-    return chain or model, notes + said
+    model, said = _take_softmax_off(loaded, chain, path, request)
+    return LoadedModel(model, path, digest([pathlib.Path(path)]), (*notes, *said))
+
+
+def _take_softmax_off(
+    loaded: Any, chain: tuple[Any, bool] | None, path: str, request: ReadRequest
+) -> tuple[Any, list[str]]:
+    taken_off = ["its last softmax was taken off: the outputs are logits"]
+    if chain is not None:
+        model, softmax = chain
+        return (model, taken_off) if softmax else as_logits(model, request.images, path)
+    model = _Callable(loaded)
+    outputs = model(request.images)
+    if are_probabilities(outputs):
+        bare = _Callable(_without_softmax(loaded))
+        if np.allclose(tf.nn.softmax(bare(request.images)), outputs, atol=1e-5):
+            return bare, taken_off
+        # The attempt may have changed a layer.
+        model = _Callable(load_keras(path, request.num_classes))
+    return as_logits(model, request.images, path)
 
 
 class _Callable:
@@ -149,7 +159,7 @@ def _with_float64(config: Any) -> Any:
     return "float64" if config == "float32" else config
 
 
-def _check(path: str | os.PathLike[str]) -> None:
+def _check(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()

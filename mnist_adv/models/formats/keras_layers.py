@@ -1,17 +1,18 @@
-"""See a Keras model of plain Dense layers as the perceptron that it is, and the other way round."""
+"""Convert a Keras model of plain Dense layers to a model of ours, and the other way round."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from mnist_adv.data.datasets import IMAGE_SHAPE
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.registry import WriteRequest
+from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
 from mnist_adv.models.perceptron import Perceptron, layers_of, make_model
-from mnist_adv.models.formats.shapes import NUM_PIXELS
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 _NUM_PROBES = 32
@@ -20,14 +21,15 @@ _NUM_PROBES = 32
 _PASSING = ("InputLayer", "Flatten", "Reshape", "Dropout", "GaussianNoise")
 
 
-def as_perceptron(model: Any) -> SoftmaxRegression | Perceptron | None:
+def as_perceptron(model: Any) -> tuple[SoftmaxRegression | Perceptron, bool] | None:
     """Take the weights of a Keras model that is a chain of Dense layers.
 
     Args:
         model: a loaded Keras model of 784 pixels.
 
     Returns:
-        The same function, without a softmax at its end; None if the model is anything more.
+        A model that returns the same logits, and whether the Keras model ends in a softmax; None
+        if it is more than a chain of Dense layers.
     """
     layers: list[tuple[np.ndarray, np.ndarray]] = []
     functions: list[str] = []
@@ -53,15 +55,16 @@ def as_perceptron(model: Any) -> SoftmaxRegression | Perceptron | None:
     if not between <= known or len(between) > 1:
         return None
     chain = make_model(layers, Activation(between.pop()) if between else None)
-    return chain if _agree(model, chain, functions[-1]) else None
+    softmax = functions[-1] == "softmax"
+    return (chain, softmax) if _agree(model, chain, softmax) else None
 
 
-def _agree(model: Any, chain: Any, last: str) -> bool:
-    """Compare outputs: that the layers follow one another, a list of them does not say."""
+def _agree(model: Any, chain: Any, softmax: bool) -> bool:
+    """Compare outputs, as a list of layers does not say that they follow one another."""
     images = np.random.default_rng(0).random((_NUM_PROBES, NUM_PIXELS), np.float32)
     seen = model(images.reshape(-1, *model.input_shape[1:]), training=False)
     ours = chain(images.reshape(-1, *IMAGE_SHAPE))
-    ours = tf.nn.softmax(ours) if last == "softmax" else ours
+    ours = tf.nn.softmax(ours) if softmax else ours
     return bool(np.allclose(ours, seen, rtol=1e-4, atol=1e-4))
 
 
@@ -91,6 +94,22 @@ def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
     )
     built.set_weights([array for layer in layers for array in layer])
     return built
+
+
+def write(
+    model: SoftmaxRegression | Perceptron, path: pathlib.Path, _: WriteRequest
+) -> list[pathlib.Path]:
+    """Write weights as a `.keras` file that returns logits.
+
+    Args:
+        model: whose weights.
+        path: the new file, which ends in .keras.
+
+    Returns:
+        The file.
+    """
+    as_keras(model).save(path)
+    return [path]
 
 
 def _is_plain(layer: Any) -> bool:

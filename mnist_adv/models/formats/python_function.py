@@ -1,4 +1,4 @@
-"""Take a model from Python code that the user names: `package.module:function`."""
+"""Load a model from Python code that the user names: `package.module:function`."""
 
 from __future__ import annotations
 
@@ -6,41 +6,39 @@ import contextlib
 import dataclasses
 import importlib
 import os
-import re
+import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.errors import first_line
-
-_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-def is_spec(text: str) -> bool:
-    """Tell `package.module:function` from a path.
-
-    Args:
-        text: what the user wrote.
-
-    Returns:
-        Whether it has that form.
-    """
-    return _SPEC.fullmatch(text) is not None
+from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.logits import as_logits
+from mnist_adv.tensors.lazy import tf
 
 
-def load(spec: str) -> Function:
-    """Import a callable by name; the current folder is searched too.
+def load(spec: str, request: ReadRequest) -> LoadedModel:
+    """Import a function by name as a model; the current folder is searched too.
 
     Args:
         spec: "package.module:function".
+        request: the images on which its outputs are tested.
 
     Returns:
-        The callable: images -> logits.
+        The model; its digest is over the name and the file that defines the module.
 
     Raises:
-        ValueError: the module cannot be imported, or has no such callable.
+        ValueError: the module cannot be imported, or has no such callable; it returns neither
+            logits nor probabilities.
     """
+    model, notes = as_logits(_import(spec), request.images, spec)
+    file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
+    files = [pathlib.Path(file)] if file is not None else []
+    return LoadedModel(model, spec, digest(files, spec), tuple(notes))
+
+
+def _import(spec: str) -> Function:
     module_name, _, attribute = spec.partition(":")
     with _current_folder_searched():
         try:
@@ -55,7 +53,7 @@ def load(spec: str) -> Function:
         found = getattr(found, name)
     if not callable(found) or isinstance(found, type):
         raise ValueError(
-            f"{spec} must be a function from images [n, 28, 28, 1] to logits. "
+            f"{spec} must be a function from images [n, h, w, c] to logits. "
             f"Received: {type(found).__name__}"
         )
     return Function(found, spec)
@@ -63,7 +61,7 @@ def load(spec: str) -> Function:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A user's function that is handed tensors and hands tensors back.
+    """A user's function, called with tensors; what it returns becomes a tensor.
 
     Attributes:
         function: images -> logits.
@@ -74,7 +72,17 @@ class Function:
     spec: str
 
     def __call__(self, images: Any) -> Any:
-        """Compute what the function returns, as a tensor."""
+        """Compute what the function returns.
+
+        Args:
+            images: `[n, h, w, c]`, as the function expects them.
+
+        Returns:
+            What it returns, as a tensor.
+
+        Raises:
+            ValueError: the function fails.
+        """
         images = tf.convert_to_tensor(images)
         try:
             return tf.convert_to_tensor(self.function(images))

@@ -1,8 +1,7 @@
-"""Take a model from a SavedModel folder: its serving signature, after a look at its operations."""
+"""Load a model from a SavedModel folder: its serving signature, after a check of operations."""
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_adv.data.datasets import IMAGE_SHAPE
 from mnist_adv.errors import first_line
+from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
+from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
-from mnist_adv.models.formats.shapes import NUM_PIXELS
-from mnist_adv.models.softmax_regression import Model
 
-# A SavedModel is a program. These operations reach out of it: to files and to Python.
+# A SavedModel is a program. These operations open files or run Python.
 _REFUSED = frozenset(
     "ReadFile WriteFile MatchingFiles PyFunc PyFuncStateless EagerPyFunc WholeFileReader "
     "WholeFileReaderV2 FixedLengthRecordReader TFRecordReader TextLineReader PrintV2 Print "
@@ -25,28 +24,15 @@ _REFUSED = frozenset(
 _SAVING = frozenset("Save SaveSlices SaveV2 MergeV2Checkpoints".split())
 
 
-def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Tell a SavedModel folder from others.
-
-    Args:
-        path: of a folder.
-
-    Returns:
-        Whether it holds a saved_model.pb.
-    """
-    return (pathlib.Path(path) / "saved_model.pb").is_file()
-
-
-def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[Model, list[str]]:
+def load(path: str, request: ReadRequest) -> LoadedModel:
     """Load a SavedModel, of TF1 or TF2, as a model that returns logits.
 
     Args:
         path: the folder.
-        images: `[n, 28, 28, 1]` in the form that the model expects, to look at its outputs.
-        num_classes: of the data set.
+        request: how to read it.
 
     Returns:
-        The model, and what was taken, one sentence each.
+        The model, and what was taken.
 
     Raises:
         ValueError: the folder is damaged; its graph opens files or runs Python; no signature maps
@@ -54,24 +40,26 @@ def load(path: str | os.PathLike[str], images: Any, num_classes: int) -> tuple[M
     """
     _check(path)
     try:
-        loaded = tf.saved_model.load(os.fspath(path))
-    except Exception as error:  # the loader raises whatever it stumbles over
+        loaded = tf.saved_model.load(path)
+    except Exception as error:  # the loader raises many kinds
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
     signatures = dict(loaded.signatures)
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
     if name is None:
         raise ValueError(f"{path} has no signature; export it with model.export(folder)")
     _require_reading_only(path, signatures[name].graph.as_graph_def())
-    model = _Callable(loaded, signatures[name], path, num_classes)
-    logits, said = as_logits(model, images, os.fspath(path))
-    return logits, [f"took signature {name}: {model.input_name} to {model.output_name}", *said]
+    model = _Callable(loaded, signatures[name], path, request.num_classes)
+    logits, said = as_logits(model, request.images, path)
+    taken = f"took signature {name}: {model.input_name} to {model.output_name}"
+    files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
+    return LoadedModel(logits, path, digest(files), (taken, *said))
 
 
 class _Callable:
     """A signature as images `[n, 28, 28, 1]` -> outputs."""
 
-    def __init__(self, loaded: Any, signature: Any, path: Any, num_classes: int) -> None:
-        self._loaded = loaded  # owns the variables, which would go with it
+    def __init__(self, loaded: Any, signature: Any, path: str, num_classes: int) -> None:
+        self._loaded = loaded  # owns the variables, which would be freed with it
         self._signature = signature
         inputs = signature.structured_input_signature[1]
         outputs = signature.structured_outputs
@@ -105,7 +93,7 @@ def _pixels(spec: Any) -> bool:
     return bool(shape.rank >= 2 and np.prod(shape[1:]) == NUM_PIXELS)
 
 
-def _check(path: str | os.PathLike[str]) -> None:
+def _check(path: str) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
@@ -124,7 +112,7 @@ def _check(path: str | os.PathLike[str]) -> None:
                 )
 
 
-def _require_reading_only(path: str | os.PathLike[str], graph: Any) -> None:
+def _require_reading_only(path: str, graph: Any) -> None:
     """Refuse a signature that writes: every SavedModel holds these operations, for its saver."""
     for node in _nodes(graph):
         if node.op in _SAVING:

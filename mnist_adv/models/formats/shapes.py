@@ -1,14 +1,13 @@
-"""Shapes, and how the messages list them."""
+"""The shape of images in model files, and how messages list shapes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from mnist_adv.data.datasets import IMAGE_SHAPE
-
-NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
+# Height, width and channels of the images whose models are read and written.
+IMAGE_SHAPE = (28, 28, 1)
+NUM_PIXELS = math.prod(IMAGE_SHAPE)
 
 _MOST_LISTED = 12
 

@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import Activation
-from mnist_adv.models.formats.arrays import NamedArrays
+from mnist_adv.models.formats.arrays import NamedArrays, build
+from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.loaded import LoadedModel
 
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -34,8 +36,25 @@ _ACTIVATION_OPS = {
     "Relu6": Activation.RELU6,
 }
 _LAYER_OPS = ("BiasAdd", "Add", "AddV2", "MatMul")
-# Dropout multiplies or selects; none of these is a layer of its own.
+# Dropout multiplies or selects; none of these is a layer.
 _PASSING_OPS = ("Identity", "Reshape", "Mul", "RealDiv", "Select", "SelectV2", "Cast")
+
+
+def load(path: str, request: ReadRequest) -> LoadedModel:
+    """Build the model whose weights a checkpoint holds.
+
+    Args:
+        path: a prefix, any one of its files, or a folder whose newest checkpoint is meant.
+        request: how to read it.
+
+    Returns:
+        The model, and what was taken.
+
+    Raises:
+        FileNotFoundError: nothing there, or one of the files missing; it is named.
+        ValueError: the checkpoint is damaged or ambiguous; see `build`.
+    """
+    return build(read(find_prefix(path)), request)
 
 
 def find_prefix(path: str | os.PathLike[str]) -> str:
@@ -109,6 +128,7 @@ def read(prefix: str) -> NamedArrays:
         where=prefix,
         shapes={name: shapes[full] for name, full in stored.items()},
         read=read_one,
+        files=files(prefix),
         activation=_activation(f"{prefix}.meta"),
     )
 
@@ -138,7 +158,7 @@ def _newest(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _activation(meta: str) -> Activation | None:
-    """Read from the saved graph, without building it, what stands between the layers."""
+    """Read the activation between the layers from the saved graph, without building it."""
     try:
         content = pathlib.Path(meta).read_bytes()
         nodes = {n.name: n for n in tf.compat.v1.MetaGraphDef.FromString(content).graph_def.node}
@@ -152,7 +172,7 @@ def _activation(meta: str) -> Activation | None:
 
 
 def _feeding(nodes: dict[str, Any], name: str) -> set[Activation]:
-    """Name what last changed the values that a node hands on; nothing for the pixels."""
+    """Name the activation that last changed the values of a node; none for the pixels."""
     node = nodes.get(name.split(":")[0].lstrip("^"))
     if node is None:
         return set()

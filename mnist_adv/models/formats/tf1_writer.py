@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 
 import tensorflow as tf
 
 from mnist_adv.models.formats import tf1
-from mnist_adv.models.perceptron import Perceptron, activate, layers_of
+from mnist_adv.models.formats.registry import WriteRequest
 from mnist_adv.models.formats.shapes import NUM_PIXELS
+from mnist_adv.models.perceptron import Perceptron, activate, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 v1 = tf.compat.v1
 
 
 def write(
-    model: SoftmaxRegression | Perceptron, prefix: pathlib.Path, roles: Mapping[str, str]
+    model: SoftmaxRegression | Perceptron, prefix: pathlib.Path, request: WriteRequest
 ) -> list[pathlib.Path]:
     """Write a checkpoint that `tf.compat.v1.train.Saver` restores.
 
     Beside the variables, `.meta` holds the graph, for `import_meta_graph`: placeholder `x`
-    `[None, 784]`, `logits`, and `pred`, their softmax. It also says what stands between layers.
+    `[None, 784]`, the activations, `logits`, and `pred`, their softmax.
 
     Args:
         model: whose weights.
         prefix: of the new files; nothing is there yet.
-        roles: "W", "b" (or "W1", "b1", ...) -> name of the variable, in the order of the layers.
+        request: the variables' names.
 
     Returns:
-        The files, the index last: it is what makes a checkpoint.
+        The files, the index last: it completes the checkpoint.
 
     Raises:
         ValueError: a name that TensorFlow does not take as it is.
     """
     layers, activation = layers_of(model)
-    names = iter(roles.values())
+    names = iter(request.names.values())
     with tf.Graph().as_default():
         variables = [[_variable(next(names), array.shape) for array in layer] for layer in layers]
         values = v1.placeholder(tf.float32, [None, NUM_PIXELS], name="x")

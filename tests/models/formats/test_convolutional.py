@@ -103,6 +103,6 @@ def test_no_raw_error_of_tensorflow_is_shown(
     def fail(*_: Any) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nin a long story")
 
-    monkeypatch.setattr("mnist_adv.commands.model_flags.open_subject", fail)
+    monkeypatch.setattr("mnist_adv.commands.model_flags.open_model", fail)
     assert attack_command.main(["attack.py", "--target=2"]) == 2
     assert capsys.readouterr().err == "attack.py: error: the model fails (out of memory)\n"

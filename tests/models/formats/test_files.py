@@ -1,4 +1,4 @@
-"""Damaged, foreign and dangerous files: one clear line each, and nothing in them is run."""
+"""Damaged and dangerous files: one clear line each, and nothing in them is run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv.models import checkpoints
-from mnist_adv.models.formats.open import OpenedModel, open_model
+from mnist_adv.models.formats.open import open_model
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -45,7 +46,7 @@ def _refused(spec: Any, kind: type[Exception] = ValueError, **settings: Any) -> 
     return str(caught.value)
 
 
-def _same(opened: OpenedModel, model: Any, images: Any, atol: float = 1e-5) -> None:
+def _same(opened: LoadedModel, model: Any, images: Any, atol: float = 1e-5) -> None:
     np.testing.assert_allclose(opened.model(images), model(images), atol=atol)
 
 
@@ -278,7 +279,7 @@ def test_functions(
     )
     pathlib.Path("broken_for_test.py").write_text("1 / 0\n")
     plain = open_model("mine_for_test:logits")
-    assert plain.notes == () and plain.digest == ""
+    assert plain.notes == () and len(plain.digest) == 64
     logs = open_model("mine_for_test:probabilities")
     assert "logarithm is taken as logits, exact down to 1e-38" in logs.notes[0]
     np.testing.assert_allclose(
@@ -327,7 +328,7 @@ def test_pixels_reach_the_model_as_it_was_trained(
     np.testing.assert_allclose(
         opened.model(seven[None]), toy(by_hand[None]), rtol=2e-5, atol=2e-3
     )
-    assert (f"images are handed to it as {pixels}" in opened.notes) != pixels.plain
+    assert (f"images are given to it as {pixels}" in opened.notes) != pixels.plain
 
 
 def test_pixels_and_their_gradient_pass_through_any_model(

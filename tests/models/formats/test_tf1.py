@@ -1,4 +1,4 @@
-"""Checkpoints of TF1 programs load, see what their sessions saw, and are attacked."""
+"""Checkpoints of TF1 programs load, return what their sessions returned, and are attacked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_program_loads_and_agrees_with_its_own_session(
     assert seen[0].argmax() == 7
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", ["model", "layers"])
 def test_program_is_attacked(tf1_folder: pathlib.Path, program: str) -> None:  # noqa: F811
     opened = open_model(tf1_folder / PROGRAMS[program][0])
     result = mnist_adv.attack(opened.model, datasets.load().images[:1], targets=2, labels=7)

@@ -1,4 +1,4 @@
-"""Checks of the gradient: whether there is one, and whether it is the right one."""
+"""Checks of the gradient: whether it exists, is finite and not zero, and is correct."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.diagnostics.finding import Finding, Patient, Severity
+from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
 from mnist_adv.gradients.check import supports
 from mnist_adv.gradients.sources import GradientSource, Source, default_difference_step
 from mnist_adv.gradients.losses import Loss, Objective
@@ -18,13 +18,20 @@ _NUM_PIXELS_TRIED = 50
 _OBJECTIVE = Objective(Loss.CROSS_ENTROPY)
 
 
-def gradients(patient: Patient) -> Iterator[Finding]:
-    """Find gradients that are missing, not finite, or exactly zero in float32."""
-    images = patient.images[: _NUM_IMAGES if patient.thorough else _NUM_QUICK]
-    labels, targets = patient.labels[: len(images)], patient.targets[: len(images)]
+def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find gradients that are missing, not finite, or exactly zero in float32.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
+    images = tested.images[: _NUM_IMAGES if tested.thorough else _NUM_QUICK]
+    labels, targets = tested.labels[: len(images)], tested.targets[: len(images)]
     try:
-        of_labels = _gradient(patient, images, labels)
-        of_targets = _gradient(patient, images, targets)
+        of_labels = _gradient(tested, images, labels)
+        of_targets = _gradient(tested, images, targets)
     except ValueError:
         yield Finding(
             "gradient",
@@ -39,7 +46,7 @@ def gradients(patient: Patient) -> Iterator[Finding]:
             "gradient",
             Severity.SEVERE,
             f"the gradient is not finite in float32 for {broken.mean():.0%} of the images"
-            f"{_in_float64(patient, images, labels, targets, broken, np.isnan)}",
+            f"{_in_float64(tested, images, labels, targets, broken, np.isnan)}",
             "an overflow or 0/0 inside the model; compute it with finite steps",
         )
         return
@@ -51,35 +58,44 @@ def gradients(patient: Patient) -> Iterator[Finding]:
             Severity.SEVERE if zero.mean() >= 0.05 else Severity.WARNING,
             f"the gradient is exactly zero in float32 for {zero.mean():.0%} of the images "
             f"{'with or without' if also else 'without'} a target"
-            f"{_in_float64(patient, images, labels, targets, zero, _is_zero)}",
+            f"{_in_float64(tested, images, labels, targets, zero, _is_zero)}",
             "gradient masking: rounding or saturation inside the model hides the slope from the "
-            "attack, success along it proves nothing"
+            "attack, and its result proves nothing"
             if also
             else "gradient masking: the softmax saturates; attack with --target, whose gradient "
             "is not zero, or divide the logits",
         )
 
 
-def numerical(patient: Patient) -> Iterator[Finding]:
-    """Compare the tape with central differences at 50 random pixels."""
+def numerical(tested: ModelUnderTest) -> Iterator[Finding]:
+    """Find a gradient that disagrees with central differences at 50 random pixels.
+
+    Args:
+        tested: the model and its images.
+
+    Yields:
+        The finding, if there is one.
+    """
     # Pixels strictly inside [0, 1]: a model that clips has a kink at both ends.
-    image = 0.1 + 0.8 * patient.images[0]
-    dtype = "float64" if supports(patient.model, patient.images, "float64") else "float32"
+    image = 0.1 + 0.8 * tested.images[0]
+    dtype = "float64" if supports(tested.model, tested.images, "float64") else "float32"
     pixels = tf.constant(image[np.newaxis], dtype)
-    target = tf.constant(patient.targets[:1])
+    target = tf.constant(tested.targets[:1])
     try:
-        _, tape = GradientSource(Source.TAPE)(patient.model, _OBJECTIVE, pixels, target)
+        _, tape = GradientSource(Source.TAPE)(tested.model, _OBJECTIVE, pixels, target)
     except ValueError:
-        return  # said by the check above
+        return  # the check above reports it
     step = default_difference_step(Source.CENTRAL_DIFFERENCE, dtype)
-    chosen = np.random.default_rng(0).choice(image.size, _NUM_PIXELS_TRIED, replace=False)
-    nudges = np.zeros((_NUM_PIXELS_TRIED, image.size), dtype)
-    nudges[np.arange(_NUM_PIXELS_TRIED), chosen] = step
+    chosen = np.random.default_rng(0).choice(
+        image.size, min(_NUM_PIXELS_TRIED, image.size), replace=False
+    )
+    nudges = np.zeros((len(chosen), image.size), dtype)
+    nudges[np.arange(len(chosen)), chosen] = step
     nudges = nudges.reshape(-1, *image.shape)
 
     def values(copies: Any) -> np.ndarray:
         classes = tf.repeat(target, len(nudges))
-        return np.asarray(_OBJECTIVE(patient.model(copies), classes), np.float64)
+        return np.asarray(_OBJECTIVE(tested.model(copies), classes), np.float64)
 
     above, below = values(pixels + nudges), values(pixels - nudges)
     differences = (above - below) / (2 * step)
@@ -98,30 +114,30 @@ def numerical(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _gradient(patient: Patient, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def _gradient(tested: ModelUnderTest, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     source = GradientSource(Source.TAPE)
-    _, found = source(patient.model, _OBJECTIVE, tf.constant(images), tf.constant(classes))
+    _, found = source(tested.model, _OBJECTIVE, tf.constant(images), tf.constant(classes))
     return np.asarray(found).reshape(len(images), -1)
 
 
 def _in_float64(
-    patient: Patient,
+    tested: ModelUnderTest,
     images: np.ndarray,
     labels: np.ndarray,
     targets: np.ndarray,
-    ill: np.ndarray,
-    symptom: Any,
+    affected: np.ndarray,
+    is_defect: Any,
 ) -> str:
-    """Say whether float64 cures it."""
-    if not supports(patient.model, patient.images, "float64"):
+    """Say for how many images float64 removes the defect."""
+    if not supports(tested.model, tested.images, "float64"):
         return " (the model does not compute in float64)"
-    finer = images[ill].astype(np.float64)
+    finer = images[affected].astype(np.float64)
     still = np.zeros(len(finer), bool)
-    for classes in (labels[ill], targets[ill]):
-        still |= symptom(_gradient(patient, finer, classes)).any(axis=1)
+    for classes in (labels[affected], targets[affected]):
+        still |= is_defect(_gradient(tested, finer, classes)).any(axis=1)
     if not still.any():
-        return " (float64 cures all of them)"
-    return f" (float64 cures {np.count_nonzero(~still)} of {len(still)})"
+        return " (float64 repairs all of them)"
+    return f" (float64 repairs {np.count_nonzero(~still)} of {len(still)})"
 
 
 def _is_zero(gradient: np.ndarray) -> np.ndarray:

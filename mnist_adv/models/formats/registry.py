@@ -1,0 +1,239 @@
+"""The file formats of models: how each is recognised, read and, for weights, written.
+
+A format is one row of `FORMATS` and one module beside this one, which is imported when the row is
+first used: flags list the formats without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.loaded import LoadedModel
+from mnist_adv.registry import Registry
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+_PICKLE = (
+    "may hold pickled code, which is never loaded; save the weights with "
+    "numpy.savez(path, W=..., b=...)"
+)
+_HDF5 = (
+    "is HDF5, whose layers Keras does not check for code; open it where you trust it and save it "
+    "as .keras"
+)
+# Suffixes that no format reads, and why.
+_REFUSED = {
+    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy"), _PICKLE),
+    **dict.fromkeys((".h5", ".hdf5"), _HDF5),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadRequest:
+    """How a file is to be read.
+
+    Attributes:
+        num_classes: of the data set.
+        images: `[n, h, w, c]` float32 in the scale and polarity that the model expects, clean
+            ones on which its outputs are tested.
+        variables: "W=NAME,b=NAME" where a file of named arrays does not say which are the model.
+        activation: between layers, for a file of named arrays that does not say.
+    """
+
+    num_classes: int
+    images: np.ndarray
+    variables: str | None = None
+    activation: Activation | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteRequest:
+    """What is written beside the weights.
+
+    Attributes:
+        names: role ("W", "b", or "W1", "b1", ...) -> name of the variable, in the order of the
+            layers; empty for a format that names its own.
+        source: the file that the weights come from.
+        dataset: that they were trained on.
+        class_names: in label order.
+    """
+
+    names: Mapping[str, str]
+    source: str
+    dataset: str
+    class_names: Sequence[str]
+
+
+Reader = Callable[[str, ReadRequest], LoadedModel]
+# Takes a `SoftmaxRegression` or `Perceptron`, the path and the request; returns the files, the last
+# of which completes them.
+Writer = Callable[[Any, pathlib.Path, WriteRequest], list[pathlib.Path]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A file format of models; the rows of `FORMATS` stand at the end of this file.
+
+    Attributes:
+        name: by which flags and `--list` know it.
+        description: what it is, in a few words.
+        read: opens the file.
+        suffix: of its files; a destination that ends so is written in this format.
+        recognises: whether a path or name is of this format; None: a file with this suffix.
+        write: writes weights; None for a format that is only read.
+        variable_name: role and its number in the order of the layers -> name of a variable that is
+            written and that nobody named; None for a format that names its own.
+        writes_folder: whether `write` adds a checkpoint to the folder that the destination names,
+            in place of making a new file.
+    """
+
+    name: str
+    description: str
+    read: Reader
+    suffix: str = ""
+    recognises: Callable[[str], bool] | None = None
+    write: Writer | None = None
+    variable_name: Callable[[str, int], str] | None = None
+    writes_folder: bool = False
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether a model is one file, known by its suffix alone."""
+        return bool(self.suffix) and self.recognises is None
+
+    def matches(self, spec: str) -> bool:
+        """Tell whether a path or name is of this format.
+
+        Args:
+            spec: a path, or "package.module:function".
+
+        Returns:
+            Whether it is.
+        """
+        if self.recognises is not None:
+            return self.recognises(spec)
+        return self.is_one_file and spec.lower().endswith(self.suffix)
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+
+def find_format(spec: str) -> Format:
+    """Find the format of a file that is to be read.
+
+    Args:
+        spec: a path, or "package.module:function".
+
+    Returns:
+        The row that recognises it, the last added first; TF1 if none does, as a checkpoint may
+        have any name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a kind of file that is never loaded.
+    """
+    for row in reversed(list(FORMATS.values())):
+        if row.matches(spec):
+            if row.is_one_file and not pathlib.Path(spec).is_file():
+                raise FileNotFoundError(f"no file {spec}")
+            return row
+    reason = _REFUSED.get(pathlib.Path(spec).suffix.lower())
+    if reason is not None:
+        raise ValueError(f"{spec} {reason}")
+    return FORMATS["tf1"]
+
+
+def is_function(spec: str) -> bool:
+    """Tell "package.module:function" from a path.
+
+    Args:
+        spec: what the user wrote.
+
+    Returns:
+        Whether it has that form.
+    """
+    return _FUNCTION.fullmatch(spec) is not None
+
+
+def writable() -> list[Format]:
+    """List the formats in which weights can be written.
+
+    Returns:
+        The rows of `FORMATS` that have a writer.
+    """
+    return [row for row in FORMATS.values() if row.write is not None]
+
+
+def _lazily(module: str, function: str) -> Callable[..., Any]:
+    """Make a function that imports its module when it is called: most import TensorFlow."""
+
+    def call(*arguments: Any) -> Any:
+        home = importlib.import_module(f"{__package__}.{module}")
+        return getattr(home, function)(*arguments)
+
+    return call
+
+
+FORMATS.add(
+    Format(
+        "checkpoint",
+        "the checkpoint folder of train.py",
+        _lazily("tf1", "load"),
+        write=_lazily("own_checkpoint", "write"),
+        writes_folder=True,
+    )
+)
+FORMATS.add(
+    Format(
+        "tf1",
+        "a TF1 checkpoint (TF2's are read too)",
+        _lazily("tf1", "load"),
+        suffix=".ckpt",
+        recognises=lambda spec: spec.endswith(".ckpt"),
+        write=_lazily("tf1_writer", "write"),
+        variable_name=lambda role, number: f"Variable_{number}" if number else "Variable",
+    )
+)
+FORMATS.add(
+    Format(
+        "npz",
+        "NumPy's .npz of weights and biases",
+        _lazily("npz", "load"),
+        suffix=".npz",
+        write=_lazily("npz", "write"),
+        variable_name=lambda role, number: role,
+    )
+)
+FORMATS.add(
+    Format(
+        "keras",
+        "Keras's .keras",
+        _lazily("keras_file", "load"),
+        suffix=".keras",
+        write=_lazily("keras_layers", "write"),
+    )
+)
+FORMATS.add(
+    Format(
+        "saved_model",
+        "a SavedModel folder of TF1 or TF2",
+        _lazily("saved_model", "load"),
+        recognises=lambda spec: (pathlib.Path(spec) / "saved_model.pb").is_file(),
+    )
+)
+FORMATS.add(
+    Format(
+        "function",
+        "package.module:function, in Python",
+        _lazily("python_function", "load"),
+        recognises=is_function,
+    )
+)
