@@ -11,7 +11,7 @@ import numpy as np
 
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, Task
-from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of
+from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of, require_norm
 from mnist_adv.attacks.result import AttackResult, Trace
 from mnist_adv.data.images import UNIT, Bounds, as_batch, from_unit, to_unit
 from mnist_adv.geometry.norms import GEOMETRY, Norm
@@ -174,9 +174,7 @@ def _trace(
 def _require_applicable(
     row: NamedAttack, attack: Attack, norm: Norm, confidence: float | None, num_steps: Any
 ) -> None:
-    if norm not in attack.norms:
-        allowed = ", ".join(known.value for known in attack.norms)
-        raise ValueError(f"norm of {row.name} must be one of {allowed}. Received: {norm.value!r}")
+    require_norm(dataclasses.replace(row, attack=attack), norm)
     if confidence is not None and attack.minimal:
         raise ValueError(
             f"confidence is for attacks with a budget. Received: {confidence} for {row.name}, which "

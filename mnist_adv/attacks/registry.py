@@ -17,6 +17,7 @@ from mnist_adv.attacks.methods.jsma import JSMA
 from mnist_adv.attacks.methods.optimum import OptimumAttack
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.methods.square import Square
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource, Source
@@ -43,6 +44,21 @@ class NamedAttack:
 
 
 ATTACKS: Registry[NamedAttack] = Registry("method")
+
+
+def require_norm(row: NamedAttack, norm: Norm) -> None:
+    """Refuse a norm that an attack does not have.
+
+    Args:
+        row: the attack.
+        norm: wanted.
+
+    Raises:
+        ValueError: the attack does not have it.
+    """
+    if norm not in row.attack.norms:
+        allowed = ", ".join(known.value for known in row.attack.norms)
+        raise ValueError(f"norm of {row.name} must be one of {allowed}. Received: {norm.value!r}")
 
 
 def name_of(attack: Attack) -> str:

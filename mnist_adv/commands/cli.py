@@ -59,7 +59,14 @@ class Command:
     body: Callable[[flags.FlagValues], int]
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run the command; see `run`."""
+        """Run the command; see `run`.
+
+        Args:
+            argv: the arguments, program name first; those of the process if None.
+
+        Returns:
+            The exit status.
+        """
         return run(self, argv)
 
 

@@ -13,7 +13,11 @@ from mnist_adv.models.formats.registry import writable
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
+
+    Args:
+        values: the holder on which the flags are defined.
+    """
 
     def text(name: str, default: str | None, help_text: str) -> None:
         flags.DEFINE_string(name, default, help_text, flag_values=values)

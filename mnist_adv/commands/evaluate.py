@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
+
+    Args:
+        values: the holder on which the flags are defined.
+    """
 
     def text(name: str, default: str | None, help_text: str) -> None:
         flags.DEFINE_string(name, default, help_text, flag_values=values)
@@ -60,15 +64,16 @@ def define_flags(values: flags.FlagValues) -> None:
 def _evaluate(values: flags.FlagValues) -> int:
     voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
+    from mnist_adv.attacks.registry import ATTACKS, require_norm
     from mnist_adv.reporting import tensorboard
-    from mnist_adv.evaluation.measure import attacking, run
+    from mnist_adv.evaluation.measure import run
     from mnist_adv.evaluation.report import files, page, summaries
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
-        attacking.require_known(name, values.norm)
+        require_norm(ATTACKS.find(name), values.norm)
     subject = model_flags.open_model(values)
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
     source = model_flags.model_source(values).with_absolute_path()

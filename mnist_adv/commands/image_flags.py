@@ -44,7 +44,11 @@ class Chosen:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the flags of this group."""
+    """Define the flags of this group.
+
+    Args:
+        values: the holder on which the flags are defined.
+    """
     flags.DEFINE_integer("index", 0, "Which image of the split.", flag_values=values)
     flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
     flags.DEFINE_string(

@@ -20,7 +20,11 @@ _CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
+
+    Args:
+        values: the holder on which the flags are defined.
+    """
     default = TrainingConfig()
     flags.DEFINE_string(
         "dataset", "mnist", "mnist, or a TFDS name: fashion_mnist, ...", flag_values=values

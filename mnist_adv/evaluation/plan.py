@@ -109,7 +109,11 @@ class Plan:
         return self.targets is not Targets.UNTARGETED
 
     def settings(self) -> dict[str, Any]:
-        """List the settings as JSON has them, in the order of their definition."""
+        """List the settings as JSON has them, in the order of their definition.
+
+        Returns:
+            name -> value.
+        """
         return {
             field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
@@ -121,7 +125,11 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def chunks(self) -> list[Chunk]:
-        """Cut the images into chunks; the last may be shorter."""
+        """Cut the images into chunks; the last may be shorter.
+
+        Returns:
+            The chunks, in order.
+        """
         starts = range(0, self.num_images, self.chunk_size)
         return [
             Chunk(number, first, min(first + self.chunk_size, self.num_images))

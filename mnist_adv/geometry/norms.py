@@ -49,7 +49,14 @@ class Geometry:
 
 
 def per_image(values: Any) -> Any:
-    """Shape one number per image, `[n]`, so that it broadcasts over pixels: `[n, 1, 1, 1]`."""
+    """Shape one number per image, `[n]`, so that it broadcasts over pixels: `[n, 1, 1, 1]`.
+
+    Args:
+        values: `[n]`.
+
+    Returns:
+        `[n, 1, 1, 1]`.
+    """
     return tf.reshape(values, [-1, 1, 1, 1])
 
 

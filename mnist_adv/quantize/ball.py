@@ -42,11 +42,25 @@ class GridBudget:
     epsilon: np.ndarray
 
     def of(self, rows: np.ndarray) -> GridBudget:
-        """Take some images' balls."""
+        """Take some images' balls.
+
+        Args:
+            rows: `[m]`, numbers of the images or `[n]` bool.
+
+        Returns:
+            Their balls.
+        """
         return GridBudget(self.origin[rows], self.norm, self.epsilon[rows])
 
     def lengths(self, levels: np.ndarray) -> np.ndarray:
-        """Measure how far levels `[n, pixels]` are from the clean ones, `[n]` in pixel units."""
+        """Measure how far levels `[n, pixels]` are from the clean ones, `[n]` in pixel units.
+
+        Args:
+            levels: `[n, pixels]`.
+
+        Returns:
+            `[n]`, in the unit of epsilon.
+        """
         if self.norm is Norm.LINF:
             return np.abs(levels - self.origin).max(axis=1) / TOP
         spent = self.spent(levels).sum(axis=1)
@@ -55,11 +69,22 @@ class GridBudget:
         return spent / TOP if self.norm is Norm.L1 else spent
 
     def holds(self, levels: np.ndarray) -> np.ndarray:
-        """Say which images are inside, `[n]` bool."""
+        """Say which images are inside, `[n]` bool.
+
+        Args:
+            levels: `[n, pixels]`.
+
+        Returns:
+            `[n]` bool.
+        """
         return self.lengths(levels) <= self.epsilon + TOLERANCE / 2
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the lowest and the highest level that each pixel may take, `[n, pixels]` both."""
+        """Give the lowest and the highest level that each pixel may take, `[n, pixels]` both.
+
+        Returns:
+            The two, `[n, pixels]` float64 each, whole numbers in 0..255.
+        """
         if self.norm is not Norm.LINF:
             return np.zeros_like(self.origin), np.full_like(self.origin, TOP)
         radius = TOP * (self.epsilon + TOLERANCE / 2)[:, np.newaxis]
@@ -70,7 +95,14 @@ class GridBudget:
         return np.maximum(low, 0), np.minimum(high, TOP)
 
     def spent(self, levels: np.ndarray) -> np.ndarray:
-        """Say what each pixel takes of the budget, `[n, pixels]`, in the unit of `allowed`."""
+        """Say what each pixel takes of the budget, `[n, pixels]`, in the unit of `allowed`.
+
+        Args:
+            levels: `[n, pixels]`.
+
+        Returns:
+            `[n, pixels]`, at least 0.
+        """
         return _SPENT[self.norm](levels - self.origin)
 
     @property

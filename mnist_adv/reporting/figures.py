@@ -148,14 +148,28 @@ def difference_error(
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Encode `[height, width, 3]` or `[height, width]` uint8 as PNG."""
+    """Encode `[height, width, 3]` or `[height, width]` uint8 as PNG.
+
+    Args:
+        pixels: `[height, width, 3]` or `[height, width]` uint8.
+
+    Returns:
+        The file's bytes.
+    """
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG", compress_level=3)
     return content.getvalue()
 
 
 def animation(trace: Trace) -> bytes:
-    """Encode the iterates of one image as a looping GIF, eight times enlarged."""
+    """Encode the iterates of one image as a looping GIF, eight times enlarged.
+
+    Args:
+        trace: of one image.
+
+    Returns:
+        The file's bytes.
+    """
     frames = [
         Image.fromarray(np.rint(255 * image[0, ..., 0]).astype(np.uint8)).resize(
             (224, 224), Image.Resampling.NEAREST
@@ -176,6 +190,17 @@ def animation(trace: Trace) -> bytes:
 
 
 def required_trace(result: AttackResult) -> Trace:
+    """Take the trace of an attack on one image.
+
+    Args:
+        result: any.
+
+    Returns:
+        Its trace.
+
+    Raises:
+        ValueError: the result is of several images, or was made without a trace.
+    """
     if result.trace is None or len(result.images) != 1:
         raise ValueError(f"result must be of one image, with trace=True. Received: {result!r}")
     return result.trace
@@ -239,7 +264,14 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def rasterise(figure: Figure) -> np.ndarray:
-    """Draw a figure, `[height, width, 3]` uint8."""
+    """Draw a figure, `[height, width, 3]` uint8.
+
+    Args:
+        figure: any.
+
+    Returns:
+        `[height, width, 3]` uint8.
+    """
     figure.set_dpi(_DPI)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()

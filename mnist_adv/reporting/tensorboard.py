@@ -195,6 +195,9 @@ def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
     Args:
         folder: of the run; made if missing.
         suffix: of the file's name.
+
+    Yields:
+        Nothing; summaries written inside go to the folder.
     """
     writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
     with writer.as_default(step=0):

@@ -65,25 +65,61 @@ def bits(keys: Any, stream: Any, count: int) -> Any:
 
 
 def uniform(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Draw from [0, 1), `[n, *shape]` float32; arguments as `bits`."""
+    """Draw from [0, 1), `[n, *shape]` float32; arguments as `bits`.
+
+    Args:
+        keys: `[n, 2]` uint32.
+        stream: `[n]` int32, the number of the draw.
+        shape: of one image's draw.
+
+    Returns:
+        `[n, *shape]` float32.
+    """
     values = tf.bitwise.right_shift(bits(keys, stream, math.prod(shape)), tf.constant(8, tf.uint32))
     return tf.reshape(tf.cast(tf.cast(values, tf.int32), tf.float32) * 2.0**-24, [-1, *shape])
 
 
 def signs(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Draw -1 or 1, `[n, *shape]` float32; arguments as `bits`."""
+    """Draw -1 or 1, `[n, *shape]` float32; arguments as `bits`.
+
+    Args:
+        keys: `[n, 2]` uint32.
+        stream: `[n]` int32, the number of the draw.
+        shape: of one image's draw.
+
+    Returns:
+        `[n, *shape]` float32.
+    """
     return tf.where(uniform(keys, stream, shape) < 0.5, -1.0, 1.0)
 
 
 def normal(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Draw from the standard normal distribution, `[n, *shape]` float32 (Box, Muller, 1958)."""
+    """Draw from the standard normal distribution, `[n, *shape]` float32 (Box, Muller, 1958).
+
+    Args:
+        keys: `[n, 2]` uint32.
+        stream: `[n]` int32, the number of the draw.
+        shape: of one image's draw.
+
+    Returns:
+        `[n, *shape]` float32.
+    """
     two = uniform(keys, stream, (2, *shape))
     radius = tf.sqrt(-2 * tf.math.log(1 - two[:, 0]))  # 1 - u is never 0
     return radius * tf.cos(2 * math.pi * two[:, 1])
 
 
 def exponential(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Draw from the exponential distribution of mean 1, `[n, *shape]` float32."""
+    """Draw from the exponential distribution of mean 1, `[n, *shape]` float32.
+
+    Args:
+        keys: `[n, 2]` uint32.
+        stream: `[n]` int32, the number of the draw.
+        shape: of one image's draw.
+
+    Returns:
+        `[n, *shape]` float32.
+    """
     return -tf.math.log(1 - uniform(keys, stream, shape))
 
 

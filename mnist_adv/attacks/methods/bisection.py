@@ -35,11 +35,11 @@ class Bisection(Attack):
             raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
 
     @property
-    @override
     def norms(self) -> tuple[Norm, ...]:  # type: ignore[override]
         """The inner attack's."""
         return self.inner.norms
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
         return self.inner.cost(task)
 

@@ -64,7 +64,11 @@ class Truth:
     found: tuple[Found, ...]
 
     def record(self) -> list[dict[str, Any]]:
-        """Turn into JSON."""
+        """Turn into JSON.
+
+        Returns:
+            One record per attack.
+        """
         return [dataclasses.asdict(each) for each in self.found]
 
 

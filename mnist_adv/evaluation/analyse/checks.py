@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.measure import attacking
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.measure.store import Store
@@ -69,7 +69,7 @@ def _clean_accuracy(table: Table, curves: list[Curve]) -> Check:
 def _zero_budget(table: Table) -> list[Check]:
     if table.plan.epsilons[0] > 0:
         return []
-    limited = [not attacking.is_minimal(name) for name in table.plan.attacks]
+    limited = [not ATTACKS[name].attack.minimal for name in table.plan.attacks]
     moved = float(table["moved_at_zero"].max())
     wanted = table["target"] if table.plan.targeted else table["label"]
     at_once = (table["clean_prediction"] == wanted) == table.plan.targeted
@@ -124,7 +124,7 @@ def _saved_images(store: Store, table: Table, model: Model, places: Places) -> l
             wrong += int((claimed & ~met).sum() + (np.abs(length - told) > TOLERANCE).sum())
             wrong += int((seen != part["saved_prediction"][number]).sum())
             judged += len(seen)
-            if not attacking.is_minimal(plan.attacks[number]):
+            if not ATTACKS[plan.attacks[number]].attack.minimal:
                 longest = max(longest, float(length.max(initial=0)))
     budget = plan.epsilons[-1]
     return [
@@ -152,7 +152,7 @@ def _length(norm: str, difference: np.ndarray) -> np.ndarray:
 
 def _baselines(table: Table) -> list[Check]:
     names = table.plan.attacks
-    noise = [number for number, name in enumerate(names) if attacking.is_baseline(name)]
+    noise = [number for number, name in enumerate(names) if ATTACKS[name].baseline]
     rest = [number for number in range(len(names)) if number not in noise]
     if not noise or not rest:
         return []

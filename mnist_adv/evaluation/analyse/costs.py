@@ -11,12 +11,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_adv.evaluation.analyse import baseline_libraries
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.analyse.beside_optimum import Truth
 
-_HEAD = ("attack", "over optimum", "found of what exists", "queries", "gradients", "image/s")
+_HEAD = ("attack", "over optimum", "found of what is feasible", "queries", "gradients", "image/s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Cost:
     """One line of the table.
 
     Attributes:
-        name: of the attack, or of the tool that a benchmark ran it with.
+        name: of the attack.
         over_optimum: median of distance over optimum, of the rows whose goal was met; None: not
             known.
         share_found: at the largest budget, of the rows whose goal can be met; None: not known.
@@ -41,7 +40,11 @@ class Cost:
     rate: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Say it in words, a dash for what is not known."""
+        """Write the row's cells, a dash for what is not known.
+
+        Returns:
+            One text per column.
+        """
         return (
             self.name,
             _told(self.over_optimum, ".4f"),
@@ -54,17 +57,13 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The table, and beside it what a benchmark found of the same model.
+    """The table.
 
     Attributes:
-        here: one line per attack.
-        elsewhere: lines of the benchmark.
-        source: where they come from, one sentence; empty without them.
+        rows: one per attack.
     """
 
-    here: tuple[Cost, ...]
-    elsewhere: tuple[Cost, ...] = ()
-    source: str = ""
+    rows: tuple[Cost, ...]
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -72,28 +71,32 @@ class Costs:
         return _HEAD
 
     def lines(self) -> list[str]:
-        """Say it in lines, for a terminal."""
-        said = [_line(_HEAD, ""), *(_line(cost.cells(), "") for cost in self.here)]
-        if self.elsewhere:
-            said += [f"  {self.source}:", *(_line(cost.cells(), "  ") for cost in self.elsewhere)]
-        return said
+        """Lay the table out for a terminal.
+
+        Returns:
+            Lines.
+        """
+        return [_line(_HEAD), *(_line(cost.cells()) for cost in self.rows)]
 
     def record(self) -> list[dict[str, Any]]:
-        """Turn into JSON, without what differs from run to run."""
+        """Turn into JSON, without what differs from run to run.
+
+        Returns:
+            One record per attack.
+        """
         return [
             {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
-            for cost in self.here
+            for cost in self.rows
         ]
 
 
-def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
+def find(store: Store, table: Table, truth: Truth | None) -> Costs:
     """Put the table together.
 
     Args:
         store: whose times are read.
         table: all rows.
         truth: what is possible, where it is known.
-        model: images -> logits; a benchmark of the same weights is quoted.
 
     Returns:
         The table.
@@ -113,16 +116,15 @@ def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
                 rate=statistics.median(rates) if rates else None,
             )
         )
-    quoted, source = baseline_libraries.quote(model, table.plan.attacks, table.plan.norm)
-    return Costs(tuple(lines), tuple(Cost(**each) for each in quoted), source)
+    return Costs(tuple(lines))
 
 
 def _told(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _line(cells: Sequence[str], indent: str) -> str:
+def _line(cells: Sequence[str]) -> str:
     widths = (14, 22, 11, 11, 9)
-    return f"  {indent}{cells[0]:<{30 - len(indent)}}" + "".join(
+    return f"  {cells[0]:<30}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
     )

@@ -39,7 +39,11 @@ class Share:
         return wilson(self.count, self.total)
 
     def record(self) -> dict[str, Any]:
-        """Turn into JSON."""
+        """Turn into JSON.
+
+        Returns:
+            Count, total, share and the ends of its interval.
+        """
         low, high = self.interval
         return {"count": self.count, "total": self.total, "share": self.value, "low": low,
                 "high": high}
@@ -225,7 +229,14 @@ def ranked(table: Table, form: str, count: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def median(values: np.ndarray) -> float:
-    """Take the middle, where infinity is a value like any other; NaN of nothing."""
+    """Take the middle, where infinity is a value like any other; NaN of nothing.
+
+    Args:
+        values: of any shape.
+
+    Returns:
+        The median; NaN of nothing.
+    """
     if not values.size:
         return math.nan
     ordered = np.sort(values, axis=None)
@@ -234,5 +245,12 @@ def median(values: np.ndarray) -> float:
 
 
 def finite(value: float) -> float | None:
-    """Say what JSON can say."""
+    """Say what JSON can say.
+
+    Args:
+        value: any float.
+
+    Returns:
+        The value; None if it is infinite or NaN.
+    """
     return value if math.isfinite(value) else None

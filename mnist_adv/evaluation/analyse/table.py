@@ -74,7 +74,11 @@ class Table:
         return np.minimum.reduceat(values, starts, axis=-1)
 
     def verdicts(self) -> np.ndarray:
-        """Say in a word what became of each row, `[attacks, r]`."""
+        """Say in a word what became of each row, `[attacks, r]`.
+
+        Returns:
+            "already", "reached", "lost in rounding" or "missed".
+        """
         met, saved = self["float_success"], self["saved_success"]
         at_once = self.distance("saved") <= TOLERANCE
         return np.select(

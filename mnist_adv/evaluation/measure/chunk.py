@@ -10,13 +10,13 @@ import dataclasses
 import functools
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.attacks import attack
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.measure import attacking
-from mnist_adv.evaluation.measure.attacking import Question
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.measure.store import Timing, pack
@@ -31,6 +31,33 @@ NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
 # Enough images to see what kind of outputs a model has.
 _NUM_PROBES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked of an attack.
+
+    Attributes:
+        images: `[n, h, w, c]` float32 in [0, 1].
+        labels: `[n]` int64.
+        targets: `[n]` int64, or None: away from the labels.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray | None
+
+    def of(self, rows: np.ndarray) -> Question:
+        """Take some rows.
+
+        Args:
+            rows: `[m]`, their numbers.
+
+        Returns:
+            The question about them.
+        """
+        targets = None if self.targets is None else self.targets[rows]
+        return Question(self.images[rows], self.labels[rows], targets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +91,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         none was found); `num_steps` and `budget` (infinite for attacks without one);
         `num_queries` and `num_gradients`, over all budgets;
         `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
-        `[attacks, r, 784]`. And how long each attack took, which is no result.
+        `[attacks, r, h * w * c]`. And how long each attack took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
@@ -85,7 +112,6 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         images=loaded.images[images],
         labels=loaded.labels[images],
         targets=targets if plan.targeted else None,
-        norm=plan.norm,
     )
     timing: Timing = {}
     records = []
@@ -109,7 +135,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
 
 
 def _donors(plan: Plan, places: Places) -> tuple[np.ndarray, np.ndarray] | None:
-    if not any(attacking.needs_donors(name) for name in plan.attacks):
+    if not any(ATTACKS[name].attack.needs_donors for name in plan.attacks):
         return None
     return datasets.load(
         plan.dataset,
@@ -151,24 +177,29 @@ def _pursue(
         targets=question.targets,
         labels=question.labels,
     )
-    record = _blank(len(question.labels))
+    record = _blank(len(question.labels), question.images[0].size)
     spent = {"images": 0.0, "attack": 0.0}
-    budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
+    chosen = ATTACKS.find(name).attack
+    settings: dict[str, Any] = {"donors": donors} if chosen.needs_donors else {}
+    budgets = (math.inf,) if chosen.minimal else plan.epsilons
     for epsilon in budgets:
         rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
         if not len(rows):
             break
         part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
         began = time.perf_counter()
-        result = attacking.run_attack(
-            name,
+        result = attack(
             model,
-            part,
+            part.images,
+            method=name,
+            targets=part.targets,
+            labels=part.labels,
+            norm=plan.norm,
             epsilon=epsilon,
-            num_steps=plan.num_steps,
+            num_steps=plan.num_steps if chosen.takes_steps else None,
             step_size=plan.step_size,
             seed=plan.seed,
-            donors=donors,
+            **settings,
         )
         spent["attack"] += time.perf_counter() - began
         spent["images"] += len(rows)
@@ -187,11 +218,11 @@ def _pursue(
             model, part.images, datasets.to_float(levels), wanted, norm=plan.norm, epsilon=epsilon
         )
         better = _take(record, rows, "saved", saved, part.labels, plan.norm.value)
-        record["levels"][rows[better]] = levels[better].reshape(-1, 784)
+        record["levels"][rows[better]] = levels[better].reshape(rows[better].size, -1)
     return record, spent
 
 
-def _blank(count: int) -> dict[str, np.ndarray]:
+def _blank(count: int, num_pixels: int) -> dict[str, np.ndarray]:
     blank: dict[str, np.ndarray] = {}
     for form in FORMS:
         blank[f"{form}_success"] = np.zeros(count, bool)
@@ -202,7 +233,7 @@ def _blank(count: int) -> dict[str, np.ndarray]:
         blank[name] = np.zeros(count, np.int64)
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
-    blank["levels"] = np.zeros((count, 784), np.uint8)
+    blank["levels"] = np.zeros((count, num_pixels), np.uint8)
     return blank
 
 

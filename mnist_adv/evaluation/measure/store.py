@@ -57,22 +57,43 @@ class Store:
             write(manifest, json_bytes(content))
 
     def path(self, chunk: Chunk) -> pathlib.Path:
-        """Name a chunk's result file."""
+        """Name a chunk's result file.
+
+        Args:
+            chunk: any of the plan's.
+
+        Returns:
+            The file's path, whether it is there or not.
+        """
         return self.folder / CHUNKS / f"{chunk.number:06d}.npz"
 
     def missing(self) -> list[Chunk]:
-        """List the chunks that have no intact result file of this plan."""
+        """List the chunks that have no intact result file of this plan.
+
+        Returns:
+            The chunks, in order.
+        """
         return [chunk for chunk in self.plan.chunks() if not self._intact(self.path(chunk))]
 
     def put(self, chunk: Chunk, content: bytes, timing: Timing | None = None) -> None:
-        """Write a chunk's result file, and how long it took beside it: that is no result."""
+        """Write a chunk's result file, and how long it took beside it: that is no result.
+
+        Args:
+            chunk: whose result it is.
+            content: the file's bytes.
+            timing: attack -> what was timed; None leaves it out.
+        """
         write(self.path(chunk), content)
         if timing is not None:
             kept = {**self._kept_times(), f"{chunk.number:06d}": timing}
             write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
 
     def timing(self) -> list[Timing]:
-        """List how long chunks took, those of which it is known."""
+        """List how long chunks took, those of which it is known.
+
+        Returns:
+            One record per chunk.
+        """
         return list(self._kept_times().values())
 
     def _kept_times(self) -> dict[str, Timing]:
@@ -96,7 +117,15 @@ class Store:
     def read_chunk(
         self, chunk: Chunk, names: tuple[str, ...] | None = None
     ) -> dict[str, np.ndarray]:
-        """Read one chunk's result file; arguments and arrays as in `read`."""
+        """Read one chunk's result file; arguments and arrays as in `read`.
+
+        Args:
+            chunk: any of the plan's.
+            names: which arrays; None: all.
+
+        Returns:
+            name -> array.
+        """
         with np.load(self.path(chunk), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names or arrays.files if name != _DIGEST}
 
@@ -140,12 +169,24 @@ def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
 
 
 def json_bytes(content: Any) -> bytes:
-    """Encode as JSON; numbers that it has no word for are refused."""
+    """Encode as JSON; numbers that it has no word for are refused.
+
+    Args:
+        content: JSON-serialisable.
+
+    Returns:
+        UTF-8, indented, with a newline at its end.
+    """
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, even after a power cut."""
+    """Write a file so that it is there as a whole or not at all, even after a power cut.
+
+    Args:
+        path: the file.
+        content: its bytes.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
         with open(descriptor, "wb") as file:

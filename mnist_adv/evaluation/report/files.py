@@ -45,7 +45,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
     known = beside_optimum.find(table, model, places)
-    spent = costs.find(store, table, known, model)
+    spent = costs.find(store, table, known)
     warnings = _warnings(store, places, model)
     drawn = curves if known is None else [*curves, known.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)

@@ -100,7 +100,14 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clean_accuracy(table: Table) -> Share:
-    """Count the images that are classified correctly before anything is done to them."""
+    """Count the images that are classified correctly before anything is done to them.
+
+    Args:
+        table: all rows.
+
+    Returns:
+        The share of the images.
+    """
     correct = table.per_image(table.clean_correct.astype(int))
     return Share(int(correct.sum()), len(correct))
 
@@ -165,12 +172,12 @@ def page(found: Evaluation) -> bytes:
         _section("Class by class", _matrix_text(plan), *_named(pictures, "matrix_")),
         _section(
             "Easiest",
-            "Classified correctly, and the first to give way.",
+            "Classified correctly when clean; misclassified after the smallest changes.",
             _picture(pictures["easiest"], "easiest images"),
         ),
         _section(
             "Hardest",
-            "The last to give way; in red, where no attack met the goal.",
+            "Misclassified after the largest changes; in red, where no attack met the goal.",
             _picture(pictures["hardest"], "hardest images"),
         ),
         _section(
@@ -216,8 +223,8 @@ def _truth_section(found: Evaluation) -> list[str]:
     if found.truth is not None:
         text = (
             "The model is linear in the pixels, so the smallest change of every image is known, "
-            "with a proof: the dashed line of the curves, which no honest attack can pass. Below, "
-            "how far above it each attack is, how much it found of what exists at the largest "
+            "with a proof: the dashed line of the curves, which no valid attack can pass. Below, "
+            "how far above it each attack is, how much it found of what is feasible at the largest "
             "budget, and what it asked of the model, per row and over all budgets."
         )
     text += (
@@ -225,10 +232,7 @@ def _truth_section(found: Evaluation) -> list[str]:
         "chunk only, they include compiling."
     )
     costs = found.costs
-    tables = [_rows([_cells(*cost.cells()) for cost in costs.here], costs.head)]
-    if costs.elsewhere:
-        tables.append(f"<p>For comparison, {html.escape(costs.source)}:</p>")
-        tables.append(_rows([_cells(*cost.cells()) for cost in costs.elsewhere], costs.head))
+    tables = [_rows([_cells(*cost.cells()) for cost in costs.rows], costs.head)]
     name = "What it cost" if found.truth is None else "Beside the certified optimum"
     return [f"{COSTS}{_section(name, text, *tables)}{COSTS}"]
 

@@ -18,7 +18,14 @@ from mnist_adv.reporting.tensorboard import writing
 
 
 def hparams(plan: Plan) -> dict[str, Any]:
-    """List what TensorBoard's table shows of a plan."""
+    """List what TensorBoard's table shows of a plan.
+
+    Args:
+        plan: what was measured.
+
+    Returns:
+        name -> value.
+    """
     return {
         "command": "evaluate",
         "dataset": plan.dataset,
