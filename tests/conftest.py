@@ -12,13 +12,31 @@ import tensorflow as tf
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
 from mnist_adv.attacks import lanes
+from mnist_adv.tensors import compilation
 from mnist_adv.commands import train as train_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_slots() -> Iterator[int]:
-    """Keep batches small: tests attack few images, and would wait for a thousand slots."""
+def plain_graphs() -> Iterator[None]:
+    """Build plain graphs where users get XLA's programs, whose compilation takes three times as long.
+
+    Tests of what XLA computes ask for `xla`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compilation, "XLA", False)
+        yield
+
+
+@pytest.fixture
+def xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile with XLA as users do; give such a test a model of its own, or it finds old programs."""
+    monkeypatch.setattr(compilation, "XLA", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_lanes() -> Iterator[int]:
+    """Keep batches small: tests attack few images, and would wait for a thousand lanes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lanes, "_MOST", 48)
         yield 48

@@ -1,33 +1,30 @@
-"""What an attack carries from step to step, and the one judge of every iterate.
+"""What an attack is: settings, and the functions that the loop calls on whole batches.
 
-All of it is per image (first dimension n), and no image looks at another: so an image's path is
-the same whatever else is in its batch.
+Everything an attack carries is per image (first dimension n), and no image depends on another: an
+image's iterates are the same whatever else is in its batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.data.datasets import IMAGE_SHAPE
+from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.gradients.goals import Goal
-from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss, Objective
-from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-# Inside the loop an image is one long row: XLA's loops run along the last dimension, and 28 pixels
-# would be too short for them.
-ROW = (1, 1, int(np.prod(IMAGE_SHAPE)))
-
-# Names of what the loop itself carries; an attack adds names of its own.
-Rows = dict[str, Any]
+# What an attack is told of each image, and what it carries from step to step: name -> `[n, ...]`.
+Inputs = dict[str, Any]
 State = dict[str, Any]
 
 # An attack that stops on the very border must not lose its success to another rounding of the
@@ -35,15 +32,25 @@ State = dict[str, Any]
 _BORDER = 1e-5
 
 
+class Status(enum.IntEnum):
+    """How far an image has come; a higher status is better."""
+
+    UNSEEN = -1  # no iterate was evaluated yet
+    MISSED = 0
+    REACHED = 1  # the goal is met, not with the wanted confidence
+    ADVERSARIAL = 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What is the same for every image of a run.
 
     Attributes:
-        model: images -> logits; compared by identity.
+        model: images `[n, h, w, c]` -> logits `[n, k]`; compared by identity.
         targeted: whether the classes are to be reached (True) or left (False).
         norm: of the budget or the distance.
         num_classes: how many logits the model has.
+        shape: of one image, `(h, w, c)`.
         confidence: as in `Goal`.
     """
 
@@ -51,6 +58,7 @@ class Task:
     targeted: bool
     norm: Norm
     num_classes: int
+    shape: tuple[int, int, int]
     confidence: float | None = None
     _identity: int = dataclasses.field(init=False, repr=False)
 
@@ -59,77 +67,152 @@ class Task:
         object.__setattr__(self, "_identity", id(self.model))
 
     @property
+    def num_pixels(self) -> int:
+        """Pixels of one image, all channels counted."""
+        return math.prod(self.shape)
+
+    @property
+    def flat(self) -> tuple[int, int, int]:
+        """The shape of an image inside the loop: one long row, along which XLA's loops run."""
+        return (1, 1, self.num_pixels)
+
+    @property
     def goal(self) -> Goal:
-        """The goal without its classes, which are rows."""
+        """The goal without its classes, which are inputs."""
         return Goal(np.empty(0, np.int64), self.targeted, self.confidence)
 
+    def as_images(self, flat: Any) -> Any:
+        """Give images the shape that models know.
+
+        Args:
+            flat: `[n, *flat]`.
+
+        Returns:
+            `[n, h, w, c]`.
+        """
+        return tf.reshape(flat, [-1, *self.shape])
+
     def length(self, perturbation: Any) -> Any:
-        """Measure `[n, *ROW]` in the task's norm, `[n]`."""
+        """Measure perturbations in the task's norm.
+
+        Args:
+            perturbation: `[n, *flat]`.
+
+        Returns:
+            `[n]`.
+        """
         return GEOMETRY[self.norm].length(perturbation)
 
+    def clip(self, images: Any) -> Any:
+        """Clip pixels to the unit box.
+
+        Args:
+            images: `[n, *flat]`.
+
+        Returns:
+            The same shape.
+        """
+        return tf.clip_by_value(images, 0, 1)
+
+    def project(self, inputs: Inputs, images: Any) -> Any:
+        """Project images onto the ball around the clean ones, then clip them to [0, 1].
+
+        Args:
+            inputs: "clean" and "epsilon" among them.
+            images: `[n, *flat]`.
+
+        Returns:
+            The same shape.
+        """
+        clean = inputs["clean"]
+        near = clean + GEOMETRY[self.norm].project(images - clean, inputs["epsilon"])
+        return self.clip(near)
+
     def objective(self, loss: Loss) -> Objective:
-        """Sign a loss so that descending it serves the goal."""
+        """Sign a loss so that descending it serves the goal.
+
+        Args:
+            loss: which.
+
+        Returns:
+            The objective; lower is nearer to the goal.
+        """
         return Objective.to_descend(loss, targeted=self.targeted)
 
-    def inside(self, rows: Rows, images: Any) -> Any:
-        """Bring images `[n, *ROW]` into the budget around the clean ones, and into [0, 1]."""
-        clean = rows["clean"]
-        near = clean + GEOMETRY[self.norm].project(images - clean, rows["epsilon"])
-        return tf.clip_by_value(near, 0, 1)
-
     def logits(self, images: Any) -> Any:
-        """Ask the model about images `[n, *ROW]`: logits `[n, num_classes]`."""
-        # A Keras function forgets how many images came, which a compiled loop must know.
-        return tf.reshape(self.model(square(images)), [images.shape[0], self.num_classes])
+        """Evaluate the model.
 
-    def look(
-        self, loss: Loss, rows: Rows, images: Any, source: GradientSource, stream: Any = None
-    ) -> State:
-        """Ask the model about images, with a gradient.
+        Args:
+            images: `[n, *flat]`.
+
+        Returns:
+            `[n, num_classes]`.
+        """
+        # A Keras function forgets how many images came, which a compiled loop must know.
+        logits = self.model(self.as_images(images))
+        return tf.reshape(logits, [images.shape[0], self.num_classes])
+
+    def evaluate(self, loss: Loss, inputs: Inputs, images: Any) -> State:
+        """Evaluate the model and a loss, without a gradient.
 
         Args:
             loss: what is descended.
-            rows: "classes" and "keys" among them.
-            images: `[n, *ROW]`.
-            source: where the gradient comes from.
-            stream: `[n]` int32, which draw of random directions.
+            inputs: "classes" among them.
+            images: `[n, *flat]`.
 
         Returns:
-            "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *ROW]`.
+            "logits" `[n, k]`, "objective" `[n]`.
+        """
+        logits = self.logits(images)
+        return {"logits": logits, "objective": self.objective(loss)(logits, inputs["classes"])}
+
+    def differentiate(
+        self, loss: Loss, inputs: Inputs, images: Any, source: GradientSource, stream: Any = None
+    ) -> State:
+        """Evaluate the model and a loss, with the loss's gradient.
+
+        Args:
+            loss: what is descended.
+            inputs: "classes" and "keys" among them.
+            images: `[n, *flat]`.
+            source: where the gradient comes from.
+            stream: `[n]` int32, the number of the draw of random directions.
+
+        Returns:
+            "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *flat]`.
         """
         objective = self.objective(loss)
         logits, gradient = source(
             self.model,
             objective,
-            square(images),
-            rows["classes"],
-            keys=rows["keys"],
+            self.as_images(images),
+            inputs["classes"],
+            keys=inputs["keys"],
             stream=stream,
         )
         logits = tf.reshape(logits, [images.shape[0], self.num_classes])
         return {
             "logits": logits,
-            "objective": objective(logits, rows["classes"]),
+            "objective": objective(logits, inputs["classes"]),
             "gradient": tf.reshape(gradient, images.shape),
         }
 
-    def glance(self, loss: Loss, rows: Rows, images: Any) -> State:
-        """Ask the model about images, without a gradient.
+    def is_adversarial(self, inputs: Inputs, logits: Any) -> Any:
+        """Tell which images meet the goal by more than rounding of the logits could undo.
 
         Args:
-            loss: what is descended.
-            rows: "classes" among them.
-            images: `[n, *ROW]`.
+            inputs: "classes" among them.
+            logits: `[n, k]`.
 
         Returns:
-            "logits" `[n, k]`, "objective" `[n]`.
+            `[n]` bool.
         """
-        logits, objective = self.logits(images), self.objective(loss)
-        return {"logits": logits, "objective": objective(logits, rows["classes"])}
+        margin = self.objective(Loss.MARGIN)(logits, inputs["classes"])
+        return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Attack:
     """An attack: settings, and the functions that the loop calls.
 
     Attributes:
@@ -140,53 +223,55 @@ class Method:
 
     minimal: ClassVar[bool] = False  # seeks the smallest distance, not the best inside a budget
     norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
-    # How much of an image a step works on: clean, current and best image, gradient, and what the
-    # method carries in and out besides. Batches are chosen by it.
-    rows_kept: ClassVar[int] = 4
+    takes_steps: ClassVar[bool] = True
+    needs_donors: ClassVar[bool] = False  # wants labelled images of the data set, as `donors`
+    # How many images' worth of numbers a step works on: clean, current and best image, gradient,
+    # and what the attack carries besides. The number of lanes is chosen by it.
+    images_kept: ClassVar[int] = 4
 
     @property
     def ends_at_goal(self) -> bool:
         """Whether an image is done as soon as its goal is met."""
         return not self.minimal
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Make the method's entries of the state before the first step.
+    def start(self, task: Task, inputs: Inputs) -> State:
+        """Make the attack's entries of the state before the first step.
 
         Args:
             task: what all images share.
-            rows: as `begin`.
+            inputs: as `loop.begin`.
 
         Returns:
-            "image" `[n, *ROW]` and whatever the method carries, each `[n, ...]`.
+            "image" `[n, *flat]` and whatever the attack carries, each `[n, ...]`.
         """
-        return {"image": rows["clean"]}
+        return {"image": inputs["clean"]}
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Ask the model about the current images.
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        """Evaluate the model at the current images.
 
         Args:
             task: what all images share.
-            rows: as `begin`.
-            state: as `begin`.
+            inputs: as `loop.begin`.
+            state: as `loop.begin`.
 
         Returns:
-            "logits", "objective" and, of methods that take one, "gradient"; perhaps "stop" `[n]`
+            "logits", "objective" and, of attacks that take one, "gradient"; perhaps "stop" `[n]`
             bool, images that have nothing left to do.
         """
-        raise TypeError(f"{type(self).__name__} does not look")
+        raise TypeError(f"{type(self).__name__} does not evaluate")
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         """Take one step.
 
         Args:
             task: what all images share.
-            rows: as `begin`.
-            state: with what `look` saw at the current images.
+            inputs: as `loop.begin`.
+            state: with what `evaluate` found at the current images.
 
         Returns:
             The entries that change, "image" among them.
         """
-        raise TypeError(f"{type(self).__name__} does not move")
+        raise TypeError(f"{type(self).__name__} does not take steps")
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count a step's model queries, and gradients among them, for one image.
@@ -199,47 +284,93 @@ class Method:
         """
         return 1, 1
 
-    def load(self, task: Task) -> int:
-        """Count how many images a step really works on, for one image: batches are chosen by it.
+    def images_at_once(self, task: Task) -> int:
+        """Count how many images a step evaluates at once, for one image of the batch.
 
         Args:
             task: what all images share.
 
         Returns:
-            At least 1.
+            At least 1; the number of lanes is chosen by it.
         """
         return self.cost(task)[0]
 
-    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
-        """Add what the method wants to know of each image.
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
+        """Add what the attack wants to know of each image.
 
         Args:
             task: what all images share.
-            rows: NumPy rows.
-            step_size: one number or `[n]`; None: the method's default.
+            inputs: NumPy arrays.
+            step_size: one number or `[n]`; None: the attack's default.
 
         Returns:
-            The rows, perhaps with more of them.
+            The inputs, perhaps with more of them.
 
         Raises:
-            ValueError: a step size for a method that has none.
+            ValueError: a step size for an attack that has none.
         """
         if step_size is not None:
             raise ValueError(f"step_size is no setting of this attack. Received: {step_size}")
-        return rows
+        return inputs
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         """Attack, in one run or in several.
 
         Args:
             task: what all images share.
-            rows: NumPy rows.
+            inputs: NumPy arrays.
             run: runs the loop.
 
         Returns:
             The best of each image.
         """
-        return run(task, self, rows)
+        return run(task, self, inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """Every iterate of one image in one run; index 0 is the start, the last is evaluated too.
+
+    Attributes:
+        images: `[steps + 1, *flat]` float32.
+        logits: `[steps + 1, k]`.
+        objective: `[steps + 1]`, what the attack descends.
+        gradients: `[steps + 1, *flat]`, of the objective; zeros where an attack takes none.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    objective: np.ndarray
+    gradients: np.ndarray
+
+    def of(self, image: int, count: int) -> Path:
+        """Take one image out of the stacked paths of several.
+
+        Args:
+            image: its number.
+            count: how many iterates.
+
+        Returns:
+            Its path.
+        """
+        fields = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Path(*(values[:count, image] for values in fields))
+
+    def then(self, later: Path) -> Path:
+        """Go on with a run that starts where this one ends.
+
+        Args:
+            later: whose first iterate takes the place of the last one here.
+
+        Returns:
+            Both, one after the other.
+        """
+        return Path(
+            *(
+                np.concatenate([getattr(self, field.name)[:-1], getattr(later, field.name)])
+                for field in dataclasses.fields(self)
+            )
+        )
 
 
 @dataclasses.dataclass
@@ -247,21 +378,25 @@ class Outcome:
     """The best of each image, NumPy arrays `[n, ...]`.
 
     Attributes:
-        image: `[n, *ROW]`.
-        rank: -1 never judged, 0 missed, 1 reached, 2 reached with the wanted confidence.
+        image: `[n, *flat]`.
+        status: `Status` as int32.
         value: the distance of a success of a minimal attack, else the objective.
-        number: the step that made it.
-        steps: how many iterates were judged.
+        number: the step that made it, counted in the run that made it.
+        steps: how many iterates were evaluated, in all runs together.
+        paths: per image, the run that made it; None if iterates are not kept.
+        certificate: a proof that no smaller change exists, of attacks that have one.
     """
 
     image: np.ndarray
-    rank: np.ndarray
+    status: np.ndarray
     value: np.ndarray
     number: np.ndarray
     steps: np.ndarray
+    paths: list[Path] | None = None
+    certificate: Any = None
 
     def improve(self, index: np.ndarray, other: Outcome) -> np.ndarray:
-        """Take over what a later run found better.
+        """Take over what a later run found better, with the path that led there.
 
         Args:
             index: `[m]`, which images the later run was about.
@@ -270,119 +405,30 @@ class Outcome:
         Returns:
             `[m]` bool, where it was better.
         """
-        better = (other.rank > self.rank[index]) | (
-            (other.rank == self.rank[index]) & (other.value < self.value[index])
+        better = (other.status > self.status[index]) | (
+            (other.status == self.status[index]) & (other.value < self.value[index])
         )
-        for name in ("image", "rank", "value", "number"):
+        for name in ("image", "status", "value", "number"):
             getattr(self, name)[index[better]] = getattr(other, name)[better]
+        if self.paths is not None and other.paths is not None:
+            for here, there in zip(index[better], np.flatnonzero(better)):
+                self.paths[here] = other.paths[there]
         self.steps[index] += other.steps
         return better
 
 
-# run(task, method, rows) -> the best iterate of each image
-Run = Callable[[Task, Method, Rows], Outcome]
+# run(task, attack, inputs) -> the best iterate of each image
+Run = Callable[[Task, Attack, Inputs], Outcome]
 
 
-def only(rows: Rows, index: np.ndarray) -> Rows:
-    """Take some images' rows, NumPy arrays both."""
-    return {name: values[index] for name, values in rows.items()}
-
-
-def square(images: Any) -> Any:
-    """Give images `[n, *ROW]` the form that models know, `[n, 28, 28, 1]`."""
-    return tf.reshape(images, [-1, *IMAGE_SHAPE])
-
-
-def begin(task: Task, method: Method, rows: Rows) -> State:
-    """Make the whole state before the first step, the starting images judged.
+def take(inputs: Inputs, index: np.ndarray) -> Inputs:
+    """Take some images' inputs.
 
     Args:
-        task: what all images share.
-        method: the attack.
-        rows: "clean" `[n, *ROW]`, "classes", "epsilon", "num_steps", "keys", ...
+        inputs: NumPy arrays `[n, ...]`.
+        index: `[m]`.
 
     Returns:
-        The state.
+        NumPy arrays `[m, ...]`.
     """
-    count = [rows["clean"].shape[0]]
-    state = {
-        **method.start(task, rows),
-        "number": tf.zeros(count, tf.int32),
-        "done": tf.zeros(count, tf.bool),
-        "best_image": rows["clean"],
-        "best_rank": tf.fill(count, -1),
-        "best_value": tf.fill(count, np.float32(np.inf)),
-        "best_number": tf.zeros(count, tf.int32),
-    }
-    return _judge(task, method, rows, {**state, **method.look(task, rows, state)})
-
-
-def advance(task: Task, method: Method, rows: Rows, state: State) -> State:
-    """Take one step, look, judge, keep the best: the only loop body there is.
-
-    Args:
-        task: what all images share.
-        method: the attack.
-        rows: as `begin`.
-        state: as `begin` makes it.
-
-    Returns:
-        The state after the step. The image of what is done stays, and so does its best; its other
-        entries no longer mean anything.
-    """
-    # Moving first and judging afterwards lets the compiled loop move the images in place.
-    following = dict(method.move(task, rows, state))
-    done = state["done"]
-    following["image"] = tf.where(per_image(done), state["image"], following["image"])
-    following["number"] = tf.where(done, state["number"], state["number"] + 1)
-    state = {**state, **following}
-    return _judge(task, method, rows, {**state, **method.look(task, rows, state)})
-
-
-def _judge(task: Task, method: Method, rows: Rows, state: State) -> State:
-    rank, value = _rank(task, method, rows, state)
-    better = (rank > state["best_rank"]) | (
-        (rank == state["best_rank"]) & (value < state["best_value"])
-    )
-    better &= ~state["done"]
-    best_rank = tf.where(better, rank, state["best_rank"])
-    done = state["done"] | (state["number"] >= rows["num_steps"])
-    if "stop" in state:
-        done |= state["stop"]
-    if method.ends_at_goal:
-        done |= best_rank == 2
-    return {
-        **state,
-        "done": done,
-        "best_image": tf.where(per_image(better), state["image"], state["best_image"]),
-        "best_rank": best_rank,
-        "best_value": tf.where(better, value, state["best_value"]),
-        "best_number": tf.where(better, state["number"], state["best_number"]),
-    }
-
-
-def _rank(task: Task, method: Method, rows: Rows, state: State) -> tuple[Any, Any]:
-    logits, classes = state["logits"], rows["classes"]
-    if method.minimal:
-        hit = beyond_border(task, rows, logits)
-        distance = task.length(state["image"] - rows["clean"])
-        return 2 * tf.cast(hit, tf.int32), tf.where(hit, distance, state["objective"])
-    rank = tf.cast(task.goal.reached(logits, classes), tf.int32)
-    if task.confidence is None:
-        return 2 * rank, state["objective"]
-    return rank + tf.cast(task.goal.satisfied(logits, classes), tf.int32), state["objective"]
-
-
-def beyond_border(task: Task, rows: Rows, logits: Any) -> Any:
-    """Say which images meet the goal by more than rounding could undo.
-
-    Args:
-        task: what all images share.
-        rows: "classes" among them.
-        logits: `[n, k]`.
-
-    Returns:
-        `[n]` bool.
-    """
-    margin = task.objective(Loss.MARGIN)(logits, rows["classes"])
-    return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)
+    return {name: values[index] for name, values in inputs.items()}

@@ -1,4 +1,4 @@
-"""How many images a compiled attack moves at once: as many as stay in a processor's cache."""
+"""How many images a compiled attack changes at once: as many as stay in a processor's cache."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import math
 from typing import Any
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import ROW, Method, Task
-from mnist_adv.data.datasets import IMAGE_SHAPE
+from mnist_adv.attacks.base import Attack, Task
 
 # Floats of all images of a step together: 20 MB, about what a third-level cache holds.
 _WORKING_SET = 5_000_000
-# More would no longer be faster, and an attack on one image pays for every slot.
+# More would no longer be faster, and an attack on one image pays for every lane.
 _MOST = 1000
 # Operations whose results do not grow with the images.
 _FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
 
 
-def num_slots(task: Task, method: Method) -> int:
+def num_lanes(task: Task, attack: Attack) -> int:
     """Choose the batch's size, from attack and model alone and never from the number of images.
 
     Args:
         task: what all images share.
-        method: the attack.
+        attack: its settings.
 
     Returns:
         A multiple of 4, smaller if the model is large or a step asks it often.
     """
-    kept = method.rows_kept * ROW[-1]
-    fitting = _WORKING_SET // (kept + method.load(task) * (ROW[-1] + num_values(task)))
+    kept = attack.images_kept * task.num_pixels
+    fitting = _WORKING_SET // (kept + attack.images_at_once(task) * (task.num_pixels + num_values(task)))
     return max(4, min(_MOST, fitting) // 4 * 4)
 
 
@@ -59,7 +58,7 @@ def num_values(task: Task) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _nodes(task: Task) -> list[Any]:
-    image = tf.TensorSpec([1, *IMAGE_SHAPE], tf.float32)
+    image = tf.TensorSpec([1, *task.shape], tf.float32)
     # The model is taken as a plain function: `tf.function` would want its arguments' names.
     traced = tf.function(lambda images: task.model(images), autograph=False)
     graph = traced.get_concrete_function(image).graph.as_graph_def(add_shapes=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,22 +11,30 @@ from mnist_adv.gradients.goals import Goal
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.verdict.judge import Verdict
 
+if TYPE_CHECKING:
+    from mnist_adv.optimum.result import Optimum
+
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """Every iterate of an attack; index 0 is the start, the last is judged too.
+    """Every iterate of the run that made each image's result; index 0 is where that run started.
+
+    `images[result.num_steps[i], i]` is `result.adversarial[i]`. Where images took different numbers
+    of steps, the last iterate of the shorter ones is repeated.
 
     Attributes:
-        images: `[steps + 1, n, 28, 28, 1]` float32.
+        images: `[steps + 1, n, h, w, c]` float32.
         logits: `[steps + 1, n, k]`.
         objective: `[steps + 1, n]`, what the attack descends.
-        gradients: `[steps, n, 28, 28, 1]`, of the objective; none is kept of the last iterate.
+        gradients: `[steps, n, h, w, c]`, of the objective; none is kept of the last iterate.
+        num_steps: `[n]` int64, how many steps each image's run took, past its result too.
     """
 
     images: np.ndarray
     logits: np.ndarray
     objective: np.ndarray
     gradients: np.ndarray
+    num_steps: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +42,20 @@ class AttackResult:
     """What an attack found, best iterate per image, and an independent verdict on it.
 
     Attributes:
-        images: clean, `[n, 28, 28, 1]` float32 in [0, 1].
+        images: clean, `[n, h, w, c]` float32 inside `bounds`.
         adversarial: the same shape; where the goal was not reached, the nearest miss.
         goal: the classes and whether they are targets.
         norm: of the budget, or of the distance that was made small.
         epsilon: the budget, one number or `[n]`; infinite if only the distance counted.
-        num_steps: `[n]` int64, steps taken to the returned iterate.
+        num_steps: `[n]` int64, steps to the returned iterate, in the run that made it.
         num_queries: `[n]` int64, images that the model was asked about, over all steps, restarts
             and searches; a gradient by tape asks once.
         num_gradients: `[n]` int64, how many of these were differentiated; 0 for black-box attacks.
         verdict: derived again from the arrays above.
         method: the attack's name.
+        bounds: the least and the largest value of a pixel.
         trace: all iterates, if asked for.
+        certificate: of an attack that proves its result smallest, the `Optimum`.
     """
 
     images: np.ndarray
@@ -58,11 +68,13 @@ class AttackResult:
     num_gradients: np.ndarray
     verdict: Verdict
     method: str
+    bounds: tuple[float, float] = (0.0, 1.0)
     trace: Trace | None = None
+    certificate: Optimum | None = None
 
     @property
     def perturbation(self) -> np.ndarray:
-        """The adversarial minus the clean images, `[n, 28, 28, 1]`."""
+        """The adversarial minus the clean images, `[n, h, w, c]`."""
         return self.adversarial - self.images
 
     @property

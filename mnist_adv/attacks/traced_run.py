@@ -2,86 +2,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Path, Task
+from mnist_adv.attacks.loop import advance, begin
 from mnist_adv.attacks.result import Trace
-from mnist_adv.attacks.base import Method, Outcome, Rows, Task, advance, begin, square
-from mnist_adv.gradients.goals import Goal
+from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
-from mnist_adv.gradients.losses import Loss, Objective
+from mnist_adv.tensors.lazy import tf
 
-if TYPE_CHECKING:
-    from mnist_adv.models.model import Model
-
-
-class Recorder:
-    """A run that remembers; call it as `engine.run`, then read `trace`."""
-
-    def __init__(self) -> None:
-        self.trace: Trace | None = None
-
-    def __call__(self, task: Task, method: Method, rows: Rows) -> Outcome:
-        """Attack all images at once.
-
-        Args:
-            task: what all images share.
-            method: the attack.
-            rows: NumPy arrays `[n, ...]`.
-
-        Returns:
-            The best iterate of each image.
-        """
-        tensors = {name: tf.constant(values) for name, values in rows.items()}
-        state = begin(task, method, tensors)
-        kept = [state]
-        while not bool(tf.reduce_all(state["done"])):
-            state = advance(task, method, tensors, state)
-            kept.append(state)
-        gradients = [at.get("gradient", tf.zeros_like(at["image"])) for at in kept]
-        self.trace = Trace(
-            images=_stack([at["image"] for at in kept]),
-            logits=np.stack([at["logits"].numpy() for at in kept]),
-            objective=np.stack([at["objective"].numpy() for at in kept]),
-            gradients=_stack(gradients)[:-1],
-        )
-        return Outcome(
-            image=state["best_image"].numpy(),
-            rank=state["best_rank"].numpy(),
-            value=state["best_value"].numpy(),
-            number=state["best_number"].numpy(),
-            steps=state["number"].numpy().astype(np.int64) + 1,
-        )
+_FOUND = ("logits", "objective", "gradient")
 
 
-def from_start_to_end(
-    model: Model, goal: Goal, images: np.ndarray, adversarial: np.ndarray
-) -> Trace:
-    """Make the trace of a method that jumps: its start and its end.
+def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+    """Attack all images at once.
 
     Args:
-        model: images -> logits.
-        goal: the classes to be reached or left.
-        images: clean, `[n, 28, 28, 1]` float32.
-        adversarial: the same shape.
+        task: what all images share.
+        attack: its settings.
+        inputs: NumPy arrays `[n, ...]`.
 
     Returns:
-        Two iterates, with the cross-entropy and its gradient at the first.
+        The best iterate of each image, with the path that led there.
     """
-    objective = Objective.to_descend(Loss.CROSS_ENTROPY, targeted=goal.targeted)
-    classes = tf.constant(goal.classes)
-    ends = [
-        GradientSource()(model, objective, tf.constant(at), classes) for at in (images, adversarial)
-    ]
-    return Trace(
-        images=np.stack([images, adversarial]),
-        logits=np.stack([logits.numpy() for logits, _ in ends]),
-        objective=np.stack([objective(logits, classes).numpy() for logits, _ in ends]),
-        gradients=ends[0][1].numpy()[np.newaxis],
+    tensors = {name: tf.constant(values) for name, values in inputs.items()}
+    state = begin(task, attack, tensors)
+    kept = [state]
+    while not bool(tf.reduce_all(state["done"])):
+        state = advance(task, attack, tensors, state)
+        kept.append(state)
+    steps = state["number"].numpy().astype(np.int64)
+    every = Path(
+        images=np.stack([at["image"].numpy() for at in kept]),
+        logits=np.stack([at["logits"].numpy() for at in kept]),
+        objective=np.stack([at["objective"].numpy() for at in kept]),
+        gradients=np.stack(
+            [at.get("gradient", tf.zeros_like(at["image"])).numpy() for at in kept]
+        ),
+    )
+    return Outcome(
+        image=state["best_image"].numpy(),
+        status=state["best_status"].numpy(),
+        value=state["best_value"].numpy(),
+        number=state["best_number"].numpy(),
+        steps=steps + 1,
+        # An image that is done early stays in the batch: what comes after is no part of its path.
+        paths=[every.of(image, last + 1) for image, last in enumerate(steps)],
     )
 
 
-def _stack(images: list[Any]) -> np.ndarray:
-    return np.stack([square(image).numpy() for image in images])
+def start_and_end(task: Task, inputs: Inputs, images: np.ndarray) -> list[Path]:
+    """Make the paths of an attack that takes no steps: the clean image and the result.
+
+    Args:
+        task: what all images share.
+        inputs: NumPy arrays `[n, ...]`.
+        images: `[n, *flat]`, the results.
+
+    Returns:
+        One path per image, of one iterate where nothing changed, else of two; with the
+        cross-entropy and its gradient.
+    """
+    tensors = {name: tf.constant(values) for name, values in inputs.items()}
+    ends = [
+        task.differentiate(Loss.CROSS_ENTROPY, tensors, tf.constant(at), GradientSource())
+        for at in (inputs["clean"], images)
+    ]
+    every = Path(
+        np.stack([inputs["clean"], images]),
+        *(np.stack([end[name].numpy() for end in ends]) for name in _FOUND),
+    )
+    moved = (images != inputs["clean"]).reshape(len(images), -1).any(axis=1)
+    return [every.of(image, 1 + int(moves)) for image, moves in enumerate(moved)]
+
+
+def as_trace(paths: Sequence[Path], shape: tuple[int, int, int]) -> Trace:
+    """Join the paths of several images, the shorter ones lengthened by their last iterate.
+
+    Args:
+        paths: one per image.
+        shape: of an image, `(h, w, c)`.
+
+    Returns:
+        The trace.
+    """
+    steps = np.array([len(path.images) - 1 for path in paths])
+    longest = int(steps.max(initial=0)) + 1
+
+    def joined(parts: list[np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [part[np.minimum(np.arange(longest), len(part) - 1)] for part in parts], axis=1
+        )
+
+    def images(parts: list[np.ndarray]) -> np.ndarray:
+        return joined(parts).reshape(longest, len(parts), *shape)
+
+    return Trace(
+        images=images([path.images for path in paths]),
+        logits=joined([path.logits for path in paths]),
+        objective=joined([path.objective for path in paths]),
+        gradients=images([path.gradients for path in paths])[:-1],
+        num_steps=steps,
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
+from mnist_adv.data import datasets
 from mnist_adv.commands import cli
 from mnist_adv.commands import image_flags, model_flags
 from mnist_adv.gradients.sources import SOURCES
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
     from mnist_adv.commands.image_flags import Chosen
     from mnist_adv.models.loaded import LoadedModel
-    from mnist_adv.optimum import Optimum
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -49,7 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
     number("target", None, "Class to reach; without it: away from the label.")
     real("confidence", None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
-    text("attack", "pgd", "One of --list; optimum: the smallest change there is, with its proof.")
+    text("attack", "pgd", "A name of --list; optimum: the smallest change, with its proof.")
     flags.DEFINE_enum_class("norm", Norm.LINF, Norm, "Norm of the budget.", flag_values=values)
     real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
     real("step_size", None, "Length of a step; epsilon / 30 if not given.")
@@ -82,7 +82,7 @@ def _attack(values: flags.FlagValues) -> int:
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
     findings = _examine(values, subject)
     label = _predict(subject, chosen) if chosen.label is None else chosen.label
-    result, proof = _make(values, subject, chosen, label)
+    result = _make(values, subject, chosen, label)
     class_names = subject.class_names
     told = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
@@ -90,49 +90,53 @@ def _attack(values: flags.FlagValues) -> int:
         f"{chosen.name}{told}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
-    return _report(values, subject, chosen, result, proof, findings)
+    return _report(values, subject, chosen, result, findings)
 
 
 def _make(
     values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, label: int
-) -> tuple[AttackResult, Optimum | None]:
+) -> AttackResult:
+    from mnist_adv import attacks
+    from mnist_adv.attacks.registry import ATTACKS
+
     given = {
         name: values[name].value
         for name in ("step_size", "num_steps", "step", "loss", "source", "difference_step")
         if values[name].value is not None
     }
-    question = {"targets": values.target, "labels": label, "norm": values.norm}
-    if values.attack != "optimum":
-        from mnist_adv import attacks
-
-        result = attacks.attack(
-            subject.model,
-            chosen.image,
-            method=values.attack,
-            epsilon=values.epsilon,
-            confidence=values.confidence,
-            seed=values.seed,
-            trace=True,
-            **question,
-            **given,
-        )
-        return result, None
-    from mnist_adv import optimum
-
-    if given or values.confidence is not None:
-        raise ValueError(
-            f"the optimum takes no steps. Received: --{next(iter(given), 'confidence')}"
-        )
-    return optimum.as_attack(
-        subject.model, chosen.image, epsilon=values.epsilon, trace=True, **question
+    if ATTACKS.find(values.attack).attack.needs_donors:
+        given["donors"] = _donors(values, subject)
+    return attacks.attack(
+        subject.model,
+        chosen.image,
+        targets=values.target,
+        labels=label,
+        method=values.attack,
+        norm=values.norm,
+        epsilon=values.epsilon,
+        confidence=values.confidence,
+        seed=values.seed,
+        trace=True,
+        **given,
     )
 
 
+def _donors(values: flags.FlagValues, subject: LoadedModel) -> tuple[np.ndarray, np.ndarray]:
+    """Take images of the model's own data set for attacks that mix others in."""
+    return datasets.load(
+        values.dataset or subject.dataset,
+        "train",
+        data_dir=values.data_dir,
+        manual_dir=values.manual_dir,
+        rows=(0, datasets.NUM_DONORS),
+    ).pairs
+
+
 def _choices() -> list[str]:
-    from mnist_adv.attacks.registry import REGISTRY
+    from mnist_adv.attacks.registry import ATTACKS
 
     kinds: dict[str, list[str]] = {
-        "attacks": [*REGISTRY, "optimum"],
+        "attacks": list(ATTACKS),
         "losses": list(LOSSES),
         "gradient sources": list(SOURCES),
         "norms": [norm.value for norm in Norm],
@@ -162,10 +166,9 @@ def _report(
     subject: LoadedModel,
     chosen: Chosen,
     result: AttackResult,
-    proof: Optimum | None,
     findings: list[str],
 ) -> int:
-    from mnist_adv import optimum
+    from mnist_adv.verdict import set_beside
     from mnist_adv.reporting import figures, words, results_folder, tensorboard
 
     class_names = subject.class_names
@@ -174,8 +177,8 @@ def _report(
         saved, verdict = results_folder.save_picture(folder, subject.model, result)
         lines = words.outcome(result, verdict, class_names)
         on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
-        truth = optimum.set_beside(subject.model, on_disk, proof)
-        lines += words.optimum_lines(truth, proof)
+        truth = set_beside(subject.model, on_disk)
+        lines += words.optimum_lines(truth, result.certificate)
         pictures = {
             "figure": figures.attack_figure(result, saved, verdict, class_names),
             "film_strip": figures.film_strip(figures.required_trace(result), class_names),

@@ -30,6 +30,9 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
+# How many training images are given to attacks that mix other images in.
+NUM_DONORS = 2000
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -44,6 +47,11 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels."""
+        return self.images, self.labels
 
     def __repr__(self) -> str:
         return f"Dataset({len(self.labels)} images, {len(self.class_names)} classes)"

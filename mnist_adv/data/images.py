@@ -6,52 +6,107 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.data.datasets import IMAGE_SHAPE
+Bounds = tuple[float, float]  # the least and the largest value of a pixel
+UNIT: Bounds = (0.0, 1.0)
 
-_NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
+_MNIST = (28, 28)
 
 
-def as_batch(images: Any) -> np.ndarray:
-    """Bring one image or a batch of them into the form `[n, 28, 28, 1]`, and check the pixels.
+def as_batch(images: Any, bounds: Bounds = UNIT) -> np.ndarray:
+    """Bring one image or a batch of them into the form `[n, h, w, c]`, and check the pixels.
 
     Args:
-        images: floats in [0, 1] of shape `[28, 28]`, `[784]`, `[28, 28, 1]`, `[n, 28, 28]`,
-            `[n, 784]` or `[n, 28, 28, 1]`.
+        images: floats inside the bounds, `[h, w, c]` or `[n, h, w, c]`; of MNIST's size also
+            `[28, 28]`, `[784]`, `[n, 28, 28]` or `[n, 784]`.
+        bounds: the least and the largest value of a pixel.
 
     Returns:
-        `[n, 28, 28, 1]`, float64 if that came in, else float32.
+        `[n, h, w, c]`, float64 if that came in, else float32.
 
     Raises:
-        ValueError: another shape, whole numbers (0..255?), NaN, or a pixel outside [0, 1].
+        ValueError: another shape, whole numbers (0..255?), NaN, a pixel outside the bounds, or
+            bounds that are not two rising finite numbers.
     """
+    low, high = _checked(bounds)
     pixels = np.asarray(images)
-    shape = pixels.shape
-    rows, columns, _ = IMAGE_SHAPE
-    singles = ((_NUM_PIXELS,), (rows, columns), IMAGE_SHAPE)
-    if shape not in singles and (len(shape) < 2 or shape[1:] not in singles):
-        raise ValueError(
-            "images must have shape [28, 28], [784], [28, 28, 1] or [n, 28, 28, 1]. "
-            f"Received: {list(shape)}"
-        )
+    shape = _batch_shape(pixels.shape)
+    divide = "; divide grey levels 0..255 by 255" if bounds == UNIT else ""
     if not np.issubdtype(pixels.dtype, np.floating):
         raise ValueError(
-            "images must be floats in [0, 1]; divide grey levels 0..255 by 255. "
-            f"Received: dtype={pixels.dtype}"
+            f"images must be floats in [{low:g}, {high:g}]{divide}. Received: dtype={pixels.dtype}"
         )
     # Both are NaN if any pixel is.
-    least, most = (pixels.min(), pixels.max()) if pixels.size else (0, 1)
+    least, most = (pixels.min(), pixels.max()) if pixels.size else bounds
     if not (np.isfinite(least) and np.isfinite(most)):
         raise ValueError(
             f"images must be finite. Received: {np.count_nonzero(~np.isfinite(pixels))} pixels "
             "that are NaN or infinite"
         )
-    if least < 0 or most > 1:
+    if least < low or most > high:
         raise ValueError(
-            "images must lie in [0, 1]; divide grey levels 0..255 by 255. "
+            f"images must lie in [{low:g}, {high:g}]{divide}. "
             f"Received: pixels from {least:g} to {most:g}"
         )
     dtype = np.float64 if pixels.dtype == np.float64 else np.float32
-    return pixels.astype(dtype).reshape(-1, *IMAGE_SHAPE)
+    return pixels.astype(dtype).reshape(shape)
+
+
+def to_unit(images: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Map images from their bounds to [0, 1].
+
+    Args:
+        images: of any shape, float32.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        The same shape; the same array if the bounds are [0, 1] already.
+    """
+    if bounds == UNIT:
+        return images
+    low, high = np.float32(bounds[0]), np.float32(bounds[1])
+    return np.clip((images - low) / (high - low), 0, 1, dtype=np.float32)
+
+
+def from_unit(
+    images: np.ndarray, unit: np.ndarray, clean: np.ndarray, bounds: Bounds
+) -> np.ndarray:
+    """Map changed images from [0, 1] back to their bounds; pixels that did not change keep their bits.
+
+    Args:
+        images: `[..., n, h, w, c]` float32 in [0, 1].
+        unit: the clean images in [0, 1], `[n, h, w, c]`.
+        clean: the same inside the bounds.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        The shape of `images`; the same array if the bounds are [0, 1].
+    """
+    if bounds == UNIT:
+        return images
+    low, high = np.float32(bounds[0]), np.float32(bounds[1])
+    return np.where(images == unit, clean, np.clip(low + (high - low) * images, low, high))
+
+
+def _checked(bounds: Bounds) -> Bounds:
+    low, high = bounds
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"bounds must be two finite numbers, rising. Received: {bounds}")
+    return low, high
+
+
+def _batch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Find the shape `[n, h, w, c]` that an accepted shape stands for."""
+    pixels = _MNIST[0] * _MNIST[1]
+    if len(shape) == 4:
+        return shape
+    if shape in ((pixels,), _MNIST) or (len(shape) >= 2 and shape[1:] in ((pixels,), _MNIST)):
+        return (-1, *_MNIST, 1)
+    if len(shape) == 3:
+        return (1, *shape)
+    raise ValueError(
+        "images must have shape [h, w, c] or [n, h, w, c], or one of MNIST's: [28, 28], [784], "
+        f"[n, 28, 28], [n, 784]. Received: {list(shape)}"
+    )
 
 
 def as_classes(classes: Any, num_images: int, num_classes: int, name: str) -> np.ndarray:

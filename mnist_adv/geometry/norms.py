@@ -1,7 +1,7 @@
 """The geometry of each norm: length, projection onto a ball, steepest direction.
 
 A norm is one row of the table at the end. Everything works on whole batches: perturbations are
-`[n, 28, 28, 1]`, lengths and radii `[n]`.
+`[n, h, w, c]`, lengths and radii `[n]`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class Norm(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """The three functions that an attack needs of a norm.
+    """What an attack needs of a norm, for images in the unit box.
 
     Attributes:
-        length: perturbation `[n, 28, 28, 1]` -> its norm `[n]`.
+        length: perturbation `[n, h, w, c]` -> its norm `[n]`.
         project: perturbation, radius `[n]` -> the nearest perturbation (in L2) in the ball.
         steepest: gradient -> the direction of norm 1 with the largest inner product with it;
             zero where the gradient is zero.
         default_epsilon: a budget that lets nearly every digit become any other.
-        move: images, gradient, size `[n]` -> the images after the step of that norm, inside
-            [0, 1], that most lowers a linear objective; None: the steepest direction times the
-            size comes close enough, as every pixel takes part.
+        step: images, gradient, size `[n]` -> the images after the step of that norm, inside
+            [0, 1], that most lowers a linear objective; None: the steepest direction
+            times the size comes close enough, as every pixel takes part.
     """
 
     length: Callable[[Any], Any]
     project: Callable[[Any, Any], Any]
     steepest: Callable[[Any], Any]
     default_epsilon: float
-    move: Callable[[Any, Any, Any], Any] | None = None
+    step: Callable[[Any, Any, Any], Any] | None = None
 
 
 def per_image(values: Any) -> Any:
@@ -109,7 +109,7 @@ def l1_project_in_box(clean: Any, perturbation: Any, epsilon: Any) -> Any:
     """Project onto the L1 ball and the box at once, where one after the other goes too far.
 
     Args:
-        clean: images `[n, 28, 28, 1]` in [0, 1].
+        clean: images `[n, h, w, c]` in [0, 1].
         perturbation: the same shape.
         epsilon: `[n]`, the radius.
 
@@ -121,9 +121,9 @@ def l1_project_in_box(clean: Any, perturbation: Any, epsilon: Any) -> Any:
         2021, proposition 2.1.
     """
     sizes = tf.abs(perturbation)
-    room = tf.where(perturbation > 0, 1 - clean, clean)
-    threshold = per_image(capped_threshold(sizes, room, epsilon))
-    amounts = tf.clip_by_value(sizes - threshold, 0, room)
+    slack = tf.where(perturbation > 0, 1 - clean, clean)
+    threshold = per_image(capped_threshold(sizes, slack, epsilon))
+    amounts = tf.clip_by_value(sizes - threshold, 0, slack)
     excess = tf.math.divide_no_nan(epsilon, _sum(amounts))
     return tf.sign(perturbation) * amounts * per_image(tf.minimum(excess, 1))
 
@@ -132,10 +132,15 @@ def _l1_steepest(gradient: Any) -> Any:
     return tf.sign(gradient) * _first_of(tf.abs(gradient))
 
 
-def _l1_move(images: Any, gradient: Any, size: Any) -> Any:
-    # One pixel would have no room for the whole step: spend it pixel by pixel.
-    room = tf.where(gradient > 0, images, 1 - images)
-    return images - tf.sign(gradient) * fill(tf.abs(gradient), room, size)
+def _l1_step(images: Any, gradient: Any, size: Any) -> Any:
+    # One pixel cannot take the whole step inside its bounds: spend it pixel by pixel.
+    slack = _slack_against(images, gradient)
+    return images - tf.sign(gradient) * fill(tf.abs(gradient), slack, size)
+
+
+def _slack_against(images: Any, gradient: Any) -> Any:
+    """Measure how far each pixel can move against the gradient."""
+    return tf.where(gradient > 0, images, 1 - images)
 
 
 def _l0_length(perturbation: Any) -> Any:
@@ -153,11 +158,11 @@ def _l0_steepest(gradient: Any) -> Any:
     return _l1_steepest(gradient)
 
 
-def _l0_move(images: Any, gradient: Any, size: Any) -> Any:
-    # The pixels whose whole way to the border is worth most.
-    room = tf.where(gradient > 0, images, 1 - images)
-    chosen = largest(tf.abs(gradient) * room, tf.cast(size, tf.int32))
-    return tf.where(chosen, images - tf.sign(gradient) * room, images)
+def _l0_step(images: Any, gradient: Any, size: Any) -> Any:
+    # The pixels that lower a linear objective most when they go to their bound.
+    slack = _slack_against(images, gradient)
+    chosen = largest(tf.abs(gradient) * slack, tf.cast(size, tf.int32))
+    return tf.where(chosen, images - tf.sign(gradient) * slack, images)
 
 
 def _first_of(values: Any) -> Any:
@@ -169,6 +174,6 @@ def _first_of(values: Any) -> Any:
 GEOMETRY = {
     Norm.LINF: Geometry(_linf_length, _linf_project, _linf_steepest, 0.3),
     Norm.L2: Geometry(_l2_length, _l2_project, _l2_steepest, 3.0),
-    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, 30.0, _l1_move),
-    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_move),
+    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, 30.0, _l1_step),
+    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_step),
 }

@@ -25,7 +25,7 @@ def soft_threshold(sizes: Any, total: Any) -> Any:
     rounds at the exact answer.
 
     Args:
-        sizes: `[n, 28, 28, 1]`, at least 0.
+        sizes: `[n, h, w, c]`, at least 0.
         total: `[n]`, at least 0.
 
     Returns:
@@ -49,19 +49,19 @@ def soft_threshold(sizes: Any, total: Any) -> Any:
     return threshold
 
 
-def capped_threshold(sizes: Any, room: Any, total: Any) -> Any:
-    """Find t with `sum(clip(sizes - t, 0, room)) = total`.
+def capped_threshold(sizes: Any, slack: Any, total: Any) -> Any:
+    """Find t with `sum(clip(sizes - t, 0, slack)) = total`.
 
     The sum falls with t, linearly between its bends, but is not convex as in `soft_threshold`:
     Newton's method, inside a bracket that closes in every round.
 
     Args:
-        sizes: `[n, 28, 28, 1]`, at least 0.
-        room: the same shape, at least 0.
+        sizes: `[n, h, w, c]`, at least 0.
+        slack: the same shape, at least 0.
         total: `[n]`, at least 0.
 
     Returns:
-        `[n]`, at least 0; 0 where the sizes, cut to the room, sum to `total` or less.
+        `[n]`, at least 0; 0 where the sizes, cut to the slack, sum to `total` or less.
     """
     rounding = 2 * np.finfo(sizes.dtype.as_numpy_dtype).eps
 
@@ -70,8 +70,8 @@ def capped_threshold(sizes: Any, room: Any, total: Any) -> Any:
 
     def body(round_: Any, done: Any, low: Any, high: Any, at: Any) -> tuple[Any, ...]:
         left = sizes - _wide(at)
-        excess = tf.reduce_sum(tf.clip_by_value(left, 0, room), axis=_PIXELS) - total
-        moving = tf.cast((left > 0) & (left < room), sizes.dtype)
+        excess = tf.reduce_sum(tf.clip_by_value(left, 0, slack), axis=_PIXELS) - total
+        moving = tf.cast((left > 0) & (left < slack), sizes.dtype)
         count = tf.reduce_sum(moving, axis=_PIXELS)
         newton = at + tf.math.divide_no_nan(excess, count)
         settled = (tf.abs(excess) <= rounding * total) | (
@@ -85,7 +85,7 @@ def capped_threshold(sizes: Any, room: Any, total: Any) -> Any:
         return round_ + 1, done, low, high, tf.where(done, at, following)
 
     zero = tf.zeros_like(total)
-    enough = tf.reduce_sum(tf.minimum(sizes, room), axis=_PIXELS) <= total
+    enough = tf.reduce_sum(tf.minimum(sizes, slack), axis=_PIXELS) <= total
     # The bracket is open: 0 itself has been tried.
     start = (0, enough, zero, tf.reduce_max(sizes, axis=_PIXELS), soft_threshold(sizes, total))
     *_, threshold = tf.while_loop(going, body, start)
@@ -99,7 +99,7 @@ def kth_largest(sizes: Any, rank: Any) -> Any:
     the range of bits find the exact value.
 
     Args:
-        sizes: `[n, 28, 28, 1]`, at least 0.
+        sizes: `[n, h, w, c]`, at least 0.
         rank: `[n]` int32.
 
     Returns:
@@ -118,11 +118,11 @@ def largest(sizes: Any, count: Any) -> Any:
     """Mark the `count` largest pixels of each image; of equal ones the first.
 
     Args:
-        sizes: `[n, 28, 28, 1]` float32, at least 0.
+        sizes: `[n, h, w, c]` float32, at least 0.
         count: `[n]` int32.
 
     Returns:
-        `[n, 28, 28, 1]` bool; pixels of size 0 are never marked.
+        `[n, h, w, c]` bool; pixels of size 0 are never marked.
     """
     bound = _wide(kth_largest(sizes, count))
     above = sizes > bound
@@ -133,33 +133,33 @@ def largest(sizes: Any, count: Any) -> Any:
     return (above | first) & (sizes > 0) & _wide(count > 0)
 
 
-def fill(priority: Any, room: Any, total: Any) -> Any:
-    """Spend a total on pixels in order of priority, each up to its room.
+def fill(priority: Any, slack: Any, total: Any) -> Any:
+    """Spend a total on pixels in order of priority, each up to its slack.
 
     This is the exact solution of: maximise `sum(priority * amount)` subject to
-    `0 <= amount <= room` and `sum(amount) <= total`.
+    `0 <= amount <= slack` and `sum(amount) <= total`.
 
     Args:
-        priority: `[n, 28, 28, 1]` float32, at least 0.
-        room: the same shape, at least 0.
+        priority: `[n, h, w, c]` float32, at least 0.
+        slack: the same shape, at least 0.
         total: `[n]`, at least 0.
 
     Returns:
-        The amounts, `[n, 28, 28, 1]`; nothing is spent on priority 0.
+        The amounts, `[n, h, w, c]`; nothing is spent on priority 0.
     """
     bits = _bits(priority)
 
     def exceeds(bound: Any) -> Any:
-        return tf.reduce_sum(tf.where(bits >= _wide(bound), room, 0), axis=_PIXELS) > total
+        return tf.reduce_sum(tf.where(bits >= _wide(bound), slack, 0), axis=_PIXELS) > total
 
     low = _largest_bound(exceeds, total, bits.dtype)
-    above = tf.where(bits > _wide(low), room, 0)
+    above = tf.where(bits > _wide(low), slack, 0)
     left = tf.maximum(total - tf.reduce_sum(above, axis=_PIXELS), 0)
     at_bound = (bits == _wide(low)) & (priority > 0)
-    ties = tf.reshape(tf.where(at_bound, room, 0), [tf.shape(room)[0], -1])
+    ties = tf.reshape(tf.where(at_bound, slack, 0), [tf.shape(slack)[0], -1])
     before = tf.cumsum(ties, axis=1, exclusive=True)
     part = tf.clip_by_value(left[:, tf.newaxis] - before, 0, ties)
-    return above + tf.reshape(part, tf.shape(room))
+    return above + tf.reshape(part, tf.shape(slack))
 
 
 def _bits(values: Any) -> Any:

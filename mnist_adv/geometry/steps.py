@@ -31,10 +31,10 @@ def direction(step: Step, norm: Norm, gradient: Any) -> Any:
     Args:
         step: the rule.
         norm: the norm of the budget; only STEEPEST depends on it.
-        gradient: `[n, 28, 28, 1]`.
+        gradient: `[n, h, w, c]`.
 
     Returns:
-        `[n, 28, 28, 1]`; an attack moves against it.
+        `[n, h, w, c]`; an attack moves against it.
     """
     if step is Step.STEEPEST:
         return GEOMETRY[norm].steepest(gradient)
@@ -43,20 +43,20 @@ def direction(step: Step, norm: Norm, gradient: Any) -> Any:
     return tf.sign(gradient) if step is Step.SIGN else gradient
 
 
-def move(step: Step, norm: Norm, images: Any, gradient: Any, size: Any) -> Any:
-    """Take one step.
+def apply_step(step: Step, norm: Norm, images: Any, gradient: Any, size: Any) -> Any:
+    """Take one step against the gradient.
 
     Args:
         step: the rule.
         norm: the norm of the budget; only STEEPEST depends on it.
-        images: `[n, 28, 28, 1]`.
+        images: `[n, h, w, c]`.
         gradient: the same shape.
-        size: `[n]`, of the step.
+        size: `[n]`, of the step, in pixel units.
 
     Returns:
-        The images after the step against the gradient, not yet inside any budget.
+        The images after the step, not yet projected onto any ball.
     """
-    own = GEOMETRY[norm].move
+    own = GEOMETRY[norm].step
     if step is Step.STEEPEST and own is not None:
         return own(images, gradient, size)
     return images - per_image(size) * direction(step, norm, gradient)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mnist_adv.gradients.losses import Objective
-from mnist_adv.models.linear import linear_parts
+from mnist_adv.models.linear import is_linear
 from mnist_adv.registry import Registry
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import normal, signs
@@ -135,29 +135,17 @@ def _tape(query: Query, _: GradientSource) -> tuple[Any, Any]:
     return logits, gradients
 
 
-def is_linear(model: Model) -> bool:
-    """Tell whether the closed form applies.
-
-    Args:
-        model: any.
-
-    Returns:
-        Whether it is linear in the pixels, by type: a `SoftmaxRegression` or a `LinearModel`.
-    """
-    return linear_parts(model) is not None
-
-
 def _closed_form(query: Query, _: GradientSource) -> tuple[Any, Any]:
-    parts = linear_parts(query.model)
-    if parts is None:
+    if not is_linear(query.model):
         raise ValueError(
             "source closed_form needs a SoftmaxRegression or a LinearModel. Received: "
             f"{type(query.model).__name__}"
         )
+    model: Any = query.model
     images = query.images
-    logits = query.model(images)
+    logits = model(images)
     upstream = query.objective.upstream(logits, query.classes)
-    pixels = tf.matmul(upstream, tf.cast(parts[0], images.dtype), transpose_b=True)
+    pixels = tf.matmul(upstream, tf.cast(model.W, images.dtype), transpose_b=True)
     return logits, tf.reshape(pixels, tf.shape(images))
 
 

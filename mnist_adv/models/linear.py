@@ -55,6 +55,22 @@ class LinearModel:
         return f"LinearModel({pixels} pixels, {classes} classes)"
 
 
+def is_linear(model: Any) -> bool:
+    """Tell by its type whether a model is linear in the pixels.
+
+    Args:
+        model: anything.
+
+    Returns:
+        Whether it is a `SoftmaxRegression` or a `LinearModel`, and so has W and b.
+    """
+    if isinstance(model, LinearModel):
+        return True
+    from mnist_adv.models.softmax_regression import SoftmaxRegression  # imports TensorFlow
+
+    return isinstance(model, SoftmaxRegression)
+
+
 def linear_parts(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the weights of a model that is linear in the pixels.
 
@@ -65,11 +81,6 @@ def linear_parts(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
         W `[pixels, classes]` and b `[classes]`, float32, of a `SoftmaxRegression` or a
         `LinearModel`; None for any other model, linear or not.
     """
-    if isinstance(model, LinearModel):
-        return model.W, model.b
-    # Imports TensorFlow, as this module does not.
-    from mnist_adv.models.softmax_regression import SoftmaxRegression
-
-    if isinstance(model, SoftmaxRegression):
-        return model.W.numpy(), model.b.numpy()
-    return None
+    if not is_linear(model):
+        return None
+    return np.asarray(model.W), np.asarray(model.b)

@@ -6,6 +6,10 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mnist_adv.data.images import Bounds
+from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
@@ -73,45 +77,75 @@ def adapt(model: Model, pixels: Pixels) -> Model:
         pixels: its scale and polarity.
 
     Returns:
-        A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`. Softmax
-        regression stays softmax regression (the change goes into its weights, with one rounding
-        to float32), so that the closed forms still hold.
+        A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`; see
+        `rescale`.
     """
-    if pixels.plain:
-        return model
-    # Imports TensorFlow, as this module does not.
-    from mnist_adv.models.softmax_regression import SoftmaxRegression
+    return rescale(model, pixels.factor, pixels.offset)
 
-    if isinstance(model, SoftmaxRegression):
-        weights = tf.cast(model.W, tf.float64)
-        bias = tf.cast(model.b, tf.float64) + pixels.offset * tf.reduce_sum(weights, axis=0)
-        folded = SoftmaxRegression(model.W.shape[1], model.W.shape[0])
-        folded.W.assign(tf.cast(pixels.factor * weights, tf.float32))
-        folded.b.assign(tf.cast(bias, tf.float32))
-        return folded
-    return Adapted(model, pixels)
+
+def in_unit_box(model: Model, bounds: Bounds) -> Model:
+    """Make a model of images in [0, 1] of a model of images inside any bounds.
+
+    Args:
+        model: images inside the bounds -> logits.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        A model from images in [0, 1] to logits; see `rescale`.
+    """
+    low, high = bounds
+    return rescale(model, high - low, low)
+
+
+def rescale(model: Model, factor: float, offset: float) -> Model:
+    """Apply `factor x + offset` to every pixel before a model sees it.
+
+    Args:
+        model: changed images `[n, h, w, c]` -> logits `[n, k]`.
+        factor: by which a pixel is multiplied.
+        offset: that is added then.
+
+    Returns:
+        Unchanged images -> logits: the model itself where nothing changes. A linear model stays
+        linear, of the same class (the change goes into its weights, with one rounding to float32),
+        so that the closed forms still hold.
+    """
+    if (factor, offset) == (1, 0):
+        return model
+    parts = linear_parts(model)
+    if parts is None:
+        return Rescaled(model, factor, offset)
+    weights, bias = (part.astype(np.float64) for part in parts)
+    weights, bias = factor * weights, bias + offset * weights.sum(axis=0)
+    if isinstance(model, LinearModel):
+        return LinearModel(weights, bias)
+    # Imports TensorFlow, as this module does not.
+    from mnist_adv.models.perceptron import make_model
+
+    return make_model([(weights.astype(np.float32), bias.astype(np.float32))], None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapted:
-    """A model whose images change scale and polarity first.
+class Rescaled:
+    """A model whose pixels change to `factor x + offset` first.
 
     Attributes:
         model: changed images -> logits.
-        pixels: the change.
+        factor: by which a pixel is multiplied.
+        offset: that is added then.
     """
 
     model: Model
-    pixels: Pixels
+    factor: float
+    offset: float
 
     def __call__(self, images: Any) -> Any:
         """Compute logits.
 
         Args:
-            images: `[n, h, w, c]` in [0, 1], light on dark, float32 or float64.
+            images: `[n, h, w, c]` before the change, float32 or float64.
 
         Returns:
             What the model returns for the changed images, `[n, k]`.
         """
-        images = tf.convert_to_tensor(images)
-        return self.model(images * self.pixels.factor + self.pixels.offset)
+        return self.model(tf.convert_to_tensor(images) * self.factor + self.offset)

@@ -1,12 +1,5 @@
 """The truth to measure attacks against: certified smallest perturbations of linear classifiers."""
 
-from mnist_adv.verdict.beside_optimum import (
-    BelowOptimumError,
-    Comparison,
-    as_attack,
-    compare,
-    set_beside,
-)
 from mnist_adv.optimum.certificate.smallest import Certificate, LeadCertificate, check, check_lead
 from mnist_adv.optimum.curve import robust_accuracy
 from mnist_adv.optimum.grid import GridOptimum, on_grid
@@ -16,22 +9,17 @@ from mnist_adv.optimum.float32 import to_float32
 from mnist_adv.optimum.api import smallest_perturbation
 
 __all__ = [
-    "BelowOptimumError",
     "Certificate",
-    "Comparison",
     "GridOptimum",
     "LeadCertificate",
     "LargestLead",
     "Optimum",
     "Status",
-    "as_attack",
     "check",
     "check_lead",
-    "compare",
     "largest_lead",
     "on_grid",
     "robust_accuracy",
-    "set_beside",
     "smallest_perturbation",
     "to_float32",
 ]

@@ -32,7 +32,7 @@ class GridBudget:
     """The balls around some clean images.
 
     Attributes:
-        origin: `[n, 784]` float64, the clean images in levels, 0..255.
+        origin: `[n, pixels]` float64, the clean images in levels, 0..255.
         norm: of the budget.
         epsilon: `[n]`, radii in pixel units; may be infinite.
     """
@@ -46,7 +46,7 @@ class GridBudget:
         return GridBudget(self.origin[rows], self.norm, self.epsilon[rows])
 
     def lengths(self, levels: np.ndarray) -> np.ndarray:
-        """Measure how far levels `[n, 784]` are from the clean ones, `[n]` in pixel units."""
+        """Measure how far levels `[n, pixels]` are from the clean ones, `[n]` in pixel units."""
         if self.norm is Norm.LINF:
             return np.abs(levels - self.origin).max(axis=1) / TOP
         spent = self.spent(levels).sum(axis=1)
@@ -59,7 +59,7 @@ class GridBudget:
         return self.lengths(levels) <= self.epsilon + TOLERANCE / 2
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the lowest and the highest level that each pixel may take, `[n, 784]` both."""
+        """Give the lowest and the highest level that each pixel may take, `[n, pixels]` both."""
         if self.norm is not Norm.LINF:
             return np.zeros_like(self.origin), np.full_like(self.origin, TOP)
         radius = TOP * (self.epsilon + TOLERANCE / 2)[:, np.newaxis]
@@ -70,7 +70,7 @@ class GridBudget:
         return np.maximum(low, 0), np.minimum(high, TOP)
 
     def spent(self, levels: np.ndarray) -> np.ndarray:
-        """Say what each pixel takes of the budget, `[n, 784]`, in the unit of `allowed`."""
+        """Say what each pixel takes of the budget, `[n, pixels]`, in the unit of `allowed`."""
         return _SPENT[self.norm](levels - self.origin)
 
     @property
@@ -83,11 +83,11 @@ def round_inside(wanted: np.ndarray, budget: GridBudget) -> np.ndarray:
     """Round to whole levels: each pixel to its nearest, as far as the budget lets it.
 
     Args:
-        wanted: `[n, 784]` float64, in levels.
+        wanted: `[n, pixels]` float64, in levels.
         budget: the balls.
 
     Returns:
-        `[n, 784]` float64, whole numbers in 0..255.
+        `[n, pixels]` float64, whole numbers in 0..255.
     """
     ends = budget.ends()
     levels = np.clip(np.rint(wanted), *ends)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.data.datasets import to_float
+from mnist_adv.data.images import UNIT, Bounds, to_unit
+from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
@@ -47,13 +49,14 @@ def to_levels(
     norm: Norm,
     epsilon: float | np.ndarray,
     max_rounds: int = 100,
+    bounds: Bounds = UNIT,
 ) -> np.ndarray:
     """Round to 8 bits inside the budget; repair on the grid what rounding undid.
 
     Each pixel goes to its nearest level; where that leaves the budget, as few as possible go to
     the next level towards the clean image instead, which is shorter in every norm. An image that
-    met its goal before, as `judge` sees it (with the wanted confidence, inside the budget and
-    [0, 1]), and no longer does, then moves, in each round as many pixels by one level as its
+    met its goal before, as `judge` finds (with the wanted confidence, inside the budget and the
+    bounds), and no longer does, is changed, in each round in as many pixels by one level as its
     gradient says are needed: first within the length that it has, and only if that is not enough,
     within the whole budget. Where the budget is spent, pixels that matter little give levels back.
     An image whose goal the gradient places beyond the budget is given up. An image that did not
@@ -61,15 +64,16 @@ def to_levels(
 
     Args:
         model: images -> logits.
-        images: clean, `[n, 28, 28, 1]` in [0, 1].
+        images: clean, `[n, h, w, c]` inside the bounds.
         adversarial: the same shape.
         goal: what the images are to be classified as.
         norm: of the budget.
         epsilon: the budget in pixel units, one number or `[n]`; may be infinite.
         max_rounds: most rounds of repair at each length; 0 only rounds.
+        bounds: the least and the largest value of a pixel: levels 0 and 255.
 
     Returns:
-        uint8 `[n, 28, 28, 1]`. Where even repair did not meet the goal, the levels that came
+        uint8 `[n, h, w, c]`. Where even repair did not meet the goal, the levels that came
         nearest to it; judge the result, as always.
 
     Example:
@@ -85,8 +89,15 @@ def to_levels(
         >>> int(model(levels / 255).numpy().argmax())
         2
     """
-    count = len(images)
-    whole = np.broadcast_to(np.asarray(epsilon, np.float64), (count,))
+    count, shape = len(images), images.shape[1:]
+    unit = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
+    whole = np.broadcast_to(np.asarray(epsilon, np.float64) / unit, (count,))
+    images, adversarial = to_unit(images, bounds), to_unit(adversarial, bounds)
+    model = in_unit_box(model, bounds)
+
+    def flat_model(pixels: Any) -> Any:
+        return model(tf.reshape(pixels, [-1, *shape]))
+
     levels, lengths = np.empty((count, images[0].size), np.uint8), np.empty(count)
     for first in range(0, count, _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -96,7 +107,7 @@ def to_levels(
         lengths[block] = np.maximum(budget.lengths(wanted), budget.lengths(rounded))
         levels[block] = rounded
     if max_rounds:
-        missed = np.flatnonzero(~_satisfied(model, levels, goal))
+        missed = np.flatnonzero(~_satisfied(flat_model, levels, goal))
         if len(missed):
             question = (images[missed], adversarial[missed], _part(goal, missed))
             before = judge_goal(model, *question, norm=norm, epsilon=whole[missed])
@@ -106,7 +117,7 @@ def to_levels(
                 break
             radius = np.minimum(lengths[missed] + longer / TOP, whole[missed])
             budget = GridBudget(_origin(images[missed]), norm, radius)
-            mended, left = _repair(model, levels[missed], _part(goal, missed), budget, max_rounds)
+            mended, left = _repair(flat_model, levels[missed], _part(goal, missed), budget, max_rounds)
             levels[missed] = mended
             missed = missed[left & (radius < whole[missed])]  # others have had the whole budget
     return levels.reshape(images.shape)
@@ -129,7 +140,7 @@ def _part(goal: Goal, rows: np.ndarray) -> Goal:
 
 
 def _pixels(levels: np.ndarray) -> np.ndarray:
-    return to_float(levels.astype(np.uint8)).reshape(-1, 28, 28, 1)
+    return to_float(levels.astype(np.uint8))
 
 
 def _satisfied(model: Model, levels: np.ndarray, goal: Goal) -> np.ndarray:
@@ -184,7 +195,7 @@ class _Seen:
     satisfied: np.ndarray
     margin: np.ndarray
     distance: np.ndarray
-    slope: np.ndarray  # [n, 784], per pixel unit
+    slope: np.ndarray  # [n, pixels], per pixel unit
 
     def of(self, rows: np.ndarray) -> _Seen:
         return _Seen(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))

@@ -17,8 +17,8 @@ def out_of_reach(
     """Say where even the best image of the ball would not be enough, if the slope stayed.
 
     Args:
-        levels: `[n, 784]`.
-        slope: `[n, 784]`, per pixel unit.
+        levels: `[n, pixels]`.
+        slope: `[n, pixels]`, per pixel unit.
         distance: `[n]`, how far the sum has to fall.
         budget: the balls.
 
@@ -57,8 +57,8 @@ def move(
     image that single levels do not help enough takes whole ways.
 
     Args:
-        levels: `[n, 784]` float64.
-        slope: `[n, 784]`, per pixel unit.
+        levels: `[n, pixels]` float64.
+        slope: `[n, pixels]`, per pixel unit.
         wanted: `[n]`, by how much it is to fall.
         budget: the balls.
 
@@ -89,7 +89,7 @@ def move(
 
 
 def _cheapest(gain: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Choose the pixels that gain most until it is enough, `[n, 784]` bool; all where it is not."""
+    """Choose the pixels that gain most until it is enough, `[n, pixels]` bool; all where it is not."""
     order = np.argsort(-gain, axis=1, kind="stable")
     total = np.cumsum(np.take_along_axis(gain, order, axis=1), axis=1)
     chosen = np.zeros(gain.shape, bool)

@@ -14,7 +14,8 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.verdict.judge import Verdict
 
 if TYPE_CHECKING:
-    from mnist_adv.optimum import Comparison, Optimum
+    from mnist_adv.optimum import Optimum
+    from mnist_adv.verdict import Comparison
 
 READ_ATTACK = """How to read the rest: under Images, `attack/figure` tells it at a glance and
 `attack/film_strip` shows the digit changing, and `attack/iterate` and `attack/gradient_image` have

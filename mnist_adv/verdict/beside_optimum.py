@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.gradients.goals import make_goal
-from mnist_adv.data.images import as_batch
+from mnist_adv.data.images import UNIT
+
 from mnist_adv.models.linear import linear_parts
-from mnist_adv.geometry.norms import Norm
 from mnist_adv.optimum.certificate import bounds
 from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.float32 import to_float32
 from mnist_adv.optimum.api import smallest_perturbation
-from mnist_adv.verdict.judge import judge
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -82,7 +78,8 @@ def compare(
         model: a `SoftmaxRegression` or a `LinearModel`.
         result: of any attack on this model; every image that reached its goal counts, inside its
             budget or not.
-        optimum: for these images, goal and norm, if it is there already.
+        optimum: for these images, goal and norm, if it is there already; None: the result's own
+            certificate, or else solved for.
         settings: for `smallest_perturbation`.
 
     Returns:
@@ -95,8 +92,11 @@ def compare(
     W, b = _parts(model)
     norm, goal = result.norm.value, result.goal
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
+    box: dict[str, Any] = dict(zip(("lower", "upper"), result.bounds))
+    if optimum is None and result.bounds == UNIT:
+        optimum = result.certificate
     if optimum is None:
-        optimum = smallest_perturbation(W, b, result.images, norm=norm, **wanted, **settings)
+        optimum = smallest_perturbation(W, b, result.images, norm=norm, **wanted, **box, **settings)
     if (
         optimum.norm != norm
         or optimum.targeted != goal.targeted
@@ -135,64 +135,6 @@ def set_beside(
     return None if linear_parts(model) is None else compare(model, result, optimum=optimum)
 
 
-def as_attack(
-    model: Any,
-    images: Any,
-    *,
-    targets: Any = None,
-    labels: Any = None,
-    norm: Norm | str = Norm.L2,
-    epsilon: float | None = None,
-    margin: float = 0.0,
-    trace: bool = False,
-    **settings: Any,
-) -> tuple[AttackResult, Optimum]:
-    """Produce the optimum in the form of an attack's result, judged like any other.
-
-    Args:
-        model: a `SoftmaxRegression` or a `LinearModel` of 28 x 28 images.
-        images: one image or a batch, floats in [0, 1].
-        targets: the class to reach, one integer or `[n]`.
-        labels: the class to leave, one integer or `[n]`.
-        norm: "linf", "l2", "l1" or "l0".
-        epsilon: the budget; images whose optimum is larger fail. None: as large as needed.
-        margin: lead of the wanted logit.
-        trace: whether to keep the clean image and the optimum as a trace of two iterates.
-        settings: for `smallest_perturbation`.
-
-    Returns:
-        The result, its adversarial images in float32, and the optimum with its certificate.
-
-    Raises:
-        ValueError: as `smallest_perturbation`; or the model is not linear.
-    """
-    from mnist_adv.attacks import AttackResult
-    from mnist_adv.attacks.traced_run import from_start_to_end
-
-    W, b = _parts(model)
-    clean = as_batch(images).astype(np.float32)
-    goal = make_goal(len(clean), W.shape[1], targets=targets, labels=labels)
-    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
-    optimum = smallest_perturbation(W, b, clean, norm=norm, margin=margin, **wanted, **settings)
-    adversarial, _ = to_float32(W, b, optimum)
-    epsilon = math.inf if epsilon is None else epsilon
-    none = np.zeros(len(clean), np.int64)  # a linear model is solved from its weights
-    result = AttackResult(
-        images=clean,
-        adversarial=adversarial,
-        goal=goal,
-        norm=Norm(optimum.norm),
-        epsilon=epsilon,
-        num_steps=optimum.iterations,
-        num_queries=none,
-        num_gradients=none,
-        verdict=judge(model, clean, adversarial, norm=optimum.norm, epsilon=epsilon, **wanted),
-        method="optimum",
-        trace=from_start_to_end(model, goal, clean, adversarial) if trace else None,
-    )
-    return result, optimum
-
-
 def _parts(model: Any) -> tuple[np.ndarray, np.ndarray]:
     parts = linear_parts(model)
     if parts is None:
@@ -226,6 +168,8 @@ def _require_possible(
         norm=optimum.norm,
         multipliers=optimum.multipliers[hit],
         margin=np.minimum(-short, optimum.margin),
+        lower=result.bounds[0],
+        upper=result.bounds[1],
         **wanted,
     )
     index = np.flatnonzero(hit)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.data.images import UNIT, Bounds
+
 if TYPE_CHECKING:
     from mnist_adv.gradients.goals import Goal
     from mnist_adv.models.model import Model
@@ -33,7 +35,7 @@ class Verdict:
         clean_predictions: `[n]` int64, the same for the clean images.
         clean_probabilities: `[n, k]` float64.
         norms: norm name -> `[n]` float64, of adversarial minus clean, for linf, l2, l1 and l0.
-        in_range: `[n]` bool, all pixels finite and in [0, 1].
+        in_range: `[n]` bool, all pixels finite and inside the bounds.
         in_budget: `[n]` bool, the norm of the budget is at most epsilon (plus 1e-6 for rounding).
         reached: `[n]` bool, the prediction is the target, or no longer the label.
         confident: `[n]` bool, the prediction's probability is at least what was asked for.
@@ -65,18 +67,20 @@ def judge(
     norm: Norm | str,
     epsilon: Any,
     confidence: float | None = None,
+    bounds: Bounds = UNIT,
 ) -> Verdict:
     """Judge adversarial images against the clean ones.
 
     Args:
         model: images -> logits.
-        images: clean, `[n, 28, 28, 1]`.
+        images: clean, `[n, h, w, c]`.
         adversarial: the same shape.
         targets: `[n]` or one integer, the class to be reached; or
         labels: `[n]` or one integer, the class to be left. Exactly one of the two.
         norm: "linf", "l2", "l1" or "l0", of the budget.
         epsilon: the budget, one number or `[n]`.
         confidence: the least probability of the new prediction; None: any.
+        bounds: the least and the largest value of a pixel.
 
     Returns:
         The verdict.
@@ -96,14 +100,14 @@ def judge(
     clean, final = np.asarray(images), np.asarray(adversarial)
     if clean.shape != final.shape or clean.ndim != 4:
         raise ValueError(
-            "images and adversarial must have the same shape [n, 28, 28, 1]. "
+            "images and adversarial must have the same shape [n, h, w, c]. "
             f"Received: {list(clean.shape)} and {list(final.shape)}"
         )
     if (targets is None) == (labels is None):
         raise ValueError(
             f"exactly one of targets and labels must be given. Received: {targets!r}, {labels!r}"
         )
-    norms, in_range = _measure(clean, final)
+    norms, in_range = _measure(clean, final, bounds)
     name = norm if isinstance(norm, str) else norm.value
     if name not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
@@ -129,17 +133,25 @@ def judge(
 
 
 def judge_goal(
-    model: Model, images: Any, adversarial: Any, goal: Goal, *, norm: Norm | str, epsilon: Any
+    model: Model,
+    images: Any,
+    adversarial: Any,
+    goal: Goal,
+    *,
+    norm: Norm | str,
+    epsilon: Any,
+    bounds: Bounds = UNIT,
 ) -> Verdict:
     """Judge adversarial images against the goal of the attack that made them.
 
     Args:
         model: images -> logits.
-        images: clean, `[n, 28, 28, 1]`.
+        images: clean, `[n, h, w, c]`.
         adversarial: the same shape.
         goal: the classes to be reached or left, and the confidence asked for.
         norm: of the budget.
         epsilon: the budget, one number or `[n]`.
+        bounds: the least and the largest value of a pixel.
 
     Returns:
         The verdict.
@@ -156,6 +168,7 @@ def judge_goal(
         norm=norm,
         epsilon=epsilon,
         confidence=goal.confidence,
+        bounds=bounds,
     )
 
 
@@ -165,14 +178,16 @@ def _logits(model: Model, images: np.ndarray) -> np.ndarray:
     return np.concatenate(seen).astype(np.float64)
 
 
-def _measure(clean: np.ndarray, final: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _measure(
+    clean: np.ndarray, final: np.ndarray, bounds: Bounds
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     norms = {name: np.empty(len(clean)) for name in ("linf", "l2", "l1", "l0")}
     in_range = np.empty(len(clean), bool)
     for start in range(0, len(clean), _BLOCK):
         block = slice(start, start + _BLOCK)
         pixels = final[block].reshape(len(final[block]), -1)
         # NaN is the smallest and the largest of the pixels that it is among, and inside nothing.
-        in_range[block] = (pixels.min(axis=1) >= 0) & (pixels.max(axis=1) <= 1)
+        in_range[block] = (pixels.min(axis=1) >= bounds[0]) & (pixels.max(axis=1) <= bounds[1])
         difference = pixels.astype(np.float64)
         difference -= clean[block].reshape(difference.shape)
         norms["l0"][block] = np.count_nonzero(difference, axis=1)

@@ -81,7 +81,7 @@ def test_l1_autopgd_moves_few_pixels(trained: SoftmaxRegression, digits: dict[st
 
 
 @pytest.mark.parametrize("side", [3, 5, 8, 15, 27])
-def test_the_heaps_are_those_of_the_paper(side: int) -> None:
+def test_the_patterns_are_those_of_the_paper(side: int) -> None:
     """Equations 2 and 3 of Andriushchenko et al., summed as they are written."""
 
     def hill(height: int, width: int) -> np.ndarray:
@@ -95,28 +95,29 @@ def test_the_heaps_are_those_of_the_paper(side: int) -> None:
         return found / np.linalg.norm(found)
 
     both = np.concatenate([hill(side // 2, side), -hill(side - side // 2, side)])
-    np.testing.assert_allclose(square_l2.heap(side), both / np.linalg.norm(both), atol=1e-6)
+    np.testing.assert_allclose(square_l2.pattern(side), both / np.linalg.norm(both), atol=1e-6)
 
 
 def test_a_repainted_window_moves_budget_and_nothing_else() -> None:
     generator = np.random.default_rng(5)
+    windows = square_l2.Windows((28, 28, 1))
     count = 12
-    rows = {
+    inputs = {
         "clean": np.full((count, 1, 1, 784), 0.5, np.float32),  # no pixel meets its border
         "epsilon": np.full(count, 1.0, np.float32),
         "keys": generator.integers(0, 2**32, (count, 2), np.uint32),
     }
-    first = square_l2.inside(rows, square_l2.tiles(rows["keys"], np.full(count, -1, np.int32)))
+    first = square_l2.spend_budget(inputs, square_l2.tiles(windows, inputs["keys"], np.full(count, -1, np.int32)))
     away = first.numpy().reshape(count, 28, 28) - 0.5
     np.testing.assert_allclose(np.linalg.norm(away, axis=(1, 2)), 1, rtol=1e-5)
     assert not away[:, 0].any() and not away[:, :, -2:].any()  # 25 of 28 pixels, one before
     tile = away[:, 1:6, 1:6] * 5  # each tile holds a fifth of the length
-    heap = square_l2.heap(5)
+    pattern = square_l2.pattern(5)
     for found in tile:
-        assert min(np.abs(found - s * h).max() for s in (1, -1) for h in (heap, heap.T)) < 1e-5
+        assert min(np.abs(found - s * h).max() for s in (1, -1) for h in (pattern, pattern.T)) < 1e-5
     for side in (3, 6, 15):
         sides = np.full(count, side, np.float32)
-        after = square_l2.repaint(rows, first, sides, np.arange(count, dtype=np.int32)).numpy()
+        after = square_l2.repaint(windows, inputs, first, sides, np.arange(count, dtype=np.int32)).numpy()
         moved = after.reshape(count, 28, 28) - 0.5
         np.testing.assert_allclose(np.linalg.norm(moved, axis=(1, 2)), 1, rtol=1e-5)
         changed = ~np.isclose(moved, away, atol=1e-6)

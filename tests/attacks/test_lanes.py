@@ -21,7 +21,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def task(model: Callable[[Any], Any]) -> Task:
     """Make a task of a model of ten classes."""
-    return Task(model, targeted=True, norm=Norm.L2, num_classes=10)
+    return Task(model, targeted=True, norm=Norm.L2, num_classes=10, shape=(28, 28, 1))
 
 
 def convolutions() -> tf.keras.Model:
@@ -44,14 +44,14 @@ def test_values_are_those_of_the_graph(toy: SoftmaxRegression) -> None:
     assert lanes.num_values(task(convolutions())) >= 3 * 32 * 784
 
 
-def test_larger_models_and_hungrier_methods_get_fewer_slots(
+def test_larger_models_and_hungrier_methods_get_fewer_lanes(
     full: None, toy: SoftmaxRegression
 ) -> None:
-    method = {name: registry.find(name).method for name in ("pgd", "carlini_wagner", "spsa")}
+    method = {name: registry.ATTACKS[name].attack for name in ("pgd", "carlini_wagner", "spsa")}
     own, large = task(toy), task(convolutions())
-    assert lanes.num_slots(own, method["pgd"]) == 1000
-    assert lanes.num_slots(large, method["pgd"]) < 100
-    assert lanes.num_slots(own, method["spsa"]) < lanes.num_slots(own, method["carlini_wagner"])
-    assert lanes.num_slots(own, method["carlini_wagner"]) < 1000
+    assert lanes.num_lanes(own, method["pgd"]) == 1000
+    assert lanes.num_lanes(large, method["pgd"]) < 100
+    assert lanes.num_lanes(own, method["spsa"]) < lanes.num_lanes(own, method["carlini_wagner"])
+    assert lanes.num_lanes(own, method["carlini_wagner"]) < 1000
     for which in (own, large):
-        assert all(lanes.num_slots(which, each) % 4 == 0 for each in method.values())
+        assert all(lanes.num_lanes(which, each) % 4 == 0 for each in method.values())

@@ -14,7 +14,7 @@ from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.plan import Targets
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table, read_table
-from mnist_adv.optimum import BelowOptimumError
+from mnist_adv.verdict import BelowOptimumError
 from tests.evaluation.support import places, small_plan
 
 

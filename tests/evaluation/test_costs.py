@@ -100,7 +100,7 @@ def test_other_tools_are_quoted_for_the_same_weights_only(
             "pgd_l2": {"num_images": 100, "tools": {"art": {"seconds": [1.0], "success": 1.0}}},
         },
     }
-    file = tmp_path / "peers.json"
+    file = tmp_path / "baseline_libraries.json"
     file.write_text(json.dumps(record))
     quoted, source = baseline_libraries.quote(trained, ("pgd",), Norm.LINF, file)
     assert quoted == [

@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mnist_adv import attack, judge, to_levels
-from mnist_adv.attacks.registry import REGISTRY
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data.datasets import to_float
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.quantize.ball import GridBudget
@@ -141,14 +141,17 @@ def test_every_success_of_a_small_budget_survives(
 BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.3, Norm.L1: 14.0, Norm.L0: 20.0}
 
 
-@pytest.mark.parametrize("name", [n for n, entry in REGISTRY.items() if not entry.method.minimal])
+@pytest.mark.parametrize("name", [n for n, row in ATTACKS.items() if not row.attack.minimal])
 def test_repair_is_no_attack(trained: SoftmaxRegression, test_set: Any, name: str) -> None:
     # budgets within which most goals can be met, and too few steps to meet them
     images, targets = test_set.images[:8], (test_set.labels[:8] + 1) % 10
-    for norm in REGISTRY[name].method.norms:
+    more: dict[str, Any] = {}
+    if ATTACKS[name].attack.needs_donors:
+        more["donors"] = test_set.images[500:700], test_set.labels[500:700]
+    for norm in ATTACKS[name].attack.norms:
         question: dict[str, Any] = {"norm": norm, "epsilon": BUDGET[norm]}
         found = attack(
-            trained, images, targets=targets, method=name, num_steps=1, trace=True, **question
+            trained, images, targets=targets, method=name, num_steps=1, trace=True, **question, **more
         )
         made = (trained, images, found.adversarial, found.goal)
         levels, rounded = to_levels(*made, **question), to_levels(*made, **question, max_rounds=0)

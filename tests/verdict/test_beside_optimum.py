@@ -12,15 +12,9 @@ from mnist_adv import LinearModel, attack
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.linear import linear_parts
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.optimum import (
-    BelowOptimumError,
-    as_attack,
-    compare,
-    largest_lead,
-    smallest_perturbation,
-    to_float32,
-)
+from mnist_adv.optimum import largest_lead, smallest_perturbation, to_float32
 from mnist_adv.optimum.certificate import bounds
+from mnist_adv.verdict import BelowOptimumError, compare
 from tests.optimum.test_targeted import random_problem
 
 COUNT = 40
@@ -44,9 +38,12 @@ def test_the_optimum_is_an_attack_that_no_attack_beats(
     wanted: dict[str, Any] = {"labels": labels}
     if targeted:
         wanted = {"targets": (labels + 1) % 10}
-    best, optimum = as_attack(trained, images, norm=norm, **wanted)
+    best = attack(trained, images, method="optimum", norm=norm, **wanted)
+    optimum = best.certificate
+    assert optimum is not None
     assert best.success.all()
-    comparison = compare(trained, best, optimum=optimum)
+    comparison = compare(trained, best)
+    assert comparison.optimum is optimum
     moved = optimum.upper_bound > 1e-3
     assert np.nanmax(comparison.ratio[moved]) < 1 + 1e-3
     assert np.nanmin(comparison.ratio) > 1 - 1e-6
@@ -61,7 +58,10 @@ def test_a_claim_below_the_bound_stops_loudly(
     trained: SoftmaxRegression, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     images, labels = digits
-    result, optimum = as_attack(trained, images, targets=(labels + 1) % 10, norm="l2")
+    goal: dict[str, Any] = {"targets": (labels + 1) % 10, "norm": "l2"}
+    result = attack(trained, images, method="optimum", **goal)
+    optimum = result.certificate
+    assert optimum is not None
     shorter = {**result.verdict.norms, "l2": result.verdict.norms["l2"] * 0.999}
     false = dataclasses.replace(result, verdict=dataclasses.replace(result.verdict, norms=shorter))
     with pytest.raises(BelowOptimumError, match="claims a l2 distance"):
@@ -74,7 +74,7 @@ def test_a_claim_below_the_bound_stops_loudly(
 
 
 def test_only_linear_models_are_compared(
-    network: object, trained: SoftmaxRegression, digits: tuple[np.ndarray, np.ndarray]
+    network: Any, trained: SoftmaxRegression, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     images, labels = digits
     assert linear_parts(network) is None
@@ -82,7 +82,7 @@ def test_only_linear_models_are_compared(
     adapter = LinearModel(W, b)
     np.testing.assert_allclose(adapter(images), trained(images), rtol=1e-6)
     with pytest.raises(ValueError, match="must be a SoftmaxRegression or a LinearModel"):
-        as_attack(network, images, labels=labels)
+        attack(network, images, labels=labels, method="optimum")
     with pytest.raises(ValueError, match="must have shape"):
         LinearModel(np.zeros((3, 2)), np.zeros(3))
 

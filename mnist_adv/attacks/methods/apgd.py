@@ -1,14 +1,16 @@
-"""AutoPGD: descent that halves its own step where it no longer gets ahead."""
+"""APGD: descent that halves its own step where it no longer gets ahead."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+from typing_extensions import override
+
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods import apgd_l1
 from mnist_adv.attacks.methods.restarts import Restarted
-from mnist_adv.attacks.base import Outcome, Rows, Run, State, Task
+from mnist_adv.attacks.base import Inputs, Outcome, Run, State, Task
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 
@@ -17,7 +19,7 @@ _SHARE = 0.75  # of the steps since the last check that must have helped
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoDescent(Restarted):
+class APGD(Restarted):
     """The parameter-free descent of Croce and Hein (2020).
 
     Steps start at twice epsilon and carry momentum. At fixed points of the schedule the step is
@@ -30,18 +32,18 @@ class AutoDescent(Restarted):
     num_steps: int = 100
     loss: Loss = Loss.CROSS_ENTROPY
 
-    rows_kept = 7
+    images_kept = 7
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start with steps of twice epsilon; see `Method.start`."""
-        state = super().start(task, rows)
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        state = super().start(task, inputs)
         if task.norm is Norm.L1:
-            return apgd_l1.start(task, rows, state)
-        zero = tf.zeros_like(rows["epsilon"])
+            return apgd_l1.start(task, inputs, state)
+        zero = tf.zeros_like(inputs["epsilon"])
         infinite = zero + float("inf")
         return {
             **state,
-            "step": 2 * rows["epsilon"],
+            "step": 2 * inputs["epsilon"],
             "previous": state["image"],
             "peak": state["image"],
             "peak_gradient": tf.zeros_like(state["image"]),
@@ -53,18 +55,18 @@ class AutoDescent(Restarted):
             "halved": tf.zeros_like(zero, tf.bool),
         }
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Take the gradient; see `Method.look`."""
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
         loss = Loss.TARGETED_DLR if task.targeted and self.loss is Loss.DLR else self.loss
-        seen = task.look(loss, rows, state["image"], self.source, state["number"])
+        seen = task.differentiate(loss, inputs, state["image"], self.source, state["number"])
         if task.norm is Norm.L1:
-            seen["stop"] = apgd_l1.ended(task, rows, seen["logits"])
+            seen["stop"] = apgd_l1.ended(task, inputs, seen["logits"])
         return seen
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Check the schedule and take a step with momentum; see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         if task.norm is Norm.L1:
-            return apgd_l1.move(task, rows, state)
+            return apgd_l1.take_step(task, inputs, state)
         value, number = state["objective"], tf.cast(state["number"], tf.float32)
         higher = value < state["peak_value"]
         peak = tf.where(per_image(higher), state["image"], state["peak"])
@@ -72,7 +74,7 @@ class AutoDescent(Restarted):
         peak_value = tf.where(higher, value, state["peak_value"])
         helped = state["helped"] + tf.cast(value < state["last_value"], tf.float32)
 
-        due = _due(number, tf.cast(rows["num_steps"], tf.float32))
+        due = _due(number, tf.cast(inputs["num_steps"], tf.float32))
         few = helped < _SHARE * (number - state["checked"])
         stuck = ~state["halved"] & (peak_value >= state["checked_value"])
         halve = due & (few | stuck)
@@ -82,11 +84,11 @@ class AutoDescent(Restarted):
         gradient = tf.where(per_image(halve), peak_gradient, state["gradient"])
 
         ahead = image - per_image(step) * GEOMETRY[task.norm].steepest(gradient)
-        ahead = task.inside(rows, ahead)
+        ahead = task.project(inputs, ahead)
         inertia = tf.where(per_image(state["number"] > 0), _INERTIA, 1.0)
         mixed = image + inertia * (ahead - image) + (1 - inertia) * (image - previous)
         return {
-            "image": task.inside(rows, mixed),
+            "image": task.project(inputs, mixed),
             "step": step,
             "previous": image,
             "peak": peak,
@@ -99,11 +101,11 @@ class AutoDescent(Restarted):
             "halved": tf.where(due, halve, state["halved"]),
         }
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
-        """Run, in L1 from large balls to the budget; see `Method.solve`."""
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         if task.norm is Norm.L1:
             run = apgd_l1.in_stages(run, self.stop_early)
-        return super().solve(task, rows, run)
+        return super().solve(task, inputs, run)
 
 
 def _due(number: Any, num_steps: Any) -> Any:

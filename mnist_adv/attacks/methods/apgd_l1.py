@@ -1,4 +1,4 @@
-"""AutoPGD in L1: few pixels per step, how many found on the way (Croce and Hein, 2021)."""
+"""APGD in L1: few pixels per step, how many found on the way (Croce and Hein, 2021)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import ROW, Method, Outcome, Rows, Run, State, Task, only
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
 from mnist_adv.geometry.norms import l1_project_in_box, per_image
 from mnist_adv.geometry.selection import largest
 
-# Share of the pixels that the first steps move, and what the pixels of the best point are divided
-# by to give the number that the next steps move.
+# Share of the pixels that the first steps change, and what the pixels of the best point are divided
+# by to give the number that the next steps change.
 _FIRST_SHARE = 0.2
 _THINNING = 1.5
 _STABLE = 0.95  # sparser than this share of before: the step starts over
@@ -23,26 +23,26 @@ _CHECKS = 0.04  # share of the steps between two checks
 _STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 
 
-def start(task: Task, rows: Rows, state: State) -> State:
+def start(task: Task, inputs: Inputs, state: State) -> State:
     """Make the state of the first step.
 
     Args:
         task: what all images share.
-        rows: "stage" and "begin" among them, as `in_stages` makes them.
-        state: "image" `[n, *ROW]` among it, where the first stage starts.
+        inputs: "stage" and "begin" among them, as `in_stages` makes them.
+        state: "image" `[n, *task.flat]` among it, where the first stage starts.
 
     Returns:
-        What `move` carries.
+        What `take_step` carries.
     """
-    clean, first = rows["clean"], rows["stage"] == 0
-    away = l1_project_in_box(clean, rows["begin"] - clean, rows["epsilon"])
-    resumed = tf.clip_by_value(clean + away, 0, 1)
+    clean, first = inputs["clean"], inputs["stage"] == 0
+    away = l1_project_in_box(clean, inputs["begin"] - clean, inputs["epsilon"])
+    resumed = task.clip(clean + away)
     image = tf.where(per_image(first), state["image"], resumed)
-    pixels = tf.where(first, float(ROW[-1]), _moved(rows, image))
+    pixels = tf.where(first, float(task.num_pixels), _moved(inputs, image))
     return {
         "image": image,
-        "step": rows["epsilon"],
-        "share": tf.where(first, _FIRST_SHARE, pixels / (ROW[-1] * _THINNING)),
+        "step": inputs["epsilon"],
+        "share": tf.where(first, _FIRST_SHARE, pixels / (task.num_pixels * _THINNING)),
         "pixels": pixels,
         "peak": image,
         "peak_gradient": tf.zeros_like(image),
@@ -50,12 +50,12 @@ def start(task: Task, rows: Rows, state: State) -> State:
     }
 
 
-def move(task: Task, rows: Rows, state: State) -> State:
+def take_step(task: Task, inputs: Inputs, state: State) -> State:
     """Adapt the number of pixels and the step, and take it.
 
     Args:
         task: what all images share.
-        rows: as the loop's.
+        inputs: as the loop's.
         state: with what was seen at the current images.
 
     Returns:
@@ -66,24 +66,24 @@ def move(task: Task, rows: Rows, state: State) -> State:
     peak = tf.where(per_image(better), state["image"], state["peak"])
     peak_gradient = tf.where(per_image(better), state["gradient"], state["peak_gradient"])
 
-    longest = rows["epsilon"]
-    due = _due(rows, state)
-    pixels = tf.where(due, _moved(rows, peak), state["pixels"])
+    longest = inputs["epsilon"]
+    due = _due(inputs, state)
+    pixels = tf.where(due, _moved(inputs, peak), state["pixels"])
     sparser = due & (pixels < _STABLE * state["pixels"])
-    share = tf.where(due, pixels / (ROW[-1] * _THINNING), state["share"])
+    share = tf.where(due, pixels / (task.num_pixels * _THINNING), state["share"])
     shorter = tf.maximum(state["step"] / _THINNING, _SHORTEST * longest)
     step = tf.where(sparser, longest, tf.where(due, shorter, state["step"]))
     image = tf.where(per_image(sparser), peak, state["image"])
     gradient = tf.where(per_image(sparser), peak_gradient, state["gradient"])
 
-    count = tf.maximum(tf.cast(tf.math.ceil(share * ROW[-1]), tf.int32), 1)
+    count = tf.maximum(tf.cast(tf.math.ceil(share * task.num_pixels), tf.int32), 1)
     sizes = tf.abs(gradient)
     chosen = tf.cast(largest(sizes, count), tf.float32)
     each = tf.math.divide_no_nan(step, tf.reduce_sum(chosen, axis=(1, 2, 3)))
     moved = image - per_image(each) * tf.sign(gradient) * chosen
-    away = l1_project_in_box(rows["clean"], moved - rows["clean"], rows["epsilon"])
+    away = l1_project_in_box(inputs["clean"], moved - inputs["clean"], inputs["epsilon"])
     return {
-        "image": tf.clip_by_value(rows["clean"] + away, 0, 1),
+        "image": task.clip(inputs["clean"] + away),
         "step": step,
         "share": share,
         "pixels": pixels,
@@ -93,18 +93,18 @@ def move(task: Task, rows: Rows, state: State) -> State:
     }
 
 
-def ended(task: Task, rows: Rows, logits: Any) -> Any:
+def ended(task: Task, inputs: Inputs, logits: Any) -> Any:
     """Say which images are done: those at their goal inside the budget, if they stop early.
 
     Args:
         task: what all images share.
-        rows: "ends" among them, as `in_stages` makes it.
+        inputs: "ends" among them, as `in_stages` makes it.
         logits: `[n, k]`.
 
     Returns:
         `[n]` bool.
     """
-    return rows["ends"] & task.goal.satisfied(logits, rows["classes"])
+    return inputs["ends"] & task.goal.satisfied(logits, inputs["classes"])
 
 
 def in_stages(run: Run, stop_early: bool) -> Run:
@@ -121,47 +121,54 @@ def in_stages(run: Run, stop_early: bool) -> Run:
         A run.
     """
 
-    def stage(number: int, rows: Rows, steps: np.ndarray, task: Task, method: Method) -> Outcome:
+    def stage(
+        number: int, inputs: Inputs, steps: np.ndarray, task: Task, attack: Attack
+    ) -> Outcome:
         count = len(steps)
         own = {
             "num_steps": steps.astype(np.int32),
-            "epsilon": np.float32(_STAGES[number][0]) * rows["epsilon"],
+            "epsilon": np.float32(_STAGES[number][0]) * inputs["epsilon"],
             "stage": np.full(count, number, np.int32),
             "ends": np.full(count, stop_early and number == len(_STAGES) - 1),
         }
-        # One program for all stages: who stops where is in the rows.
+        # One program for all stages: which images stop early is in the inputs.
         settings: dict[str, Any] = {"stop_early": False}
-        return run(task, dataclasses.replace(method, **settings), {**rows, **own})
+        return run(task, dataclasses.replace(attack, **settings), {**inputs, **own})
 
-    def staged(task: Task, method: Method, rows: Rows) -> Outcome:
-        rows, total = {**rows, "begin": rows["clean"]}, rows["num_steps"]
-        # The start itself, judged inside the budget: whoever is there already takes no step.
-        small = {**rows, "epsilon": rows["epsilon"] / np.float32(_STAGES[0][0])}
-        best = stage(0, small, np.zeros_like(total), task, method)
-        open_ = np.flatnonzero((best.rank < 2) | (not stop_early))
-        if not len(open_):
+    def staged(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+        inputs, total = {**inputs, "begin": inputs["clean"]}, inputs["num_steps"]
+        # The start itself, evaluated inside the budget: what is adversarial already takes no step.
+        small = {**inputs, "epsilon": inputs["epsilon"] / np.float32(_STAGES[0][0])}
+        best = stage(0, small, np.zeros_like(total), task, attack)
+        left = np.flatnonzero((best.status < Status.ADVERSARIAL) | (not stop_early))
+        if not len(left):
             return best
-        rows, total = only(rows, open_), total[open_]
+        inputs, total = take(inputs, left), total[left]
         taken = np.zeros_like(total)
+        paths = None
         for number, (_, share) in enumerate(_STAGES):
             last = number == len(_STAGES) - 1
             steps = np.minimum(np.ceil(share * total), total - taken) if not last else total - taken
-            outcome = stage(number, rows, steps, task, method)
-            rows, taken = {**rows, "begin": outcome.image}, taken + steps
-            best.steps[open_] += 0 if last else outcome.steps
+            outcome = stage(number, inputs, steps, task, attack)
+            inputs, taken = {**inputs, "begin": outcome.image}, taken + steps
+            best.steps[left] += 0 if last else outcome.steps
+            if outcome.paths is not None:
+                pairs = zip(paths or outcome.paths, outcome.paths)
+                paths = [early.then(late) for early, late in pairs] if paths else outcome.paths
         outcome.number += (taken - steps).astype(np.int32)
-        best.improve(open_, outcome)
+        outcome.paths = paths
+        best.improve(left, outcome)
         return best
 
     return staged
 
 
-def _due(rows: Rows, state: State) -> Any:
-    total = tf.cast(rows["num_steps"], tf.float32)
+def _due(inputs: Inputs, state: State) -> Any:
+    total = tf.cast(inputs["num_steps"], tf.float32)
     every = tf.maximum(tf.cast(_CHECKS * total, tf.int32), 1)
     return (state["number"] > 0) & (state["number"] % every == 0)
 
 
-def _moved(rows: Rows, images: Any) -> Any:
-    moved = tf.math.count_nonzero(images - rows["clean"], axis=(1, 2, 3), dtype=tf.int32)
+def _moved(inputs: Inputs, images: Any) -> Any:
+    moved = tf.math.count_nonzero(images - inputs["clean"], axis=(1, 2, 3), dtype=tf.int32)
     return tf.cast(moved, tf.float32)

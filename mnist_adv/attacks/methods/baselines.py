@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
-from mnist_adv.data import datasets
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods.schedules import progress
-from mnist_adv.attacks.base import ROW, Method, Rows, State, Task
+from mnist_adv.attacks.base import Attack, Inputs, State, Task
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.tensors.randomness import normal, uniform
 
-_NUM_DONORS = 2000
-
-
 @dataclasses.dataclass(frozen=True)
-class Baseline(Method):
+class Baseline(Attack):
     """Try perturbations that know nothing of the model, each inside the budget."""
 
     num_steps: int = 20
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2, Norm.L1)
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Ask about the current try; see `Method.look`."""
-        return task.glance(Loss.MARGIN, rows, state["image"])
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        return task.evaluate(Loss.MARGIN, inputs, state["image"])
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count one look; see `Method.cost`."""
         return 1, 0
 
 
@@ -40,34 +36,34 @@ class Baseline(Method):
 class UniformNoise(Baseline):
     """Noise drawn evenly from [-1, 1], as long as the budget allows."""
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Draw again; see `Method.move`."""
-        noise = 2 * uniform(rows["keys"], state["number"], ROW) - 1
-        return {"image": _spend(task, rows, noise)}
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
+        noise = 2 * uniform(inputs["keys"], state["number"], task.flat) - 1
+        return {"image": _spend(task, inputs, noise)}
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Baseline):
     """Noise drawn from the normal distribution, as long as the budget allows."""
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Draw again; see `Method.move`."""
-        return {"image": _spend(task, rows, normal(rows["keys"], state["number"], ROW))}
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
+        return {"image": _spend(task, inputs, normal(inputs["keys"], state["number"], task.flat))}
 
 
 @dataclasses.dataclass(frozen=True)
 class SaltAndPepper(Baseline):
-    """Random pixels turned black or white, more of them at every try, cut to the budget."""
+    """Random pixels turned black or white, more of them at every try, projected onto the ball."""
 
     norms = tuple(Norm)
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Draw again; see `Method.move`."""
-        draws = uniform(rows["keys"], state["number"], (2, ROW[-1]))
-        share = per_image(progress(rows, state) + 1 / (1.0 + self.num_steps))
-        chosen = tf.reshape(draws[:, 0], [-1, *ROW]) < share
-        colour = tf.cast(tf.reshape(draws[:, 1], [-1, *ROW]) < 0.5, tf.float32)
-        return {"image": task.inside(rows, tf.where(chosen, colour, rows["clean"]))}
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
+        draws = uniform(inputs["keys"], state["number"], (2, task.num_pixels))
+        share = per_image(progress(inputs, state) + 1 / (1.0 + self.num_steps))
+        chosen = tf.reshape(draws[:, 0], [-1, *task.flat]) < share
+        colour = tf.cast(tf.reshape(draws[:, 1], [-1, *task.flat]) < 0.5, tf.float32)
+        return {"image": task.project(inputs, tf.where(chosen, colour, inputs["clean"]))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,39 +71,42 @@ class Blend(Baseline):
     """The nearest image of the target class (or of any other) mixed in, more at every try.
 
     Attributes:
-        donors: the images and their labels; MNIST's first 2,000 training images if None.
+        donors: images `[m, h, w, c]` of the data set and their labels `[m]`.
     """
 
     donors: Any = dataclasses.field(default=None, compare=False)
 
-    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
-        """Add "donor"; see `Method.prepare`."""
-        rows = super().prepare(task, rows, step_size)
+    needs_donors = True
+
+    @override
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
+        inputs = super().prepare(task, inputs, step_size)
         if self.donors is None:
-            images, labels = _first_training_images()
-        else:
-            images, labels = (np.asarray(part) for part in self.donors)
-        chosen = _nearest(rows["clean"], rows["classes"], images, labels, task.targeted)
-        return {**rows, "donor": images[chosen].reshape(-1, *ROW).astype(np.float32)}
+            raise ValueError(
+                "blend mixes in other images: give it some of the data set, with their labels, as "
+                "donors=(images, labels). Received: no donors"
+            )
+        images, labels = (np.asarray(part) for part in self.donors)
+        if images.shape != (len(labels), *task.shape):
+            raise ValueError(
+                f"donors must be images of shape {list(task.shape)}, each with its label. "
+                f"Received: shape {list(images.shape)} and {len(labels)} labels"
+            )
+        chosen = _nearest(inputs["clean"], inputs["classes"], images, labels, task.targeted)
+        return {**inputs, "donor": images[chosen].reshape(-1, *task.flat).astype(np.float32)}
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Mix in more; see `Method.move`."""
-        total = tf.cast(rows["num_steps"], tf.float32)
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
+        total = tf.cast(inputs["num_steps"], tf.float32)
         share = (tf.cast(state["number"], tf.float32) + 1) / total
-        mixed = rows["clean"] + per_image(share) * (rows["donor"] - rows["clean"])
-        return {"image": task.inside(rows, mixed)}
+        mixed = inputs["clean"] + per_image(share) * (inputs["donor"] - inputs["clean"])
+        return {"image": task.project(inputs, mixed)}
 
 
-def _spend(task: Task, rows: Rows, noise: Any) -> Any:
-    # Scaled to the budget's length, then cut by the box: never longer.
-    size = per_image(tf.math.divide_no_nan(rows["epsilon"], GEOMETRY[task.norm].length(noise)))
-    return task.inside(rows, rows["clean"] + size * noise)
-
-
-@functools.lru_cache(maxsize=1)
-def _first_training_images() -> tuple[np.ndarray, np.ndarray]:
-    split = datasets.load("mnist", "train")
-    return split.images[:_NUM_DONORS].copy(), split.labels[:_NUM_DONORS].copy()
+def _spend(task: Task, inputs: Inputs, noise: Any) -> Any:
+    # Scaled to the budget's length, then clipped by the box: never longer.
+    size = per_image(tf.math.divide_no_nan(inputs["epsilon"], GEOMETRY[task.norm].length(noise)))
+    return task.project(inputs, inputs["clean"] + size * noise)
 
 
 def _nearest(

@@ -6,14 +6,15 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from mnist_adv.attacks.methods.pgd import Descent
-from mnist_adv.attacks.base import Method, Outcome, Rows, Run, Task, only
+from mnist_adv.attacks.methods.pgd import PGD
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task, take
 from mnist_adv.geometry.norms import Norm
 
 
 @dataclasses.dataclass(frozen=True)
-class Bisection(Method):
+class Bisection(Attack):
     """Halve the range of epsilon between the largest failure and the smallest success.
 
     Attributes:
@@ -21,7 +22,7 @@ class Bisection(Method):
         num_searches: how many halvings after the first run, whose budget is the whole cube.
     """
 
-    inner: Method = Descent()
+    inner: Attack = PGD()
     num_searches: int = 12
 
     minimal = True
@@ -34,36 +35,36 @@ class Bisection(Method):
             raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
 
     @property
+    @override
     def norms(self) -> tuple[Norm, ...]:  # type: ignore[override]
         """The inner attack's."""
         return self.inner.norms
 
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count the inner attack's; see `Method.cost`."""
         return self.inner.cost(task)
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
-        """Halve, image by image; see `Method.solve`."""
-        clean = rows["clean"]
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        clean = inputs["clean"]
         low = np.zeros(len(clean), np.float32)
         high = _length(np.maximum(clean, 1 - clean), task.norm)
-        best = self._run(task, rows, high, run)
+        best = self._run(task, inputs, high, run)
         for _ in range(self.num_searches):
-            found = np.flatnonzero(best.rank == 2)  # what fails in the whole cube fails in less
+            found = np.flatnonzero(best.status == Status.ADVERSARIAL)  # what fails in the whole cube fails in less
             if not len(found):
                 break
             high[found] = np.minimum(high[found], best.value[found])
             middle = (low[found] + high[found]) / 2
-            outcome = self._run(task, only(rows, found), middle, run)
-            low[found[outcome.rank < 2]] = middle[outcome.rank < 2]
+            outcome = self._run(task, take(inputs, found), middle, run)
+            low[found[outcome.status < Status.ADVERSARIAL]] = middle[outcome.status < Status.ADVERSARIAL]
             best.improve(found, outcome)
         return best
 
-    def _run(self, task: Task, rows: Rows, epsilon: np.ndarray, run: Run) -> Outcome:
-        rows = self.inner.prepare(task, {**rows, "epsilon": epsilon}, None)
-        outcome = self.inner.solve(task, rows, run)
-        away = _length(outcome.image - rows["clean"], task.norm)
-        outcome.value = np.where(outcome.rank == 2, away, outcome.value)
+    def _run(self, task: Task, inputs: Inputs, epsilon: np.ndarray, run: Run) -> Outcome:
+        inputs = self.inner.prepare(task, {**inputs, "epsilon": epsilon}, None)
+        outcome = self.inner.solve(task, inputs, run)
+        away = _length(outcome.image - inputs["clean"], task.norm)
+        outcome.value = np.where(outcome.status == Status.ADVERSARIAL, away, outcome.value)
         return outcome
 
 

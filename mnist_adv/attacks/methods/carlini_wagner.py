@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from typing_extensions import override
+
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods.constant_search import ConstantSearch
-from mnist_adv.attacks.base import Rows, State, Task
+from mnist_adv.attacks.base import Inputs, State, Task
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import Norm, per_image
@@ -31,12 +33,12 @@ class CarliniWagner(ConstantSearch):
     abort_early: bool = False
 
     norms = (Norm.L2,)
-    rows_kept = 10
+    images_kept = 10
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start at the clean image, as w; see `Method.start`."""
-        space = tf.atanh((2 * rows["clean"] - 1) * _NEARLY_ONE)
-        infinite = tf.fill([rows["clean"].shape[0]], float("inf"))
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        space = tf.atanh((2 * inputs["clean"] - 1) * _NEARLY_ONE)
+        infinite = tf.fill([inputs["clean"].shape[0]], float("inf"))
         return {
             "image": _image(space),
             "space": space,
@@ -45,22 +47,22 @@ class CarliniWagner(ConstantSearch):
             "checked": infinite,
         }
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Take the margin's gradient, and see whether to go on; see `Method.look`."""
-        seen = task.look(Loss.MARGIN, rows, state["image"], GradientSource())
-        away = state["image"] - rows["clean"]
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        seen = task.differentiate(Loss.MARGIN, inputs, state["image"], GradientSource())
+        away = state["image"] - inputs["clean"]
         cost = tf.reduce_sum(away * away, axis=(1, 2, 3))
-        cost += rows["constant"] * tf.maximum(seen["objective"], 0)
-        every = tf.maximum(rows["num_steps"] // _CHECKS, 1)
+        cost += inputs["constant"] * tf.maximum(seen["objective"], 0)
+        every = tf.maximum(inputs["num_steps"] // _CHECKS, 1)
         due = (state["number"] % every == 0) & (state["number"] > 0)
         stop = due & (cost > 0.9999 * state["checked"]) & self.abort_early
         return {**seen, "checked": tf.where(due, cost, state["checked"]), "stop": stop}
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Take a step of Adam (Kingma, Ba, 2015); see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         image = state["image"]
-        away = image - rows["clean"]
-        pull = per_image(rows["constant"] * tf.cast(state["objective"] > 0, tf.float32))
+        away = image - inputs["clean"]
+        pull = per_image(inputs["constant"] * tf.cast(state["objective"] > 0, tf.float32))
         slope = (2 * away + pull * state["gradient"]) * 2 * image * (1 - image)  # dx/dw
         mean = _DECAY * state["mean"] + (1 - _DECAY) * slope
         square = _SQUARE_DECAY * state["square"] + (1 - _SQUARE_DECAY) * slope * slope

@@ -6,12 +6,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from mnist_adv.attacks.base import Method, Outcome, Rows, Run, Task
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class ConstantSearch(Method):
+class ConstantSearch(Attack):
     """Run with a constant per image; raise it after a failure, lower it after a success.
 
     Attributes:
@@ -33,23 +34,23 @@ class ConstantSearch(Method):
         if self.num_searches < 1:
             raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
 
-    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
-        """Add "constant"; see `Method.prepare`."""
-        constant = np.full(len(rows["clean"]), self.first_constant, np.float32)
-        return {**super().prepare(task, rows, step_size), "constant": constant}
+    @override
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
+        constant = np.full(len(inputs["clean"]), self.first_constant, np.float32)
+        return {**super().prepare(task, inputs, step_size), "constant": constant}
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
-        """Search the constant image by image; see `Method.solve`."""
-        constant = rows["constant"]
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        constant = inputs["constant"]
         low, high = np.zeros_like(constant), np.full_like(constant, np.inf)
         everything = np.arange(len(constant))
-        best = outcome = run(task, self, rows)
+        best = outcome = run(task, self, inputs)
         for _ in range(1, self.num_searches):
-            hit = outcome.rank == 2  # of the run, not of the best so far
-            high = np.where(hit, constant, high)
-            low = np.where(hit, low, constant)
+            adversarial = outcome.status == Status.ADVERSARIAL  # of the run, not of the best so far
+            high = np.where(adversarial, constant, high)
+            low = np.where(adversarial, low, constant)
             middle = (low + high) / 2
             constant = np.where(np.isfinite(high), middle, 10 * constant).astype(np.float32)
-            outcome = run(task, self, {**rows, "constant": constant})
+            outcome = run(task, self, {**inputs, "constant": constant})
             best.improve(everything, outcome)
         return best

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from typing_extensions import override
+
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import Method, Rows, State, Task, beyond_border
+from mnist_adv.attacks.base import Attack, Inputs, State, Task
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepFool(Method):
+class DeepFool(Attack):
     """The smallest step over the nearest border, for L2 or L-inf (Moosavi-Dezfooli et al., 2016).
 
     Untargeted, the border nearest among all other classes; targeted (our extension), the border
@@ -36,34 +38,34 @@ class DeepFool(Method):
     minimal = True
     norms = (Norm.LINF, Norm.L2)
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start at the clean image; see `Method.start`."""
-        return {"image": rows["clean"], "way": tf.zeros_like(rows["clean"])}
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        return {"image": inputs["clean"], "way": tf.zeros_like(inputs["clean"])}
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Find the nearest border: "objective" is the gap to it; see `Method.look`."""
-        images, classes = state["image"], rows["classes"]
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        images, classes = state["image"], inputs["classes"]
         if task.targeted:
-            seen = task.look(Loss.MARGIN, rows, images, GradientSource())
+            seen = task.differentiate(Loss.MARGIN, inputs, images, GradientSource())
             gap, normal = seen["objective"], self._movable(images, seen["gradient"])
         else:
-            seen = task.glance(Loss.MARGIN, rows, images)
+            seen = task.evaluate(Loss.MARGIN, inputs, images)
             gap, normal = self._nearest(task, images, classes)
-        hit = beyond_border(task, rows, seen["logits"])
-        return {**seen, "gap": gap, "gradient": normal, "stop": hit}
+        adversarial = task.is_adversarial(inputs, seen["logits"])
+        return {**seen, "gap": gap, "gradient": normal, "stop": adversarial}
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Step over the border; see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         normal = state["gradient"]
         distance = tf.math.divide_no_nan(
             tf.maximum(state["gap"], 0) + 1e-4, _dual_length(task.norm, normal)
         )
         way = state["way"] - per_image(distance) * GEOMETRY[task.norm].steepest(normal)
-        far = rows["clean"] + (1 + self.overshoot) * way
-        return {"image": tf.clip_by_value(far, 0, 1), "way": way}
+        far = inputs["clean"] + (1 + self.overshoot) * way
+        return {"image": task.clip(far), "way": way}
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count one look at every class's gradient; see `Method.cost`."""
         return (1, 1) if task.targeted else (1, task.num_classes)
 
     def _nearest(self, task: Task, images: Any, classes: Any) -> tuple[Any, Any]:

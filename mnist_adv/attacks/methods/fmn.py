@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from typing_extensions import override
+
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods.schedules import cosine
-from mnist_adv.attacks.base import ROW, Method, Rows, State, Task, beyond_border
+from mnist_adv.attacks.base import Attack, Inputs, State, Task
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
@@ -17,7 +19,7 @@ _DUAL = {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}
 
 
 @dataclasses.dataclass(frozen=True)
-class FMN(Method):
+class FMN(Attack):
     """Descend the margin in a ball whose radius is drawn to the border of the class.
 
     Attributes:
@@ -35,52 +37,52 @@ class FMN(Method):
     minimal = True
     norms = (Norm.LINF, Norm.L2, Norm.L1, Norm.L0)
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start at the clean image; see `Method.start`."""
-        count = [rows["clean"].shape[0]]
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        count = [inputs["clean"].shape[0]]
         return {
-            "image": rows["clean"],
+            "image": inputs["clean"],
             "radius": tf.fill(count, 1.0 if task.norm is Norm.L0 else float("inf")),
             "found": tf.fill(count, float("inf")),
         }
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Take the margin's gradient; see `Method.look`."""
-        return task.look(Loss.MARGIN, rows, state["image"], self.source, state["number"])
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        return task.differentiate(Loss.MARGIN, inputs, state["image"], self.source, state["number"])
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Adapt the radius, step, project; see `Method.move`."""
-        clean, gradient = rows["clean"], state["gradient"]
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
+        clean, gradient = inputs["clean"], state["gradient"]
         away = state["image"] - clean
-        hit = beyond_border(task, rows, state["logits"])
+        adversarial = task.is_adversarial(inputs, state["logits"])
         length = task.length(away)
-        found = tf.where(hit, tf.minimum(state["found"], length), state["found"])
-        change = self.change * cosine(rows, state, last=0.02)
-        radius = self._radius(task, state, hit, length, found, change)
+        found = tf.where(adversarial, tf.minimum(state["found"], length), state["found"])
+        change = self.change * cosine(inputs, state, last=0.02)
+        radius = self._radius(task, state, adversarial, length, found, change)
         radius = tf.minimum(radius, task.length(tf.maximum(clean, 1 - clean)))
         longest = 3.0 if task.norm is Norm.LINF else 1.0
         first = longest if self.first_step is None else self.first_step
-        size = first * cosine(rows, state, last=0.01)
+        size = first * cosine(inputs, state, last=0.01)
         moved = away - per_image(size) * GEOMETRY[Norm.L2].steepest(gradient)
         inside = clean + GEOMETRY[task.norm].project(moved, radius)
-        return {"image": tf.clip_by_value(inside, 0, 1), "radius": radius, "found": found}
+        return {"image": task.clip(inside), "radius": radius, "found": found}
 
     def _radius(
-        self, task: Task, state: State, hit: Any, length: Any, found: Any, change: Any
+        self, task: Task, state: State, adversarial: Any, length: Any, found: Any, change: Any
     ) -> Any:
         before = state["radius"]
         if task.norm is Norm.L0:
             fewer = tf.minimum(tf.minimum(before - 1, tf.floor(before * (1 - change))), found)
             more = tf.maximum(before + 1, tf.floor(before * (1 + change)))
-            return tf.maximum(tf.where(hit, fewer, more), 0)
+            return tf.maximum(tf.where(adversarial, fewer, more), 0)
         slope = GEOMETRY[_DUAL[task.norm]].length(state["gradient"])
         gap = tf.math.divide_no_nan(tf.abs(state["objective"]), slope)
         # Past the border as the model's slope has it: on it, a linear model never flips.
         border = (length + gap) * (1 + change)
         grown = tf.where(before < float("inf"), before * (1 + change), 0.0)
         outside = tf.where(found < float("inf"), grown, tf.maximum(border, grown))
-        return tf.where(hit, tf.minimum(before * (1 - change), found), outside)
+        return tf.where(adversarial, tf.minimum(before * (1 - change), found), outside)
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count the source's; see `Method.cost`."""
-        return self.source.cost(ROW[-1])
+        return self.source.cost(task.num_pixels)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+from typing_extensions import override
+
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import Method, Rows, State, Task, beyond_border
+from mnist_adv.attacks.base import Attack, Inputs, State, Task
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 
 
 @dataclasses.dataclass(frozen=True)
-class JSMA(Method):
+class JSMA(Attack):
     """Push the most salient pixel to black or white, until the goal is met.
 
     A pixel is salient if moving it raises the target's logit and lowers the sum of the others, by
@@ -24,9 +26,9 @@ class JSMA(Method):
     minimal = True
     norms = (Norm.L0,)
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Make the saliency map: "gradient" points away from it; see `Method.look`."""
-        images, classes = state["image"], rows["classes"]
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        images, classes = state["image"], inputs["classes"]
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = task.logits(images)
@@ -38,15 +40,15 @@ class JSMA(Method):
         up = tf.where((rise > 0) & (fall < 0), -rise * fall, 0) * tf.cast(images < 1, tf.float32)
         down = tf.where((rise < 0) & (fall > 0), -rise * fall, 0) * tf.cast(images > 0, tf.float32)
         saliency = up - down
-        stop = beyond_border(task, rows, logits) | tf.reduce_all(saliency == 0, axis=(1, 2, 3))
+        stop = task.is_adversarial(inputs, logits) | tf.reduce_all(saliency == 0, axis=(1, 2, 3))
         objective = task.objective(Loss.MARGIN)(logits, classes)
         return {"logits": logits, "objective": objective, "gradient": -saliency, "stop": stop}
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Change one pixel as far as it goes; see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         best = GEOMETRY[Norm.L0].steepest(-state["gradient"])
-        return {"image": tf.clip_by_value(state["image"] + best, 0, 1)}
+        return {"image": task.clip(state["image"] + best)}
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count one look, differentiated twice; see `Method.cost`."""
         return 1, 2

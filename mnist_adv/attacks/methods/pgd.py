@@ -6,16 +6,17 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.methods.restarts import Restarted
-from mnist_adv.attacks.base import Method, Outcome, Rows, Run, State, Task
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
-from mnist_adv.geometry.steps import Step, default_step_size, move
+from mnist_adv.geometry.steps import Step, apply_step, default_step_size
 
 
 @dataclasses.dataclass(frozen=True)
-class Descent(Restarted):
+class PGD(Restarted):
     """Gradient, step, projection onto the ball, clip to [0, 1], again.
 
     Attributes:
@@ -35,38 +36,37 @@ class Descent(Restarted):
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1]. Received: {self.momentum}")
 
-    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
-        """Add "step_size"; see `Method.prepare`."""
+    @override
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
         if step_size is None and self.step_fraction is not None:
-            step_size = self.step_fraction * rows["epsilon"]
+            step_size = self.step_fraction * inputs["epsilon"]
         if step_size is None:
-            step_size = default_step_size(self.step, task.norm, rows["epsilon"])
-        sizes = np.broadcast_to(np.asarray(step_size, np.float32), (len(rows["clean"]),))
-        return {**super().prepare(task, rows, None), "step_size": sizes}
+            step_size = default_step_size(self.step, task.norm, inputs["epsilon"])
+        sizes = np.broadcast_to(np.asarray(step_size, np.float32), (len(inputs["clean"]),))
+        return {**super().prepare(task, inputs, None), "step_size": sizes}
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
-        """Run as one program for FGSM, BIM and PGD; see `Method.solve`."""
-
-        # what has become rows must not make programs differ
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        # What the inputs say already must not make programs differ.
         settled: dict[str, Any] = {"num_steps": 0, "step_fraction": None}
 
-        def shared(task: Task, method: Method, rows: Rows) -> Outcome:
-            return run(task, dataclasses.replace(method, **settled), rows)
+        def shared(task: Task, method: Attack, inputs: Inputs) -> Outcome:
+            return run(task, dataclasses.replace(method, **settled), inputs)
 
-        return super().solve(task, rows, shared)
+        return super().solve(task, inputs, shared)
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start without velocity; see `Method.start`."""
-        state = super().start(task, rows)
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        state = super().start(task, inputs)
         return {**state, "velocity": tf.zeros_like(state["image"])} if self.momentum else state
 
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Take a step and come back into the ball; see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         drive = state["gradient"]
         following: State = {}
         if self.momentum:
             size = per_image(GEOMETRY[Norm.L1].length(drive))
             drive = self.momentum * state["velocity"] + tf.math.divide_no_nan(drive, size)
             following["velocity"] = drive
-        moved = move(self.step, task.norm, state["image"], drive, rows["step_size"])
-        return {**following, "image": task.inside(rows, moved)}
+        moved = apply_step(self.step, task.norm, state["image"], drive, inputs["step_size"])
+        return {**following, "image": task.project(inputs, moved)}

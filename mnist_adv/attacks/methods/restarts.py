@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import ROW, Method, Outcome, Rows, Run, State, Task, only
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
@@ -16,7 +17,7 @@ from mnist_adv.tensors.randomness import exponential, normal, signs, uniform
 
 
 @dataclasses.dataclass(frozen=True)
-class Restarted(Method):
+class Restarted(Attack):
     """A search inside a budget that can start at a random point, more than once.
 
     Attributes:
@@ -46,49 +47,50 @@ class Restarted(Method):
         """Whether an image is done as soon as its goal is met."""
         return self.stop_early
 
-    def prepare(self, task: Task, rows: Rows, step_size: Any) -> Rows:
-        """Add "restart", the number of the run; see `Method.prepare`."""
-        rows = super().prepare(task, rows, step_size)
-        return {**rows, "restart": np.full(len(rows["clean"]), int(self.random_start), np.int32)}
+    @override
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
+        inputs = super().prepare(task, inputs, step_size)
+        return {**inputs, "restart": np.full(len(inputs["clean"]), int(self.random_start), np.int32)}
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start at the clean image, or at a random point; see `Method.start`."""
-        image = rows["clean"]
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        image = inputs["clean"]
         if self.random_start or self.restarts > 1:
-            away = per_image(rows["epsilon"]) * _random_point(task.norm, rows)
-            wanted = per_image(rows["restart"] > 0)
-            image = tf.where(wanted, tf.clip_by_value(image + away, 0, 1), image)
+            away = per_image(inputs["epsilon"]) * _random_point(task, inputs)
+            wanted = per_image(inputs["restart"] > 0)
+            image = tf.where(wanted, task.clip(image + away), image)
         return {"image": image}
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Take the gradient; see `Method.look`."""
-        return task.look(self.loss, rows, state["image"], self.source, state["number"])
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        return task.differentiate(self.loss, inputs, state["image"], self.source, state["number"])
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count the source's; see `Method.cost`."""
-        return self.source.cost(ROW[-1])
+        return self.source.cost(task.num_pixels)
 
-    def solve(self, task: Task, rows: Rows, run: Run) -> Outcome:
-        """Run, and run again what failed; see `Method.solve`."""
-        outcome = run(task, self, rows)
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        outcome = run(task, self, inputs)
         for restart in range(1, self.restarts):
-            again = np.flatnonzero(outcome.rank < 2)
+            again = np.flatnonzero(outcome.status < Status.ADVERSARIAL)
             if not len(again):
                 break
-            subset = only(rows, again)
+            subset = take(inputs, again)
             subset["restart"] = subset["restart"] + np.int32(restart)
             outcome.improve(again, run(task, self, subset))
         return outcome
 
 
-def _random_point(norm: Norm, rows: Rows) -> Any:
+def _random_point(task: Task, inputs: Inputs) -> Any:
     # Uniform in the unit ball; streams below 0, as the steps use those from 0 on.
-    keys, stream = rows["keys"], -8 * rows["restart"]
+    norm, shape = task.norm, task.flat
+    keys, stream = inputs["keys"], -8 * inputs["restart"]
     if norm is Norm.LINF:
-        return 2 * uniform(keys, stream, ROW) - 1
+        return 2 * uniform(keys, stream, shape) - 1
     inner = per_image(uniform(keys, stream - 1, (1,))[:, 0])
     if norm is Norm.L2:
-        return inner ** (1 / ROW[-1]) * GEOMETRY[norm].steepest(normal(keys, stream, ROW))
-    far = signs(keys, stream - 2, ROW) * exponential(keys, stream, ROW)
+        return inner ** (1 / task.num_pixels) * GEOMETRY[norm].steepest(normal(keys, stream, shape))
+    far = signs(keys, stream - 2, shape) * exponential(keys, stream, shape)
     outside = per_image(exponential(keys, stream - 1, (1,))[:, 0])
     return far / (per_image(GEOMETRY[norm].length(far)) + outside)

@@ -6,32 +6,32 @@ import math
 from typing import Any
 
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.base import Rows, State
+from mnist_adv.attacks.base import Inputs, State
 
 
-def progress(rows: Rows, state: State) -> Any:
+def progress(inputs: Inputs, state: State) -> Any:
     """Say which share of its steps each image has taken.
 
     Args:
-        rows: "num_steps" among them.
+        inputs: "num_steps" among them.
         state: "number" among it.
 
     Returns:
         `[n]` in [0, 1].
     """
-    total = tf.cast(rows["num_steps"], tf.float32)
+    total = tf.cast(inputs["num_steps"], tf.float32)
     return tf.math.divide_no_nan(tf.cast(state["number"], tf.float32), total)
 
 
-def cosine(rows: Rows, state: State, *, last: float) -> Any:
+def cosine(inputs: Inputs, state: State, *, last: float) -> Any:
     """Fall from 1 to `last` along half a cosine.
 
     Args:
-        rows: "num_steps" among them.
+        inputs: "num_steps" among them.
         state: "number" among it.
         last: the value at the last step.
 
     Returns:
         `[n]`.
     """
-    return last + (1 - last) * 0.5 * (1 + tf.cos(math.pi * progress(rows, state)))
+    return last + (1 - last) * 0.5 * (1 + tf.cos(math.pi * progress(inputs, state)))

@@ -5,26 +5,27 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
+from typing_extensions import override
+
+from mnist_adv.attacks.base import Inputs, State, Task
 from mnist_adv.attacks.methods import square_l2
 from mnist_adv.attacks.methods.restarts import Restarted
-from mnist_adv.attacks.base import ROW, Rows, State, Task
-from mnist_adv.data.datasets import IMAGE_SHAPE
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.attacks.methods.square_l2 import Windows
 from mnist_adv.geometry.norms import Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import signs, uniform
 
-# shares of the steps after which the squares' area is halved
+# Shares of the steps after which the squares' area is halved.
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 _FIRST_GUESS = -1_000_000  # streams of the first guess
 
 
 @dataclasses.dataclass(frozen=True)
 class Square(Restarted):
-    """Repaint a random square with the budget's full colour; keep it if the margin falls.
+    """Set a random square to the budget's largest change; keep it if the margin falls.
 
-    In L2 a square takes budget away from another one, and heaps what it got up in its middle; see
-    `square_l2`.
+    In L2 a window takes budget away from another one; see `square_l2`.
 
     Attributes:
         area: share of the image that the first squares cover.
@@ -36,57 +37,59 @@ class Square(Restarted):
 
     norms = (Norm.LINF, Norm.L2)
 
-    def start(self, task: Task, rows: Rows) -> State:
-        """Start with vertical stripes, or with tiles; see `Method.start`."""
+    @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        stream = _FIRST_GUESS - inputs["restart"]
         if task.norm is Norm.L2:
-            stream = _FIRST_GUESS - rows["restart"]
-            image = square_l2.inside(rows, square_l2.tiles(rows["keys"], stream))
+            tiles = square_l2.tiles(Windows(task.shape), inputs["keys"], stream)
+            image = square_l2.spend_budget(inputs, tiles)
         else:
-            image = self._stripes(rows)
+            image = _stripes(task, inputs, stream)
         return {
             "image": image,
-            "kept": rows["clean"],
-            "kept_value": tf.fill([rows["clean"].shape[0]], float("inf")),
+            "kept": inputs["clean"],
+            "kept_value": tf.fill([inputs["clean"].shape[0]], float("inf")),
         }
 
-    def _stripes(self, rows: Rows) -> Any:
-        stripes = signs(rows["keys"], _FIRST_GUESS - rows["restart"], (1, IMAGE_SHAPE[1]))
-        colour = tf.tile(stripes[:, tf.newaxis], [1, 1, 1, IMAGE_SHAPE[0]])
-        return tf.clip_by_value(rows["clean"] + per_image(rows["epsilon"]) * colour, 0, 1)
+    @override
+    def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        return task.evaluate(self.loss, inputs, state["image"])
 
-    def look(self, task: Task, rows: Rows, state: State) -> State:
-        """Ask about the candidate; see `Method.look`."""
-        return task.glance(self.loss, rows, state["image"])
-
-    def move(self, task: Task, rows: Rows, state: State) -> State:
-        """Keep the candidate if it is better, and paint the next; see `Method.move`."""
+    @override
+    def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         better = state["objective"] < state["kept_value"]
         kept = tf.where(per_image(better), state["image"], state["kept"])
         kept_value = tf.where(better, state["objective"], state["kept_value"])
-        stream = state["number"] + rows["restart"] * 2**20
-        side = self._side(rows, state)
-        if task.norm is Norm.L2:
-            image = square_l2.repaint(rows, kept, side, stream)
-        else:
-            image = _repaint(rows, kept, side, stream)
+        stream = state["number"] + inputs["restart"] * 2**20
+        windows = Windows(task.shape)
+        repaint = square_l2.repaint if task.norm is Norm.L2 else _repaint
+        image = repaint(windows, inputs, kept, self._side(windows, inputs, state), stream)
         return {"image": image, "kept": kept, "kept_value": kept_value}
 
+    @override
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count one look; see `Method.cost`."""
         return 1, 0
 
-    def _side(self, rows: Rows, state: State) -> Any:
-        total = tf.cast(rows["num_steps"], tf.float32)
+    def _side(self, windows: Windows, inputs: Inputs, state: State) -> Any:
+        total = tf.cast(inputs["num_steps"], tf.float32)
         number = tf.cast(state["number"], tf.float32)
         halvings = sum(tf.cast(number >= share * total, tf.float32) for share in _HALVINGS)
-        side = tf.sqrt(self.area * 0.5**halvings * ROW[-1])
-        return tf.clip_by_value(tf.round(side), 1, IMAGE_SHAPE[0] - 1)
+        height, width, _ = windows.shape
+        side = tf.sqrt(self.area * 0.5**halvings * height * width)
+        return tf.clip_by_value(tf.round(side), 1, windows.side - 1)
 
 
-def _repaint(rows: Rows, kept: Any, side: Any, stream: Any) -> Any:
-    draws = uniform(rows["keys"], stream, (3,))
-    row, column = square_l2.place(draws, side)
-    painted = square_l2.window(row, column, side)
-    sign = tf.where(per_image(draws[:, 2] < 0.5), -1.0, 1.0)
-    colour = tf.clip_by_value(rows["clean"] + sign * per_image(rows["epsilon"]), 0, 1)
-    return tf.where(painted, colour, kept)
+def _stripes(task: Task, inputs: Inputs, stream: Any) -> Any:
+    """Change every column of each channel by the whole budget, up or down."""
+    height, width, channels = task.shape
+    stripes = signs(inputs["keys"], stream, (1, width * channels))
+    change = tf.tile(stripes[:, tf.newaxis], [1, 1, 1, height])
+    return task.clip(inputs["clean"] + per_image(inputs["epsilon"]) * change)
+
+
+def _repaint(windows: Windows, inputs: Inputs, kept: Any, side: Any, stream: Any) -> Any:
+    draws = uniform(inputs["keys"], stream, (2 + windows.shape[2],))
+    row, column = windows.place(draws, side)
+    sign = windows.per_channel(tf.where(draws[:, 2:] < 0.5, -1.0, 1.0))
+    changed = tf.clip_by_value(inputs["clean"] + sign * per_image(inputs["epsilon"]), 0, 1)
+    return tf.where(windows.mark(row, column, side), changed, kept)

@@ -1,6 +1,6 @@
 """What the benchmark found of other tools, for the very weights that are evaluated.
 
-`benchmarks/peers.py` stores it beside the package's source; an installed package has none.
+`benchmarks/baseline_libraries.py` stores it beside the package's source; an installed package has none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from mnist_adv.models.linear import linear_parts
 from mnist_adv.geometry.norms import Norm
 
-_FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "peers.json"
+_FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "baseline_libraries.json"
 # A named attack of the benchmark is one of ours in one norm.
 _ATTACKS = {
     "pgd_linf": ("pgd", Norm.LINF),
@@ -39,7 +39,7 @@ def quote(
         model: images -> logits.
         attacks: the names that are evaluated.
         norm: of the budgets.
-        file: `peers.json`.
+        file: `baseline_libraries.json`.
 
     Returns:
         One record per attack and tool, `name`, `rate` and, where they were measured,

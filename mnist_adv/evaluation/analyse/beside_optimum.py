@@ -19,7 +19,8 @@ from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.models.linear import linear_parts
 from mnist_adv.geometry.norms import Norm
-from mnist_adv.optimum import BelowOptimumError, smallest_perturbation
+from mnist_adv.optimum import smallest_perturbation
+from mnist_adv.verdict.beside_optimum import BelowOptimumError
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:

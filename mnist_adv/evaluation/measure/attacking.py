@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Question:
 
 def known_attacks() -> tuple[str, ...]:
     """List the names that `run_attack` takes."""
-    return tuple(registry.REGISTRY)
+    return tuple(registry.ATTACKS)
 
 
 def require_known(name: str, norm: Norm) -> None:
@@ -48,9 +48,9 @@ def require_known(name: str, norm: Norm) -> None:
     Raises:
         ValueError: either.
     """
-    if name not in registry.REGISTRY:
+    if name not in registry.ATTACKS:
         raise ValueError(f"attack must be one of {', '.join(known_attacks())}. Received: {name!r}")
-    norms = registry.find(name).method.norms
+    norms = registry.ATTACKS.find(name).attack.norms
     if norm not in norms:
         raise ValueError(
             f"norm of {name} must be one of {', '.join(known.value for known in norms)}. "
@@ -60,12 +60,17 @@ def require_known(name: str, norm: Norm) -> None:
 
 def is_minimal(name: str) -> bool:
     """Say whether an attack seeks the smallest change, and needs no budget."""
-    return registry.find(name).method.minimal
+    return registry.ATTACKS.find(name).attack.minimal
+
+
+def needs_donors(name: str) -> bool:
+    """Say whether an attack mixes in other images of the data set."""
+    return registry.ATTACKS.find(name).attack.needs_donors
 
 
 def is_baseline(name: str) -> bool:
     """Say whether an attack asks the model for no direction: every other must beat it."""
-    return registry.find(name).baseline
+    return registry.ATTACKS.find(name).baseline
 
 
 def run_attack(
@@ -77,6 +82,7 @@ def run_attack(
     num_steps: int | None,
     step_size: float | None,
     seed: int,
+    donors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> AttackResult:
     """Run a named attack on all images of a question.
 
@@ -88,10 +94,14 @@ def run_attack(
         num_steps: most steps; None: the attack's own.
         step_size: length of a step in pixel units; None: the attack's own.
         seed: of what is drawn at random.
+        donors: images `[m, h, w, c]` of the data set and their labels, for attacks that need them.
 
     Returns:
         The attack's result.
     """
+    row, settings = registry.ATTACKS.find(name), dict[str, Any]()
+    if row.attack.needs_donors:
+        settings["donors"] = donors
     return attack(
         model,
         question.images,
@@ -100,7 +110,8 @@ def run_attack(
         labels=question.labels,
         norm=question.norm,
         epsilon=epsilon,
-        num_steps=num_steps,
+        num_steps=num_steps if row.attack.takes_steps else None,
         step_size=step_size,
         seed=seed,
+        **settings,
     )

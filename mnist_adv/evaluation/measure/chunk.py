@@ -89,9 +89,10 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     )
     timing: Timing = {}
     records = []
+    donors = _donors(plan, places)
     for name in plan.attacks:
         began = time.perf_counter()
-        record, timing[name] = _pursue(plan, model, name, question)
+        record, timing[name] = _pursue(plan, model, name, question, donors)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
     content = pack(
@@ -105,6 +106,18 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         plan.digest,
     )
     return content, timing
+
+
+def _donors(plan: Plan, places: Places) -> tuple[np.ndarray, np.ndarray] | None:
+    if not any(attacking.needs_donors(name) for name in plan.attacks):
+        return None
+    return datasets.load(
+        plan.dataset,
+        "train",
+        data_dir=places.data_dir,
+        manual_dir=places.manual_dir,
+        rows=(0, datasets.NUM_DONORS),
+    ).pairs
 
 
 def _model(plan: Plan, places: Places) -> Model:
@@ -126,7 +139,11 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
 
 
 def _pursue(
-    plan: Plan, model: Model, name: str, question: Question
+    plan: Plan,
+    model: Model,
+    name: str,
+    question: Question,
+    donors: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     goal = make_goal(
         len(question.labels),
@@ -151,6 +168,7 @@ def _pursue(
             num_steps=plan.num_steps,
             step_size=plan.step_size,
             seed=plan.seed,
+            donors=donors,
         )
         spent["attack"] += time.perf_counter() - began
         spent["images"] += len(rows)

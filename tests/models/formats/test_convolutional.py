@@ -46,13 +46,13 @@ def _without_channels() -> Any:
 
 
 @pytest.mark.parametrize("build", [_sequential, _functional, _without_channels])
-def test_more_images_than_slots_are_attacked(
-    build: Callable[[], Any], tmp_path: pathlib.Path, test_set: Any, few_slots: int
+def test_more_images_than_lanes_are_attacked(
+    build: Callable[[], Any], tmp_path: pathlib.Path, test_set: Any, few_lanes: int
 ) -> None:
     tf.keras.utils.set_random_seed(3)
     build().save(tmp_path / "model.keras")
     model = open_model(tmp_path / "model.keras").model
-    images = test_set.images[: few_slots + 9]
+    images = test_set.images[: few_lanes + 9]
     labels = np.asarray(model(images)).argmax(axis=1)
     result = attack(model, images, labels=labels, num_steps=3, epsilon=0.5, step_size=0.3)
     assert result.success.any() and np.any(result.perturbation)

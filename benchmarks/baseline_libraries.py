@@ -2,7 +2,7 @@
 
     pip install -e .[peers]
     pip install --no-deps adv-lib torchattacks cleverhans==4.0.0
-    python -m benchmarks.peers
+    python -m benchmarks.baseline_libraries
 
 Every round runs every tool once, so that ratios are between neighbours in time; medians of the
 rounds' ratios go into benchmarks/results/ as Markdown, JSON and a plot.
@@ -42,26 +42,26 @@ def main() -> None:
     from mnist_adv.data import datasets
     from mnist_adv.models import checkpoints
 
-    from benchmarks import peer_results, peer_tools, peer_verdicts
+    from benchmarks import baseline_results, baseline_tools, baseline_verdicts
 
     model = checkpoints.restore(arguments.checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
-    models = peer_tools.Models(weights, bias)
+    models = baseline_tools.Models(weights, bias)
     test = datasets.load("mnist", "test")
     record: dict[str, Any] = {
         "machine": {"processor": platform.processor() or platform.machine(), "threads": 2},
-        "versions": peer_results.versions(),
+        "versions": baseline_results.versions(),
         "weights_sha256": hashlib.sha256(weights.tobytes() + bias.tobytes()).hexdigest(),
         "settings": {
             "targets": "(label + 1) mod 10; deepfool untargeted",
-            "linf": [peer_tools.LINF, peer_tools.LINF_STEP, peer_tools.NUM_STEPS],
-            "l2": [peer_tools.L2, peer_tools.L2_STEP, peer_tools.NUM_STEPS],
-            "minimal_steps": peer_tools.NUM_MINIMAL_STEPS,
-            "carlini_wagner": [peer_tools.SEARCHES, peer_tools.SEARCH_STEPS],
+            "linf": [baseline_tools.LINF, baseline_tools.LINF_STEP, baseline_tools.NUM_STEPS],
+            "l2": [baseline_tools.L2, baseline_tools.L2_STEP, baseline_tools.NUM_STEPS],
+            "minimal_steps": baseline_tools.NUM_MINIMAL_STEPS,
+            "carlini_wagner": [baseline_tools.SEARCHES, baseline_tools.SEARCH_STEPS],
         },
         "attacks": {},
     }
-    for attack, offered in peer_tools.tools(models).items():
+    for attack, offered in baseline_tools.tools(models).items():
         if arguments.attacks and attack not in arguments.attacks:
             continue
         count = min(arguments.num_images, FEWER.get(attack, arguments.num_images))
@@ -70,13 +70,13 @@ def main() -> None:
         classes = (labels + 1) % 10 if targeted else labels
         chosen: dict[str, Any] = dict(offered)
         if attack == "pgd_linf":
-            products = peer_tools.bare_products(models.ours, 1000)
+            products = baseline_tools.bare_products(models.ours, 1000)
             chosen["two bare products"] = lambda x, _classes, _targeted: products(x)
         outcome = _race(attack, chosen, images, classes, targeted, arguments.rounds)
         record["attacks"][attack] = {"num_images": count, "targeted": targeted, "tools": outcome}
-        peer_verdicts.add(record["attacks"][attack], attack, models.ours, images, classes)
-        peer_results.write(RESULTS, record)
-        print(peer_results.table(record, attack), flush=True)
+        baseline_verdicts.add(record["attacks"][attack], attack, models.ours, images, classes)
+        baseline_results.write(RESULTS, record)
+        print(baseline_results.table(record, attack), flush=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,10 +2,10 @@
 
     pip install -e .[peers]
     pip install --no-deps adv-lib torchattacks cleverhans==4.0.0
-    python -m benchmarks.peer_figures
+    python -m benchmarks.baseline_figures
 
-`peers.py` races them; this asks only what they find, with attacks that the race leaves out, and
-keeps the weights beside the figures: benchmarks/results/peer_figures.json and peer_weights.npz.
+`baseline_libraries.py` races them; this asks only what they find, with attacks that the race leaves out, and
+keeps the weights beside the figures: benchmarks/results/baseline_figures.json and baseline_weights.npz.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks import peer_results, peer_tools
+from benchmarks import baseline_results, baseline_tools
 from mnist_adv import judge
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
@@ -34,12 +34,12 @@ ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
 Peer = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 
 
-def peers(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def peers(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
     """List (our name, norm, tool) -> function of images, classes and whether they are targets."""
     return {**_torchattacks(models), **_advlib(models), **_foolbox(models)}
 
 
-def _torchattacks(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
     import torchattacks
 
     def of(name: str, **settings: Any) -> Peer:
@@ -65,7 +65,7 @@ def _torchattacks(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]
     return {(*key, "torchattacks"): row for key, row in rows.items()}
 
 
-def _advlib(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
     from adv_lib.attacks.auto_pgd import apgd
 
     def of(norm: str, loss: str) -> Peer:
@@ -85,7 +85,7 @@ def _advlib(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]:
     }
 
 
-def _foolbox(models: peer_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _foolbox(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
     import foolbox
 
     def of(name: str, **settings: Any) -> Peer:
@@ -118,12 +118,12 @@ def main() -> None:
     torch.set_num_threads(2)
     model = checkpoints.restore(parser.parse_args().checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
-    models = peer_tools.Models(weights, bias)
+    models = baseline_tools.Models(weights, bias)
     test = datasets.load("mnist", "test")
     images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
-    np.savez_compressed(RESULTS / "peer_weights.npz", W=weights, b=bias)
+    np.savez_compressed(RESULTS / "baseline_weights.npz", W=weights, b=bias)
     settings = {"num_images": NUM_IMAGES, "targets": "(label + 1) mod 10", "queries": NUM_QUERIES}
-    record: dict[str, Any] = {"versions": peer_results.versions(), "settings": settings}
+    record: dict[str, Any] = {"versions": baseline_results.versions(), "settings": settings}
     record["figures"] = []
     wanted = [(*key, mode) for key in peers(models) for mode in (True, False)]
     for name, norm, tool, targeted in tqdm(wanted, disable=None):
@@ -151,7 +151,7 @@ def main() -> None:
                 "median_distance": float(np.median(distances)) if not fixed else None,
             }
         )
-        (RESULTS / "peer_figures.json").write_text(json.dumps(record, indent=1) + "\n")
+        (RESULTS / "baseline_figures.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

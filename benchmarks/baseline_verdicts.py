@@ -8,10 +8,10 @@ import numpy as np
 from mnist_adv import attack, judge, smallest_perturbation
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
-from benchmarks import peer_tools
+from benchmarks import baseline_tools
 
 _TOLERANCE = 0.002 + 1e-9
-_BUDGETS = {"pgd_linf": peer_tools.LINF, "mi_fgsm": peer_tools.LINF, "pgd_l2": peer_tools.L2}
+_BUDGETS = {"pgd_linf": baseline_tools.LINF, "mi_fgsm": baseline_tools.LINF, "pgd_l2": baseline_tools.L2}
 
 
 def add(
@@ -78,10 +78,10 @@ def _last_iterates(
     epsilon: float,
 ) -> float:
     """Judge our last iterates, which is what most tools return, in place of the best."""
-    name, step_size = peer_tools.BUDGETED[attack_name]
+    name, step_size = baseline_tools.BUDGETED[attack_name]
     hits = []
-    for start in range(0, len(images), peer_tools.BATCH):
-        part = slice(start, start + peer_tools.BATCH)
+    for start in range(0, len(images), baseline_tools.BATCH):
+        part = slice(start, start + baseline_tools.BATCH)
         traced = attack(
             model,
             images[part],
@@ -89,7 +89,7 @@ def _last_iterates(
             norm=norm,
             epsilon=epsilon,
             step_size=step_size,
-            num_steps=peer_tools.NUM_STEPS,
+            num_steps=baseline_tools.NUM_STEPS,
             stop_early=False,
             trace=True,
             **{key: values[part] for key, values in goal.items()},

@@ -24,9 +24,9 @@ def versions() -> dict[str, str]:
 
 
 def write(folder: pathlib.Path, record: dict[str, Any]) -> None:
-    """Write peers.json, peers.md and peers.png, merged with earlier runs of other attacks."""
+    """Write baseline_libraries.json, baseline_libraries.md and baseline_libraries.png, merged with earlier runs of other attacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "peers.json"
+    path = folder / "baseline_libraries.json"
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["weights_sha256"] == record["weights_sha256"]:
@@ -34,8 +34,8 @@ def write(folder: pathlib.Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     tables = "\n".join(table(record, attack) for attack in record["attacks"])
     told = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
-    (folder / "peers.md").write_text(f"{tables}\nVersions: {told}. Two threads each.\n")
-    _plot(folder / "peers.png", record)
+    (folder / "baseline_libraries.md").write_text(f"{tables}\nVersions: {told}. Two threads each.\n")
+    _plot(folder / "baseline_libraries.png", record)
 
 
 def table(record: dict[str, Any], attack: str) -> str:

@@ -1,0 +1,94 @@
+"""The loop that every attack runs in: take a step, evaluate, keep the best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.attacks.base import Attack, Inputs, State, Status, Task
+from mnist_adv.geometry.norms import per_image
+from mnist_adv.tensors.lazy import tf
+
+
+def begin(task: Task, attack: Attack, inputs: Inputs) -> State:
+    """Make the whole state before the first step, the starting images evaluated.
+
+    Args:
+        task: what all images share.
+        attack: its settings.
+        inputs: "clean" `[n, *flat]`, "classes", "epsilon", "num_steps", "keys", ...
+
+    Returns:
+        The state.
+    """
+    count = [inputs["clean"].shape[0]]
+    state = {
+        **attack.start(task, inputs),
+        "number": tf.zeros(count, tf.int32),
+        "done": tf.zeros(count, tf.bool),
+        "best_image": inputs["clean"],
+        "best_status": tf.fill(count, int(Status.UNSEEN)),
+        "best_value": tf.fill(count, np.float32(np.inf)),
+        "best_number": tf.zeros(count, tf.int32),
+    }
+    return _keep_best(task, attack, inputs, {**state, **attack.evaluate(task, inputs, state)})
+
+
+def advance(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
+    """Take one step, evaluate, keep the best: the only loop body there is.
+
+    Args:
+        task: what all images share.
+        attack: its settings.
+        inputs: as `begin`.
+        state: as `begin` makes it.
+
+    Returns:
+        The state after the step. The image of what is done stays, and so does its best; its other
+        entries no longer mean anything.
+    """
+    # Stepping first and evaluating afterwards lets the compiled loop change images in place.
+    following = dict(attack.take_step(task, inputs, state))
+    done = state["done"]
+    following["image"] = tf.where(per_image(done), state["image"], following["image"])
+    following["number"] = tf.where(done, state["number"], state["number"] + 1)
+    state = {**state, **following}
+    return _keep_best(task, attack, inputs, {**state, **attack.evaluate(task, inputs, state)})
+
+
+def _keep_best(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
+    status, value = _rate(task, attack, inputs, state)
+    better = (status > state["best_status"]) | (
+        (status == state["best_status"]) & (value < state["best_value"])
+    )
+    better &= ~state["done"]
+    best_status = tf.where(better, status, state["best_status"])
+    done = state["done"] | (state["number"] >= inputs["num_steps"])
+    if "stop" in state:
+        done |= state["stop"]
+    if attack.ends_at_goal:
+        done |= best_status == int(Status.ADVERSARIAL)
+    return {
+        **state,
+        "done": done,
+        "best_image": tf.where(per_image(better), state["image"], state["best_image"]),
+        "best_status": best_status,
+        "best_value": tf.where(better, value, state["best_value"]),
+        "best_number": tf.where(better, state["number"], state["best_number"]),
+    }
+
+
+def _rate(task: Task, attack: Attack, inputs: Inputs, state: State) -> tuple[Any, Any]:
+    """Rate the current images: their status, and what is compared among equals."""
+    logits, classes = state["logits"], inputs["classes"]
+    if attack.minimal:
+        adversarial = task.is_adversarial(inputs, logits)
+        distance = task.length(state["image"] - inputs["clean"])
+        status = int(Status.ADVERSARIAL) * tf.cast(adversarial, tf.int32)
+        return status, tf.where(adversarial, distance, state["objective"])
+    reached = tf.cast(task.goal.reached(logits, classes), tf.int32)
+    if task.confidence is None:
+        return int(Status.ADVERSARIAL) * reached, state["objective"]
+    satisfied = tf.cast(task.goal.satisfied(logits, classes), tf.int32)
+    return reached + satisfied, state["objective"]

@@ -1,0 +1,63 @@
+"""The certified smallest change of a linear model, in the form of an attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task
+from mnist_adv.models.linear import linear_parts
+from mnist_adv.optimum import smallest_perturbation, to_float32
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimumAttack(Attack):
+    """Solve for the smallest change, with a proof; for models that are linear in the pixels.
+
+    Attributes:
+        margin: by which the wanted logit leads.
+        seconds_per_image: for targeted L0, how long branch and bound may take for one image.
+    """
+
+    num_steps: int = 1
+    margin: float = 0.0
+    seconds_per_image: float = 10.0
+
+    minimal = True
+    takes_steps = False
+
+    @override
+    def cost(self, task: Task) -> tuple[int, int]:
+        return 0, 0  # solved from the weights
+
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        parts = linear_parts(task.model)
+        if parts is None:
+            raise ValueError(
+                "model must be a SoftmaxRegression or a LinearModel: only there the smallest "
+                f"change is known. Received: {type(task.model).__name__}"
+            )
+        classes: dict[str, Any] = {"targets" if task.targeted else "labels": inputs["classes"]}
+        clean = inputs["clean"].reshape(-1, *task.shape)
+        optimum = smallest_perturbation(
+            *parts,
+            clean,
+            norm=task.norm,
+            margin=self.margin,
+            seconds_per_image=self.seconds_per_image,
+            **classes,
+        )
+        images, _ = to_float32(*parts, optimum)
+        moved = (images != clean).reshape(len(clean), -1).any(axis=1)
+        return Outcome(
+            image=images.reshape(-1, *task.flat),
+            status=np.where(optimum.found, Status.ADVERSARIAL, Status.MISSED).astype(np.int32),
+            value=optimum.upper_bound.astype(np.float32),
+            number=moved.astype(np.int32),
+            steps=np.zeros(len(clean), np.int64),
+            certificate=optimum,
+        )
