@@ -1,17 +1,30 @@
 # The commands of README.md. Everything is installed into .venv; nothing else is touched.
 PYTHON ?= python3
 BIN = .venv/bin
+# Where the baseline libraries of the benchmarks live: they need packages that ours does not.
+PEERS = .venv-peers/bin
 
-.PHONY: attack docs test clean
+# setuptools warns at length about every editable installation of a project laid out like this one.
+CALM = PYTHONWARNINGS='ignore:Editable installation'
+
+.PHONY: attack clean docs lint peers quick test
 
 attack: .venv/installed
 	$(BIN)/python train.py
 	$(BIN)/python attack.py --target 2
 
-test: .venv/installed-test
-	$(BIN)/flake8
-	$(BIN)/mypy
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# For the everyday loop: no browser, no data set service, no subprocess, no long comparison.
+quick: .venv/installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: .venv/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # Remakes the tour's numbers, pictures and notebooks, then the site; any warning is an error.
 docs: .venv/installed-test
@@ -19,16 +32,30 @@ docs: .venv/installed-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 	@echo "open build/site/index.html"
 
+# Sets up the environment of the comparison with other libraries, and runs a short race.
+peers: .venv-peers/installed
+	$(PEERS)/python train.py --checkpoint_dir build/peers/checkpoints --logdir build/peers/logs
+	$(PEERS)/python -m benchmarks.baseline_libraries --checkpoint_dir build/peers/checkpoints \
+		--results_dir build/peers --num_images 100 --rounds 1 --attacks pgd_linf ddn
+
 # The pip that comes with Python 3.10 searches for minutes where a current one takes seconds.
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(CALM) $(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs,test]'
+	$(CALM) $(BIN)/python -m pip install --quiet --editable '.[docs,test]'
+	touch $@
+
+.venv-peers/installed: benchmarks/requirements.txt benchmarks/requirements-no-deps.txt setup.cfg
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS)/python -m pip install --quiet --upgrade pip 'setuptools<81' wheel
+	$(CALM) $(PEERS)/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
+	$(PEERS)/python -m pip install --quiet --no-deps --no-build-isolation \
+		--requirement benchmarks/requirements-no-deps.txt
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

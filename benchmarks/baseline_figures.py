@@ -1,8 +1,7 @@
 """Store what other libraries reach on stored weights, for the tests to compare with.
 
-    pip install -e .[peers]
-    pip install --no-deps adv-lib torchattacks cleverhans==4.0.0
-    python -m benchmarks.baseline_figures
+    make peers            # sets the environment up in .venv-peers and runs a short race
+    .venv-peers/bin/python -m benchmarks.baseline_figures
 
 `baseline_libraries.py` races them; this asks only what they find, with attacks that the race leaves out, and
 keeps the weights beside the figures: benchmarks/results/baseline_figures.json and baseline_weights.npz.
@@ -31,18 +30,18 @@ EPSILON = {"linf": 0.1, "l2": 1.5, "l1": 10.0}
 NUM_QUERIES = 300
 ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
 
-Peer = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+Run = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 
 
-def peers(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def baselines(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     """List (our name, norm, tool) -> function of images, classes and whether they are targets."""
     return {**_torchattacks(models), **_advlib(models), **_foolbox(models)}
 
 
-def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     import torchattacks
 
-    def of(name: str, **settings: Any) -> Peer:
+    def of(name: str, **settings: Any) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             found = getattr(torchattacks, name)(models.torch, **settings)
             if targeted:
@@ -65,10 +64,10 @@ def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], P
     return {(*key, "torchattacks"): row for key, row in rows.items()}
 
 
-def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     from adv_lib.attacks.auto_pgd import apgd
 
-    def of(norm: str, loss: str) -> Peer:
+    def of(norm: str, loss: str) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             settings = {"n_iter": 100, "loss_function": loss, "use_large_reps": norm == "l1"}
             order = ORDER[norm]
@@ -85,10 +84,10 @@ def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
     }
 
 
-def _foolbox(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
+def _foolbox(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
     import foolbox
 
-    def of(name: str, **settings: Any) -> Peer:
+    def of(name: str, **settings: Any) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
             kinds = foolbox.criteria
             goal = kinds.TargetedMisclassification if targeted else kinds.Misclassification
@@ -112,7 +111,7 @@ def _foolbox(models: baseline_tools.Models) -> dict[tuple[str, str, str], Peer]:
 
 
 def main() -> None:
-    """Run every peer once and store what it found."""
+    """Run every baseline once and store what it found."""
     parser = argparse.ArgumentParser(description="Store what other libraries reach.")
     parser.add_argument("--checkpoint_dir", default="checkpoints")
     torch.set_num_threads(2)
@@ -125,17 +124,17 @@ def main() -> None:
     settings = {"num_images": NUM_IMAGES, "targets": "(label + 1) mod 10", "queries": NUM_QUERIES}
     record: dict[str, Any] = {"versions": baseline_results.versions(), "settings": settings}
     record["figures"] = []
-    wanted = [(*key, mode) for key in peers(models) for mode in (True, False)]
+    wanted = [(*key, mode) for key in baselines(models) for mode in (True, False)]
     for name, norm, tool, targeted in tqdm(wanted, disable=None):
         if name == "deepfool" and targeted:
-            continue  # the peers' has no such mode
+            continue  # the baselines' has no such mode
         classes = (labels + 1) % 10 if targeted else labels
         torch.manual_seed(0)
-        run = peers(models)[name, norm, tool]
+        run = baselines(models)[name, norm, tool]
         found = run(torch.tensor(images), torch.tensor(classes), targeted)
         adversarial = found.detach().numpy().reshape(images.shape)
         fixed = tool != "foolbox"
-        # 1e-6 of slack in the judge is for our own rounding; the peers' is larger.
+        # 1e-6 of slack in the judge is for our own rounding; the baselines' is larger.
         epsilon = EPSILON[norm] * (1 + 1e-5) if fixed else np.inf
         goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
         verdict = judge(model, images, adversarial, norm=norm, epsilon=epsilon, **goal)

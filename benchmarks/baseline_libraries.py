@@ -1,8 +1,7 @@
-"""Race the peers: same weights, same images, same settings, two threads each, in one process.
+"""Race baseline libraries: same weights, same images, same settings, two threads each, in one process.
 
-    pip install -e .[peers]
-    pip install --no-deps adv-lib torchattacks cleverhans==4.0.0
-    python -m benchmarks.baseline_libraries
+    make peers            # sets the environment up in .venv-peers and runs a short race
+    .venv-peers/bin/python -m benchmarks.baseline_libraries
 
 Every round runs every tool once, so that ratios are between neighbours in time; medians of the
 rounds' ratios go into benchmarks/results/ as Markdown, JSON and a plot.
@@ -27,7 +26,7 @@ import numpy as np  # noqa: E402  (threads are set before the libraries load)
 import tensorflow as tf  # noqa: E402
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-UNTARGETED = ("deepfool",)  # the peers' DeepFool has no other mode
+UNTARGETED = ("deepfool",)  # the baselines' DeepFool has no other mode
 FEWER = {"carlini_wagner": 500}  # 9,000 steps each
 WARM_UP = {"carlini_wagner": 10}  # none of the tools in that race compiles for a number of images
 
@@ -70,21 +69,22 @@ def main() -> None:
         classes = (labels + 1) % 10 if targeted else labels
         chosen: dict[str, Any] = dict(offered)
         if attack == "pgd_linf":
-            products = baseline_tools.bare_products(models.ours, 1000)
-            chosen["two bare products"] = lambda x, _classes, _targeted: products(x)
+            products = baseline_tools.matmuls_alone(models.ours, 1000)
+            chosen["matmuls alone"] = lambda x, _classes, _targeted: products(x)
         outcome = _race(attack, chosen, images, classes, targeted, arguments.rounds)
         record["attacks"][attack] = {"num_images": count, "targeted": targeted, "tools": outcome}
         baseline_verdicts.add(record["attacks"][attack], attack, models.ours, images, classes)
-        baseline_results.write(RESULTS, record)
+        baseline_results.write(arguments.results_dir, record)
         print(baseline_results.table(record, attack), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Race the peers on the same weights and images.")
+    parser = argparse.ArgumentParser(description="Race baseline libraries on the same weights and images.")
     parser.add_argument("--checkpoint_dir", default="checkpoints")
     parser.add_argument("--num_images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--attacks", nargs="*", help="some of them only")
+    parser.add_argument("--results_dir", type=pathlib.Path, default=RESULTS)
     return parser.parse_args()
 
 
@@ -102,7 +102,7 @@ def _race(
             few = WARM_UP.get(attack, 1000)
             run(images[:few], classes[:few], targeted)
             outcome[tool] = {"seconds": []}
-        except Exception as error:  # a peer's own failure is a result: it is said, not hidden
+        except Exception as error:  # a library's own failure is a result: it is said, not hidden
             outcome[tool] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
     for number in range(rounds):
         for tool, run in offered.items():

@@ -1,4 +1,4 @@
-"""Write what the race of the peers found: JSON, a Markdown table, a plot."""
+"""Write what the race found: JSON, a Markdown table, a plot."""
 
 from __future__ import annotations
 

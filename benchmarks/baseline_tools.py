@@ -71,7 +71,7 @@ def _stand_in_for_torchvision() -> None:
         sys.modules["torchvision.models"] = stand_in.models
 
 
-def bare_products(model: SoftmaxRegression, rows: int) -> Callable[[np.ndarray], None]:
+def matmuls_alone(model: SoftmaxRegression, rows: int) -> Callable[[np.ndarray], None]:
     """Make the floor: the two matrix products of each of the steps alone, XLA, same batch."""
 
     def loop(pixels: Any) -> Any:

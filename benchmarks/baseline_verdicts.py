@@ -54,7 +54,7 @@ def _verdict(
     budget: float | None,
     smallest: np.ndarray,
 ) -> dict[str, float]:
-    # The judge's 1e-6 of slack is for our own rounding; the peers' is larger in L2.
+    # The judge's 1e-6 of slack is for our own rounding; the baselines' is larger in L2.
     epsilon = np.inf if budget is None else budget * (1 + 1e-5)
     verdict = judge(model, images, found, norm=norm, epsilon=epsilon, **goal)
     distances = np.where(verdict.success, verdict.norms[norm], np.inf)

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.optimum import check, check_lead, largest_lead, smallest_perturbation
+from mnist_adv.optimum import check, check_margin, largest_margin, smallest_perturbation
 from mnist_adv.models.training import train
-from tests.optimum.oracles import dual_quadratic, highs, largest_lead_highs
+from tests.optimum.oracles import dual_quadratic, highs, largest_margin_highs
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NORMS = ("linf", "l2", "l1", "l0")
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     W, b = model.W.numpy(), model.b.numpy()
     images = test_set.images[: settings.num_images].reshape(-1, 784)
     labels = test_set.labels[: settings.num_images]
-    # The first call loads libraries and warms memory; it is nobody's measurement.
+    # The first call loads libraries and warms memory; it is not measured.
     for norm in NORMS[:3]:
         smallest_perturbation(W, b, images[:64], (labels[:64] + 1) % 10, norm=norm)
     oracles = [_oracle(norm, W, b, images, labels, settings.num_oracle) for norm in NORMS[:3]]
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     print(report)
     proved = all(row.accepted == row.problems for row in targeted[:3] + untargeted)
     for answer in inverse[:3]:
-        proved &= answer["lead"][1] == answer["log_odds"][1] == answer["pairs"]
+        proved &= answer["margin"][1] == answer["log_odds"][1] == answer["pairs"]
     return 0 if proved else 1
 
 
@@ -112,7 +112,7 @@ def _measure(
     images: np.ndarray,
     goals: list[dict[str, np.ndarray]],
 ) -> Row:
-    """Solve for some targets or labels of all images, and let the checker judge every answer."""
+    """Solve for some targets or labels of all images, and check every answer."""
     parts, checks, check_seconds, cpu = [], [], 0.0, 0.0
     for wanted in tqdm(goals, desc=f"{what} {norm}", file=sys.stderr):
         cpu_started = time.process_time()
@@ -125,13 +125,13 @@ def _measure(
             images,
             optimum.adversarial,
             norm=norm,
-            multipliers=optimum.multipliers,
+            dual_variables=optimum.dual_variables,
             claimed_lower=optimum.lower_bound,
             claimed_upper=optimum.upper_bound,
             **wanted,
         )
         check_seconds += time.perf_counter() - started
-        # Bounds and multipliers are small; the images are dropped here to bound memory.
+        # Bounds and dual variables are small; the images are dropped here to bound memory.
         nothing = np.empty(0)
         parts.append(dataclasses.replace(optimum, images=nothing, adversarial=nothing))
         checks.append(certificate.accepted)
@@ -183,16 +183,16 @@ def _oracle(
             others = [k for k in range(weights.shape[1]) if k != target]
             rows = (weights[:, [target]] - weights[:, others]).T
             logits = image @ weights + bias
-            needs = logits[others] - logits[target]
+            rhs = logits[others] - logits[target]
             pairs += 1
-            if (needs <= 0).all():
+            if (rhs <= 0).all():
                 differences.append(abs(float(optimum.upper_bound[i])))
                 continue
             clock = _Clock()
             if norm == "l2":
-                expected = dual_quadratic(rows, needs, 1 - image, image)
+                expected = dual_quadratic(rows, rhs, 1 - image, image)
             else:
-                expected = highs(norm, rows, needs, 1 - image, image)
+                expected = highs(norm, rows, rhs, 1 - image, image)
             theirs += clock.read()
             differences.append(abs(float(optimum.upper_bound[i]) - expected) / expected)
     return {
@@ -226,34 +226,34 @@ def _inverse(
     labels: np.ndarray,
     num_oracle: int,
 ) -> dict[str, Any]:
-    """Answer the inverse question, let the checker judge, and ask HiGHS where it is linear."""
+    """Answer the inverse question, check the answers, and ask HiGHS where it is linear."""
     generator = np.random.default_rng(1)
     targets = (labels + generator.integers(1, 10, len(labels))) % 10
     epsilon = EPSILON[norm]
     clock = _Clock()
-    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon, progress=False)
+    found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon, progress=False)
     seconds, cpu = clock.read()
-    judged = []
+    checked = []
     for log_odds in (False, True):
-        low, high = lead.log_odds.T if log_odds else (lead.lower_bound, lead.upper_bound)
-        certificate = check_lead(
+        low, high = found.log_odds.T if log_odds else (found.lower_bound, found.upper_bound)
+        certificate = check_margin(
             W,
             b,
             images,
-            lead.odds_adversarial if log_odds else lead.adversarial,
+            found.odds_adversarial if log_odds else found.adversarial,
             norm=norm,
             epsilon=epsilon,
             claimed_lower=low,
             claimed_upper=high,
             targets=targets,
-            multipliers=lead.odds_multipliers if log_odds else lead.multipliers,
+            dual_variables=found.odds_dual_variables if log_odds else found.dual_variables,
             log_odds=log_odds,
         )
-        judged.append((float(certificate.gap.max()), int(certificate.accepted.sum())))
+        checked.append((float(certificate.gap.max()), int(certificate.accepted.sum())))
     differences = [
         abs(
-            lead.lower_bound[i]
-            - largest_lead_highs(
+            found.lower_bound[i]
+            - largest_margin_highs(
                 norm,
                 W.astype(np.float64),
                 b.astype(np.float64),
@@ -270,8 +270,8 @@ def _inverse(
         "pairs": len(images),
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "lead": judged[0],
-        "log_odds": judged[1],
+        "margin": checked[0],
+        "log_odds": checked[1],
         "oracle_pairs": len(differences),
         "largest_difference": max(differences, default=None),
     }
@@ -339,16 +339,16 @@ def _report(
         )
     lines += [
         "",
-        "The inverse question: the largest lead and the largest log-odds of a random target inside "
-        "the budget. *Proved*: reached and bounded within 1e-6, as the separate checker finds. The "
-        "difference is that of the lead from HiGHS's.",
+        "The inverse question: the largest margin and the largest log-odds of a random target "
+        "inside the budget. *Proved*: reached and bounded within 1e-6, as the separate checker "
+        "finds. The difference is that of the margin from HiGHS's.",
         "",
-        "| norm | budget | pairs | seconds | lead: largest gap, proved | log-odds: largest gap, "
+        "| norm | budget | pairs | seconds | margin: largest gap, proved | log-odds: largest gap, "
         "proved | largest difference (pairs) |",
         "|---|---|---|---|---|---|---|",
     ]
     for answer in inverse:
-        (gap, proved), (odds_gap, odds_proved) = answer["lead"], answer["log_odds"]
+        (gap, proved), (odds_gap, odds_proved) = answer["margin"], answer["log_odds"]
         differs = answer["largest_difference"]
         lines.append(
             f"| {answer['norm']} | {answer['epsilon']} | {answer['pairs']} "

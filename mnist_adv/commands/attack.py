@@ -168,8 +168,8 @@ def _report(
     result: AttackResult,
     findings: list[str],
 ) -> int:
-    from mnist_adv.verdict import set_beside
     from mnist_adv.reporting import figures, words, results_folder, tensorboard
+    from mnist_adv.verdict.beside_optimum import set_beside
 
     class_names = subject.class_names
     name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"

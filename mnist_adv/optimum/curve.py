@@ -1,9 +1,7 @@
-"""The exact robust-accuracy curve of a linear classifier: the line that no honest attack passes."""
+"""The exact robust accuracy of a linear classifier: no valid attack shows less."""
 
 from __future__ import annotations
 
-import csv
-import os
 from typing import Any
 
 import numpy as np
@@ -31,20 +29,3 @@ def robust_accuracy(optimum: Optimum, epsilons: Any) -> np.ndarray:
     distances = np.sort(optimum.lower_bound)
     broken = np.searchsorted(distances, budgets, side="right")
     return 1 - broken / max(1, len(distances))
-
-
-def write_csv(
-    path: str | os.PathLike[str], curves: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Write curves as rows `norm, epsilon, robust_accuracy`.
-
-    Args:
-        path: the file, overwritten.
-        curves: norm -> budgets and robust accuracies.
-    """
-    with open(path, "w", newline="", encoding="ascii") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["norm", "epsilon", "robust_accuracy"])
-        for norm, (epsilons, shares) in curves.items():
-            for epsilon, share in zip(epsilons, shares):
-                writer.writerow([norm, f"{epsilon:g}", f"{share:.4f}"])

@@ -1,8 +1,8 @@
-"""Turn certified float64 images into float32 ones that an ordinary forward pass judges the same.
+"""Turn certified float64 images into float32 images that a forward pass classifies the same.
 
 The optimum lies on the border between classes, where float32 logits, rounded in the last digits,
-may say either. So the image is pushed over the border by a few units of that rounding: it is
-farther than the certified float64 image by a few parts per million, which is measured, not hidden.
+may favour either. So the image gets a margin of a few units of that rounding: it is farther than
+the certified float64 image by a few parts per million.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.problem import Classifier, make_block, make_classifier, row_needs
+from mnist_adv.optimum.problem import Classifier, make_block, make_classifier, right_hand_side
 from mnist_adv.optimum.solvers.feasibility import repair
 from mnist_adv.optimum.result import Optimum
 
-_PUSHES = (4, 16, 64, 256)  # leads asked for, in units of float32 rounding of a logit
-_ROWS = 128
+_MARGINS = (4, 16, 64, 256)  # tried in turn, in units of float32 rounding of a logit
+_CHUNK = 128
 
 
 def to_float32(
@@ -32,7 +32,7 @@ def to_float32(
         upper: likewise.
 
     Returns:
-        float32 images in the shape of `optimum.images`, and `[n]` bool: whether the lead
+        float32 images in the shape of `optimum.images`, and `[n]` bool: whether the margin
         holds in float32 and in float64 arithmetic, in any order of summation to be expected.
         Where it does not, or nothing was found, the image is the rounded `optimum.adversarial`.
     """
@@ -43,54 +43,54 @@ def to_float32(
     near = optimum.adversarial.reshape(count, -1)
     images = np.empty(near.shape, np.float32)
     kept = np.zeros(count, bool)
-    for start in range(0, count, _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, count, _CHUNK):
+        part = slice(start, start + _CHUNK)
         images[part] = _inside(near[part], classifier)
         todo = np.arange(count)[part][optimum.found[part]]
-        for push in _PUSHES:
+        for extra in _MARGINS:
             if not todo.size:
                 break
             x = clean[todo].astype(np.float64)
-            pushed, holds = _push(classifier, optimum, x, near[todo], todo, push)
-            images[todo[holds]] = pushed[holds]
+            moved_images, holds = _add_margin(classifier, optimum, x, near[todo], todo, extra)
+            images[todo[holds]] = moved_images[holds]
             kept[todo[holds]] = True
             todo = todo[~holds]
     return images.reshape(shape), kept
 
 
-def _push(
+def _add_margin(
     classifier: Classifier,
     optimum: Optimum,
     clean: np.ndarray,
     near: np.ndarray,
     index: np.ndarray,
-    push: float,
+    extra: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     targets = optimum.reached[index]
     size = (np.abs(near) @ np.abs(classifier.weights) + np.abs(classifier.bias)).max(axis=1)
     rounding = float(np.finfo(np.float32).eps) * size
     block = make_block(classifier, clean, targets, optimum.margin)
     scale = classifier.unit * classifier.width
-    needs = block.needs + (push * rounding / scale)[:, np.newaxis]
-    matters = np.ones(needs.shape, bool)
+    rhs = block.rhs + (extra * rounding / scale)[:, np.newaxis]
+    matters = np.ones(rhs.shape, bool)
     if not optimum.targeted:
-        matters[:] = np.arange(needs.shape[1]) == optimum.classes[index][:, np.newaxis]
-    needs = np.where(matters & np.isfinite(needs), needs, -np.inf)
+        matters[:] = np.arange(rhs.shape[1]) == optimum.classes[index][:, np.newaxis]
+    rhs = np.where(matters & np.isfinite(rhs), rhs, -np.inf)
     active = classifier.active
     points = ((near - clean) / classifier.width)[:, active]
     points = repair(
-        optimum.norm, block.rows, block.room, needs, points, 0.25 * push * rounding / scale
+        optimum.norm, block.constraints, block.ranges, rhs, points, 0.25 * extra * rounding / scale
     )
     moved = near.copy()
     moved[:, active] = clean[:, active] + points * classifier.width
-    # A pixel that nothing moved keeps its bits.
+    # A pixel that did not change keeps its bits.
     moved = np.where(np.abs(moved - clean) > 0, moved, clean)
     images = _inside(moved, classifier)
     own = np.arange(len(index))
     single = images @ classifier.weights.astype(np.float32) + classifier.bias.astype(np.float32)
     short = single - single[own, targets][:, np.newaxis] + np.float32(optimum.margin)
     short[own, targets] = -np.inf
-    exact = row_needs(classifier, images.astype(np.float64), targets, optimum.margin)
+    exact = right_hand_side(classifier, images.astype(np.float64), targets, optimum.margin)
     both = np.where(matters, np.maximum(short + rounding[:, np.newaxis], exact), -np.inf)
     return images, np.asarray((both <= 0).all(axis=1))
 

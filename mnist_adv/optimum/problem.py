@@ -1,7 +1,7 @@
 """From a linear classifier and images to the numbers that the solvers work on.
 
 "Image x, of class t" reads: `a_k . d >= g_k` for every class k, with `a_k = w_t - w_k`,
-`g_k = z_k(x) - z_t(x) + margin`, and d inside the rooms that the box leaves to each pixel.
+`g_k = z_k(x) - z_t(x) + margin`, and d inside the ranges that the box leaves to each pixel.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.constraints import Rows, make_rows, product
+from mnist_adv.optimum.constraints import Constraints, make_constraints, product
+
+NORMS = ("linf", "l2", "l1", "l0")
 
 # What the solvers aim for beyond g, so that rounding leaves a feasible image: relative to the
-# largest need, and to the size of the logits.
+# largest g, and to the size of the logits.
 _EXCESS = 1e-11
 _ROUNDING = 3e-15
 
@@ -28,9 +30,9 @@ class Classifier:
         bias: `[K]` float64.
         lower: `[D]` float64, the box.
         upper: `[D]` float64.
-        active: `[D]` bool, the pixels that can move and matter to some pair of classes.
-        unit: the longest row, by which all rows are divided for the solvers.
-        width: the widest pixel, by which all rooms are divided for the solvers.
+        active: `[D]` bool, the pixels that can change and matter to some pair of classes.
+        unit: the longest constraint, by which all constraints are divided for the solvers.
+        width: the widest pixel, by which all ranges are divided for the solvers.
     """
 
     weights: np.ndarray
@@ -44,30 +46,37 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some targeted problems, scaled: rooms at most 1, the longest row about 1.
+    """Some targeted problems, scaled: ranges at most 1, the longest constraint about 1.
 
     Attributes:
-        rows: a_k, over the active pixels.
-        room: `[2, n, D]`, how far each active pixel can rise and fall.
-        needs: g, `[n, K]`, with a little excess; -1 where the row is zero and holds anyway.
-        slack: `[n]`, the part of the excess that a solver may leave unmet.
-        hopeless: `[n, K]` bool, rows that are zero and do not hold.
+        constraints: a_k, over the active pixels.
+        ranges: `[2, n, D]`, how far each active pixel can rise and fall.
+        rhs: g, `[n, K]`, with a little excess; -1 where the constraint is zero and holds anyway.
+        tolerance: `[n]`, the part of the excess that a solver may leave unmet.
+        unsatisfiable: `[n, K]` bool, constraints that are zero and do not hold.
     """
 
-    rows: Rows
-    room: np.ndarray
-    needs: np.ndarray
-    slack: np.ndarray
-    hopeless: np.ndarray
+    constraints: Constraints
+    ranges: np.ndarray
+    rhs: np.ndarray
+    tolerance: np.ndarray
+    unsatisfiable: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Block:
-        """Keep some of the problems."""
+        """Keep some of the problems.
+
+        Args:
+            chosen: `[m]` indices, or `[n]` bool.
+
+        Returns:
+            These problems.
+        """
         return Block(
-            rows=self.rows.take(chosen),
-            room=self.room[:, chosen],
-            needs=self.needs[chosen],
-            slack=self.slack[chosen],
-            hopeless=self.hopeless[chosen],
+            constraints=self.constraints.take(chosen),
+            ranges=self.ranges[:, chosen],
+            rhs=self.rhs[chosen],
+            tolerance=self.tolerance[chosen],
+            unsatisfiable=self.unsatisfiable[chosen],
         )
 
 
@@ -116,25 +125,25 @@ def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifi
     return Classifier(weights, bias, low, high, active, unit, width)
 
 
-def row_needs(
+def right_hand_side(
     classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: Any
 ) -> np.ndarray:
-    """Compute g: how much more than now the target's logit must gain on each class.
+    """Compute g: by how much the target's logit must gain on each class.
 
     Args:
         classifier: of K classes.
         images: `[n, D]` float64.
         targets: `[n]`.
-        margin: by which the target's logit must lead, one number or `[n, 1]`.
+        margin: of the target's logit over the others, one number or `[n, 1]`.
 
     Returns:
         `[n, K]`; minus infinity at the target itself.
     """
     logits = product(images, classifier.weights) + classifier.bias
     index = np.arange(len(images))
-    needs = logits - logits[index, targets][:, np.newaxis] + margin
-    needs[index, targets] = -np.inf
-    return needs
+    rhs = logits - logits[index, targets][:, np.newaxis] + margin
+    rhs[index, targets] = -np.inf
+    return rhs
 
 
 def make_block(
@@ -146,28 +155,78 @@ def make_block(
         classifier: prepared.
         images: `[n, D]` float64, inside the box.
         targets: `[n]` int64.
-        margin: by which the target's logit must lead, one number or `[n, 1]`.
+        margin: of the target's logit over the others, one number or `[n, 1]`.
 
     Returns:
         The block.
     """
     active = classifier.active
     weights = classifier.weights[active] / classifier.unit
-    needs = row_needs(classifier, images, targets, margin)
+    rhs = right_hand_side(classifier, images, targets, margin)
     columns = np.abs(classifier.weights)
     size = (product(np.abs(images), columns) + np.abs(classifier.bias)).max(axis=1)
-    excess = _EXCESS * needs.max(axis=1) + _ROUNDING * size
+    excess = _EXCESS * rhs.max(axis=1) + _ROUNDING * size
     scale = classifier.unit * classifier.width
-    room = np.stack([classifier.upper - images, images - classifier.lower])[:, :, active]
-    scaled = (needs + excess[:, np.newaxis]) / scale
+    ranges = np.stack([classifier.upper - images, images - classifier.lower])[:, :, active]
+    scaled = (rhs + excess[:, np.newaxis]) / scale
     lengths = (weights**2).sum(axis=0)
     zero = (weights[:, :, np.newaxis] == weights[:, np.newaxis, :]).all(axis=0)[targets]
-    hopeless = zero & (needs > 0)
+    unsatisfiable = zero & (rhs > 0)
     scaled[zero] = -max(1.0, float(lengths.max(initial=0)))
     return Block(
-        rows=make_rows(weights, targets),
-        room=room / classifier.width,
-        needs=scaled,
-        slack=0.5 * excess / scale,
-        hopeless=hopeless,
+        constraints=make_constraints(weights, targets),
+        ranges=ranges / classifier.width,
+        rhs=scaled,
+        tolerance=0.5 * excess / scale,
+        unsatisfiable=unsatisfiable,
     )
+
+
+def as_norm(norm: Any) -> str:
+    """Check the name of a norm.
+
+    Args:
+        norm: "linf", "l2", "l1", "l0", or a `Norm`.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: another norm.
+    """
+    name = str(getattr(norm, "value", norm))
+    if name not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}")
+    return name
+
+
+def as_pixels(images: Any, classifier: Classifier) -> np.ndarray:
+    """Flatten images and check that they lie in the box.
+
+    Args:
+        images: `[n, D]`, image-shaped, or one image.
+        classifier: of D pixels.
+
+    Returns:
+        `[n, D]`, float32 or float64 as it came.
+
+    Raises:
+        ValueError: another number of pixels, not floats, or a pixel outside the box.
+    """
+    pixels = np.asarray(images)
+    count = len(classifier.lower)
+    whole = pixels.size == count and pixels.ndim != 2
+    if not whole and (pixels.ndim < 2 or pixels[0:1].size != (count if len(pixels) else 0)):
+        raise ValueError(
+            f"images must have {count} pixels each, as W has rows. Received: shape "
+            f"{list(pixels.shape)}"
+        )
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"images must be floats. Received: dtype={pixels.dtype}")
+    pixels = pixels.reshape(-1, count)
+    if not ((pixels >= classifier.lower) & (pixels <= classifier.upper)).all():
+        raise ValueError(
+            "images must be finite and lie in the box from lower to upper. Received: pixels from "
+            f"{pixels.min():g} to {pixels.max():g}"
+        )
+    return pixels

@@ -1,4 +1,4 @@
-"""What is known of the smallest perturbations: bounds from both sides, and a sentence for each."""
+"""The smallest perturbations: bounds from both sides, and a sentence for each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Status(enum.Enum):
 
     OPTIMAL = "no smaller change exists: the bounds meet within a relative gap of 1e-6"
     ALREADY = "nothing has to change: the image is already classified as wanted"
-    INFEASIBLE = "impossible: the multipliers prove that no image in the box is classified so"
+    INFEASIBLE = "impossible: the dual variables prove that no image in the box is classified so"
     BRANCHED = (
-        "no smaller change exists, by branch and bound; the multipliers alone prove only the "
+        "no smaller change exists, by branch and bound; the dual variables alone prove only the "
         "lower bound"
     )
     OPEN = "undecided: the smallest change lies between the two bounds, which do not meet"
@@ -33,25 +33,25 @@ class Status(enum.Enum):
 class Optimum:
     """The smallest perturbations of n images, each with its certificate.
 
-    `check` judges all of it again, by code that shares nothing with the solvers.
+    `check` verifies all of it, by code that shares nothing with the solvers.
 
     Attributes:
         norm: "linf", "l2", "l1" or "l0".
         targeted: whether `classes` are to be reached, or to be left.
         classes: `[n]` int64.
-        margin: by which the wanted class leads.
+        margin: of the wanted logit over the others.
         images: the clean images, as given.
         adversarial: float64, the same shape: images in the box that are classified as wanted in
             float64 arithmetic, at distance `upper_bound`; the clean image where there is none.
-        reached: `[n]` int64, the class that leads there; for an untargeted goal the nearest rival.
+        reached: `[n]` int64, the class of `adversarial`; for an untargeted goal the nearest rival.
         lower_bound: `[n]`, no image nearer than this is classified as wanted; infinity if none is.
         upper_bound: `[n]`, the norm of `adversarial - images`; infinity where nothing was found.
-        multipliers: `[n, K]`, at least 0, that prove the lower bound of a targeted problem: how
+        dual_variables: `[n, K]`, at least 0, that prove the lower bound of a targeted problem: how
             much the optimum grows per unit of margin for class k. Zero for untargeted ones, whose
             closed forms need none.
         iterations: `[n]` int64, of the solver.
         branch_bound: `[n]`, for l0 the lower bound that branch and bound claims beyond what the
-            multipliers prove; `lower_bound` elsewhere.
+            dual variables prove; `lower_bound` elsewhere.
         seconds: wall time of the whole call.
     """
 
@@ -64,7 +64,7 @@ class Optimum:
     reached: np.ndarray
     lower_bound: np.ndarray
     upper_bound: np.ndarray
-    multipliers: np.ndarray
+    dual_variables: np.ndarray
     iterations: np.ndarray
     branch_bound: np.ndarray
     seconds: float
@@ -96,7 +96,14 @@ class Optimum:
         return np.isfinite(self.upper_bound)
 
     def sentence(self, index: int) -> str:
-        """Explain the answer for one image in one sentence."""
+        """Explain the answer for one image in one sentence.
+
+        Args:
+            index: of the image.
+
+        Returns:
+            The sentence.
+        """
         status: Status = self.status[index]
         goal = "as" if self.targeted else "as anything but"
         text = f"{self.norm} to be classified {goal} {self.classes[index]}: {status.sentence}"
@@ -108,7 +115,11 @@ class Optimum:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Summarise the batch in numbers that can be written as JSON."""
+        """Summarise the batch.
+
+        Returns:
+            Names -> numbers that can be written as JSON.
+        """
         status = self.status
         finite = self.upper_bound[self.found]
         gaps = self.gap[self.found]

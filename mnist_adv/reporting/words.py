@@ -166,7 +166,7 @@ def optimum_record(truth: Comparison) -> dict[str, Any]:
         truth: the saved image beside the optimum.
 
     Returns:
-        Status, bounds, gap, multipliers, and the saved image's ratio to the lower bound.
+        Status, bounds, gap, dual variables, and the saved image's ratio to the lower bound.
     """
     optimum = truth.optimum
     numbers = {
@@ -179,7 +179,7 @@ def optimum_record(truth: Comparison) -> dict[str, Any]:
         "status": optimum.status[0].name.lower(),
         "sentence": optimum.sentence(0),
         **{name: float(x) if math.isfinite(x) else None for name, x in numbers.items()},
-        "multipliers": optimum.multipliers[0].tolist(),
+        "dual_variables": optimum.dual_variables[0].tolist(),
     }
 
 

@@ -1,24 +1,54 @@
-"""Measure attacks against the truth: how far above the smallest possible, and how much missed."""
+"""Compare attacks with the certified optimum: how far above it, and what share is found."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mnist_adv.data.images import UNIT
-
+from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.linear import linear_parts
+from mnist_adv.optimum import Optimum, smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.api import smallest_perturbation
+from mnist_adv.verdict.judge import Verdict
 
-if TYPE_CHECKING:
-    from mnist_adv.attacks import AttackResult
-
-_ROUNDING = 64  # float32 roundings of a logit by which a judged success may miss in float64
+_ROUNDING = 64  # float32 roundings of a logit by which a verified success may miss in float64
 _TOLERANCE = 1e-9
+
+
+class Verified(Protocol):
+    """What is compared: an `AttackResult`, or anything that has these."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """The clean images, `[n, h, w, c]`."""
+
+    @property
+    def adversarial(self) -> np.ndarray:
+        """The adversarial images, the same shape."""
+
+    @property
+    def goal(self) -> Goal:
+        """The classes and whether they are targets."""
+
+    @property
+    def norm(self) -> Norm:
+        """The norm whose distance is compared."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on `adversarial`."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The least and the largest value of a pixel."""
+
+    @property
+    def certificate(self) -> Optimum | None:
+        """The optimum for these images, goal and norm, if the result has it."""
 
 
 class BelowOptimumError(RuntimeError):
@@ -51,27 +81,29 @@ class Comparison:
         return f"{max(excess, 0):.2g} % above the smallest possible{middle}"
 
     def share_found(self, epsilon: float) -> float:
-        """Return the share that the attack found of the changes that exist inside a budget.
+        """Compute the share of the feasible images on which the attack succeeded inside a budget.
+
+        An image is feasible if some image inside the budget is classified as wanted.
 
         Args:
             epsilon: the budget.
 
         Returns:
-            In [0, 1]; NaN where none exists.
+            In [0, 1]; NaN if no image is feasible.
         """
-        exists = self.optimum.upper_bound <= epsilon
-        if not exists.any():
+        feasible = self.optimum.upper_bound <= epsilon
+        if not feasible.any():
             return float("nan")
-        return float((self.distance[exists] <= epsilon * (1 + 1e-6) + 1e-6).mean())
+        return float((self.distance[feasible] <= epsilon * (1 + 1e-6) + 1e-6).mean())
 
 
 def compare(
-    model: Any, result: AttackResult, *, optimum: Optimum | None = None, **settings: Any
+    model: Any, result: Verified, *, optimum: Optimum | None = None, **settings: Any
 ) -> Comparison:
-    """Set an attack's perturbations beside the smallest possible ones.
+    """Compare an attack's perturbations with the smallest possible ones.
 
-    An attack is judged by float32 logits, which may call an image reached that lies a rounding
-    short of the border. So each success is held against the bound for the border that it really
+    An attack is verified by float32 logits, which may classify an image as wanted that lies a
+    rounding short of the border. So each success is compared with the bound for the border that it
     crossed: the margin, less its own float64 shortfall.
 
     Args:
@@ -89,7 +121,7 @@ def compare(
         ValueError: the model is not linear, or the optimum belongs to something else.
         BelowOptimumError: a success is nearer than the certified bound allows.
     """
-    W, b = _parts(model)
+    W, b = require_linear(model)
     norm, goal = result.norm.value, result.goal
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes}
     box: dict[str, Any] = dict(zip(("lower", "upper"), result.bounds))
@@ -108,17 +140,15 @@ def compare(
             f"Received: {optimum!r} for {result!r}"
         )
     distance = result.verdict.norms[norm].astype(np.float64)
-    hit = result.verdict.reached & result.verdict.in_range
-    _require_possible(W, b, result, optimum, distance, hit)
-    distance = np.where(hit, distance, np.nan)
+    reached = result.verdict.reached & result.verdict.in_range
+    _require_feasible(W, b, result, optimum, distance, reached)
+    distance = np.where(reached, distance, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(optimum.lower_bound > 0, distance / optimum.lower_bound, np.nan)
     return Comparison(optimum, distance, ratio)
 
 
-def set_beside(
-    model: Any, result: AttackResult, optimum: Optimum | None = None
-) -> Comparison | None:
+def set_beside(model: Any, result: Verified, optimum: Optimum | None = None) -> Comparison | None:
     """Compare with the optimum where the model has a known one.
 
     Args:
@@ -135,7 +165,18 @@ def set_beside(
     return None if linear_parts(model) is None else compare(model, result, optimum=optimum)
 
 
-def _parts(model: Any) -> tuple[np.ndarray, np.ndarray]:
+def require_linear(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of a linear model.
+
+    Args:
+        model: any.
+
+    Returns:
+        W `[D, K]` and b `[K]`.
+
+    Raises:
+        ValueError: the model is neither a `SoftmaxRegression` nor a `LinearModel`.
+    """
     parts = linear_parts(model)
     if parts is None:
         raise ValueError(
@@ -145,20 +186,20 @@ def _parts(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return parts
 
 
-def _require_possible(
+def _require_feasible(
     W: np.ndarray,
     b: np.ndarray,
-    result: AttackResult,
+    result: Verified,
     optimum: Optimum,
     distance: np.ndarray,
-    hit: np.ndarray,
+    reached: np.ndarray,
 ) -> None:
-    if not hit.any():
+    if not reached.any():
         return
     goal = result.goal
-    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[hit]}
-    clean, final = result.images[hit], result.adversarial[hit]
-    short = -bounds.leads(W, b, final, **wanted)
+    wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[reached]}
+    clean, final = result.images[reached], result.adversarial[reached]
+    short = -bounds.margins(W, b, final, **wanted)
     size = np.abs(final.reshape(len(final), -1)).astype(np.float64) @ np.abs(W)
     rounding = np.finfo(np.float32).eps * (size + np.abs(b)).max(axis=1)
     bound = bounds.lower_bounds(
@@ -166,25 +207,25 @@ def _require_possible(
         b,
         clean,
         norm=optimum.norm,
-        multipliers=optimum.multipliers[hit],
+        dual_variables=optimum.dual_variables[reached],
         margin=np.minimum(-short, optimum.margin),
         lower=result.bounds[0],
         upper=result.bounds[1],
         **wanted,
     )
-    index = np.flatnonzero(hit)
+    index = np.flatnonzero(reached)
     denied = short > _ROUNDING * rounding
     if denied.any():
         first = int(np.argmax(denied))
         raise BelowOptimumError(
-            f"image {index[first]} counts as reached, but in float64 the wanted logit trails by "
+            f"image {index[first]} counts as reached, but in float64 the wanted logit is short by "
             f"{short[first]:.3g}, more than float32 rounding explains"
         )
-    impossible = distance[hit] < bound * (1 - _TOLERANCE)
+    impossible = distance[reached] < bound * (1 - _TOLERANCE)
     if impossible.any():
         first = int(np.argmax(impossible))
         raise BelowOptimumError(
             f"image {index[first]} claims a {optimum.norm} distance of "
-            f"{distance[hit][first]:.9g}, but the multipliers prove that none below "
+            f"{distance[reached][first]:.9g}, but the dual variables prove that none below "
             f"{bound[first]:.9g} exists: the attack, its measurement or the certificate is wrong"
         )

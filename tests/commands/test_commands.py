@@ -147,7 +147,7 @@ def test_the_optimum_comes_with_its_proof(
     record = result(tmp_path, "mnist-test-0-to-2")
     proof = record["optimum"]
     assert proof["lower_bound"] <= proof["upper_bound"] <= record["after"]["norms"][norm] + 1e-9
-    assert proof["relative_gap"] <= 1e-6 and len(proof["multipliers"]) == 10
+    assert proof["relative_gap"] <= 1e-6 and len(proof["dual_variables"]) == 10
 
 
 def test_every_report_says_how_far_above_the_optimum_it_is(

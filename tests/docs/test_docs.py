@@ -16,17 +16,21 @@ import pytest
 import mnist_adv
 from docs import make_tour
 
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(mnist_adv.__path__, "mnist_adv.")
+WITH_EXAMPLES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(mnist_adv.__path__, "mnist_adv.")
+    if not module.ispkg
+    and ">>> " in inspect.getsource(importlib.import_module(module.name))
 )
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_in_docstrings_run(
     name: str, workshop: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workshop)
     found = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name))
+    assert found
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     report: list[str] = []
     for examples in found:

@@ -146,7 +146,7 @@ def test_what_cannot_be_done_is_refused(toy: SoftmaxRegression, network: Any, se
         compute_gradient(toy, seven, 10)
     with pytest.raises(ValueError, match="loss must be one of cross_entropy, .*Received: 'hinge'"):
         compute_gradient(toy, seven, 2, loss="hinge")
-    with pytest.raises(ValueError, match=r"must map images .* Received: \[1, 784\]|\[1\]"):
+    with pytest.raises(ValueError, match=r"must map images .* Received: \[1\] for n = 1"):
         compute_gradient(lambda images: tf.reduce_sum(images, axis=[1, 2, 3]), seven, 2)
 
 

@@ -8,7 +8,7 @@ import scipy.sparse
 
 
 def highs(
-    norm: str, rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray
+    norm: str, constraints: np.ndarray, rhs: np.ndarray, up: np.ndarray, down: np.ndarray
 ) -> float:
     """Solve one L-inf or L1 problem as a linear program; infinity if it is infeasible.
 
@@ -16,27 +16,29 @@ def highs(
         norm: "linf" or "l1".
         rows: `[m, D]`.
         needs: `[m]`.
-        up: `[D]`, room to rise.
-        down: `[D]`, room to fall.
+        up: `[D]`, range to rise.
+        down: `[D]`, range to fall.
     """
-    pixels = rows.shape[1]
+    pixels = constraints.shape[1]
     one = scipy.sparse.eye(pixels)
     if norm == "linf":
         column = scipy.sparse.csr_matrix(np.ones((pixels, 1)))
         matrix = scipy.sparse.vstack(
             [
-                scipy.sparse.hstack([scipy.sparse.csr_matrix(-rows), np.zeros((len(rows), 1))]),
+                scipy.sparse.hstack(
+                    [scipy.sparse.csr_matrix(-constraints), np.zeros((len(constraints), 1))]
+                ),
                 scipy.sparse.hstack([one, -column]),
                 scipy.sparse.hstack([-one, -column]),
             ]
         )
-        right = np.concatenate([-needs, np.zeros(2 * pixels)])
+        right = np.concatenate([-rhs, np.zeros(2 * pixels)])
         costs = np.concatenate([np.zeros(pixels), [1.0]])
         bounds = [*zip(-down, up), (0, None)]
     else:
-        matrix = scipy.sparse.csr_matrix(np.hstack([-rows, rows]))
-        right, costs = -needs, np.ones(2 * pixels)
-        bounds = [(0, room) for room in np.concatenate([up, down])]
+        matrix = scipy.sparse.csr_matrix(np.hstack([-constraints, constraints]))
+        right, costs = -rhs, np.ones(2 * pixels)
+        bounds = [(0, ranges) for ranges in np.concatenate([up, down])]
     result = scipy.optimize.linprog(
         costs,
         A_ub=matrix.tocsr(),
@@ -48,7 +50,7 @@ def highs(
     return float(result.fun) if result.status == 0 else np.inf
 
 
-def largest_lead_highs(
+def largest_margin_highs(
     norm: str,
     W: np.ndarray,
     b: np.ndarray,
@@ -57,7 +59,7 @@ def largest_lead_highs(
     epsilon: float,
     free: np.ndarray | float = 1.0,
 ) -> float:
-    """Find the largest lead of a class inside an L-inf or L1 ball as a linear program.
+    """Find the largest margin of a class inside an L-inf or L1 ball as a linear program.
 
     The columns are each pixel's way up, its way down, and the lead.
 
@@ -71,28 +73,28 @@ def largest_lead_highs(
         free: `[D]`, 0 for pixels that may not move.
     """
     others = np.delete(np.arange(W.shape[1]), target)
-    rows = (W[:, [target]] - W[:, others]).T
+    constraints = (W[:, [target]] - W[:, others]).T
     logits = image @ W + b
-    matrix = np.hstack([-rows, rows, np.ones((len(rows), 1))])
+    matrix = np.hstack([-constraints, constraints, np.ones((len(constraints), 1))])
     right = logits[target] - logits[others]
-    room = np.concatenate([(1 - image) * free, image * free])
+    ranges = np.concatenate([(1 - image) * free, image * free])
     if norm == "linf":
-        room = np.minimum(room, epsilon)
+        ranges = np.minimum(ranges, epsilon)
     else:
-        matrix = np.vstack([matrix, np.append(np.ones(len(room)), 0.0)])
+        matrix = np.vstack([matrix, np.append(np.ones(len(ranges)), 0.0)])
         right = np.append(right, epsilon)
     result = scipy.optimize.linprog(
-        np.append(np.zeros(len(room)), -1.0),
+        np.append(np.zeros(len(ranges)), -1.0),
         A_ub=matrix,
         b_ub=right,
-        bounds=[*((0, one) for one in room), (None, None)],
+        bounds=[*((0, one) for one in ranges), (None, None)],
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     return -float(result.fun)
 
 
-def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray) -> float:
+def quadratic(constraints: np.ndarray, rhs: np.ndarray, up: np.ndarray, down: np.ndarray) -> float:
     """Solve one L2 problem as a bounded least-squares problem (Lawson and Hanson's duality).
 
     The least distance `min ||d||, G d >= h` is read off a nonnegative least-squares problem,
@@ -102,12 +104,12 @@ def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndar
     Args:
         rows: `[m, D]`.
         needs: `[m]`.
-        up: `[D]`, room to rise.
-        down: `[D]`, room to fall.
+        up: `[D]`, range to rise.
+        down: `[D]`, range to fall.
     """
-    one = np.eye(rows.shape[1])
-    constraints = np.vstack([rows, -one, one])
-    right = np.concatenate([needs, -up, -down])
+    one = np.eye(constraints.shape[1])
+    constraints = np.vstack([constraints, -one, one])
+    right = np.concatenate([rhs, -up, -down])
     matrix = np.vstack([constraints.T, right])
     aim = np.zeros(len(matrix))
     aim[-1] = 1
@@ -120,27 +122,27 @@ def quadratic(rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndar
 
 
 def dual_quadratic(
-    rows: np.ndarray, needs: np.ndarray, up: np.ndarray, down: np.ndarray
+    constraints: np.ndarray, rhs: np.ndarray, up: np.ndarray, down: np.ndarray
 ) -> float:
     """Solve one L2 problem by L-BFGS-B on its dual: fast enough for hundreds of digits.
 
     Args:
         rows: `[m, D]`.
         needs: `[m]`.
-        up: `[D]`, room to rise.
-        down: `[D]`, room to fall.
+        up: `[D]`, range to rise.
+        down: `[D]`, range to fall.
     """
 
     def negative(lam: np.ndarray) -> tuple[float, np.ndarray]:
-        row = lam @ rows
-        move = np.clip(row, -down, up)
-        return float(row @ move - 0.5 * move @ move - lam @ needs), rows @ move - needs
+        coefficients = lam @ constraints
+        move = np.clip(coefficients, -down, up)
+        return float(coefficients @ move - 0.5 * move @ move - lam @ rhs), constraints @ move - rhs
 
     result = scipy.optimize.minimize(
         negative,
-        np.zeros(len(needs)),
+        np.zeros(len(rhs)),
         jac=True,
-        bounds=[(0, None)] * len(needs),
+        bounds=[(0, None)] * len(rhs),
         method="L-BFGS-B",
         options={"ftol": 1e-16, "gtol": 1e-11, "maxiter": 5000, "maxfun": 10_000},
     )

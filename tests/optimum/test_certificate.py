@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mnist_adv.optimum import Certificate, Optimum, Status, check
-from mnist_adv.optimum.certificate import bounds, smallest
+from mnist_adv.optimum.certificate import bounds, in_ball, smallest
 from mnist_adv.optimum import smallest_perturbation
 from tests.optimum.test_targeted import random_problem
 
@@ -31,7 +31,7 @@ def judge(optimum: Optimum, **changes: Any) -> Certificate:
     """Check the answer, with some of it replaced."""
     claim: dict[str, Any] = {
         "adversarial": optimum.adversarial,
-        "multipliers": optimum.multipliers,
+        "dual_variables": optimum.dual_variables,
         "claimed_lower": optimum.lower_bound,
         "claimed_upper": optimum.upper_bound,
         **changes,
@@ -42,7 +42,8 @@ def judge(optimum: Optimum, **changes: Any) -> Certificate:
 def test_the_checker_imports_nothing_of_the_solvers() -> None:
     own = {"__future__", "dataclasses", "typing", "numpy"}
     assert _imports(bounds) <= own
-    assert _imports(smallest) <= own | {"mnist_adv.optimum.certificate.bounds"}
+    for module in (smallest, in_ball):
+        assert _imports(module) <= own | {"mnist_adv.optimum.certificate.bounds"}
 
 
 def _imports(module: types.ModuleType) -> set[str | None]:
@@ -57,21 +58,21 @@ def _imports(module: types.ModuleType) -> set[str | None]:
 
 def test_correct_answers_are_accepted(optimum: Optimum) -> None:
     assert judge(optimum).accepted.all()
-    assert judge(optimum, multipliers=optimum.multipliers * 7.5).accepted.all()  # any scale
+    assert judge(optimum, dual_variables=optimum.dual_variables * 7.5).accepted.all()  # any scale
 
 
-def test_wrong_multipliers_are_refused(optimum: Optimum) -> None:
+def test_wrong_dual_variables_are_refused(optimum: Optimum) -> None:
     for wrong in (
-        np.zeros_like(optimum.multipliers),
-        np.roll(optimum.multipliers, 1, axis=1),
-        optimum.multipliers + 0.05 * optimum.multipliers.max(axis=1, keepdims=True),
-        -optimum.multipliers,
-        np.full_like(optimum.multipliers, np.nan),
+        np.zeros_like(optimum.dual_variables),
+        np.roll(optimum.dual_variables, 1, axis=1),
+        optimum.dual_variables + 0.05 * optimum.dual_variables.max(axis=1, keepdims=True),
+        -optimum.dual_variables,
+        np.full_like(optimum.dual_variables, np.nan),
     ):
-        verdict = judge(optimum, multipliers=wrong)
+        verdict = judge(optimum, dual_variables=wrong)
         assert not verdict.accepted.any()
         assert all(verdict.reasons)
-        # ... and whatever the multipliers, the bound they give is a true one.
+        # ... and whatever the dual variables, the bound they give is a true one.
         assert (verdict.lower_bound <= optimum.upper_bound * (1 + 1e-9)).all()
 
 
@@ -113,14 +114,14 @@ def test_false_proofs_of_impossibility_are_refused(optimum: Optimum) -> None:
     assert not verdict.accepted.any()
 
 
-def test_any_multipliers_give_a_true_bound() -> None:
+def test_any_dual_variables_give_a_true_bound() -> None:
     generator = np.random.default_rng(5)
     for norm in (*NORMS, "l0"):
         answer = smallest_perturbation(W, B, IMAGES, TARGETS, norm=norm)
         for _ in range(20):
-            guess = generator.exponential(1, answer.multipliers.shape)
+            guess = generator.exponential(1, answer.dual_variables.shape)
             bound = bounds.lower_bounds(
-                W, B, IMAGES, norm=norm, targets=TARGETS, multipliers=guess
+                W, B, IMAGES, norm=norm, targets=TARGETS, dual_variables=guess
             )
             assert (bound <= answer.upper_bound * (1 + 1e-9)).all()
 

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.optimum import LargestLead, LeadCertificate, check_lead, largest_lead
-from tests.optimum.oracles import largest_lead_highs
+from mnist_adv.optimum import (
+    LargestMargin,
+    MarginCertificate,
+    check_margin,
+    largest_margin,
+    smallest_perturbation,
+)
+from mnist_adv.optimum.certificate import bounds
+from tests.optimum.oracles import largest_margin_highs
 from tests.optimum.test_targeted import random_problem
 
 CONVEX = ("linf", "l2", "l1")
@@ -22,22 +29,25 @@ EPSILON = {"linf": 0.2, "l2": 0.6, "l1": 1.5, "l0": 3.0}
 
 
 def judge(
-    W: np.ndarray, b: np.ndarray, lead: LargestLead, *, log_odds: bool = False, **changes: Any
-) -> LeadCertificate:
+    W: np.ndarray, b: np.ndarray, found: LargestMargin, *, log_odds: bool = False, **changes: Any
+) -> MarginCertificate:
     """Let the checker judge an answer, with some of it replaced."""
     claim: dict[str, Any] = {
-        "adversarial": lead.adversarial,
-        "multipliers": lead.multipliers,
-        "claimed_lower": lead.lower_bound,
-        "claimed_upper": lead.upper_bound,
-        "targets" if lead.targeted else "labels": lead.classes,
+        "adversarial": found.adversarial,
+        "dual_variables": found.dual_variables,
+        "claimed_lower": found.lower_bound,
+        "claimed_upper": found.upper_bound,
+        "targets" if found.targeted else "labels": found.classes,
     }
     if log_odds:
-        claim["adversarial"], claim["multipliers"] = lead.odds_adversarial, lead.odds_multipliers
-        claim["claimed_lower"], claim["claimed_upper"] = lead.log_odds.T
+        claim["adversarial"], claim["dual_variables"] = (
+            found.odds_adversarial,
+            found.odds_dual_variables,
+        )
+        claim["claimed_lower"], claim["claimed_upper"] = found.log_odds.T
     claim = {**claim, **changes}
-    return check_lead(
-        W, b, lead.images, norm=lead.norm, epsilon=lead.epsilon, log_odds=log_odds, **claim
+    return check_margin(
+        W, b, found.images, norm=found.norm, epsilon=found.epsilon, log_odds=log_odds, **claim
     )
 
 
@@ -52,11 +62,11 @@ def odds(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int) -> float:
 def test_the_largest_lead_is_what_highs_finds(norm: str, share: float) -> None:
     W, b, images, targets = random_problem(61, 25, 5, 12)
     epsilon = share * EPSILON[norm]
-    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
-    assert judge(W, b, lead).accepted.all(), judge(W, b, lead).reasons
+    found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert judge(W, b, found).accepted.all(), judge(W, b, found).reasons
     for i, (image, target) in enumerate(zip(images, targets)):
-        expected = largest_lead_highs(norm, W, b, image, int(target), epsilon)
-        assert lead.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        expected = largest_margin_highs(norm, W, b, image, int(target), epsilon)
+        assert found.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
@@ -65,28 +75,28 @@ def test_digits_agree_with_highs(norm: str, trained: SoftmaxRegression, test_set
     images = test_set.images[:9].reshape(9, -1)
     targets = (test_set.labels[:9] + np.arange(1, 10)) % 10
     epsilon = {"linf": 0.1, "l1": 10.0}[norm]
-    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
-    assert lead.gap.max() < 1e-7
-    assert judge(W, b, lead).accepted.all() and judge(W, b, lead, log_odds=True).accepted.all()
+    found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert found.gap.max() < 1e-7
+    assert judge(W, b, found).accepted.all() and judge(W, b, found, log_odds=True).accepted.all()
     for i in range(9):
         image = images[i].astype(np.float64)
-        expected = largest_lead_highs(norm, W, b, image, int(targets[i]), epsilon)
-        assert lead.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        expected = largest_margin_highs(norm, W, b, image, int(targets[i]), epsilon)
+        assert found.lower_bound[i] == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", CONVEX)
 def test_the_largest_log_odds_are_what_scipy_finds(norm: str) -> None:
     W, b, images, targets = random_problem(62, 12, 4, 6)
     epsilon = EPSILON[norm]
-    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon)
-    assert judge(W, b, lead, log_odds=True).accepted.all()
+    found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon)
+    assert judge(W, b, found, log_odds=True).accepted.all()
     for i, (image, target) in enumerate(zip(images, targets)):
         expected = _scipy_odds(norm, W, b, image, int(target), epsilon)
-        low, high = lead.log_odds[i]
+        low, high = found.log_odds[i]
         assert high - low < 1e-7
         assert low >= expected - 1e-7  # SciPy's image is a feasible one ...
         assert high <= expected + 1e-5  # ... and its best to its tolerance
-        reached = odds(W, b, lead.odds_adversarial[i], int(target))
+        reached = odds(W, b, found.odds_adversarial[i], int(target))
         assert reached == pytest.approx(low, abs=1e-12)
 
 
@@ -101,14 +111,14 @@ def _scipy_odds(
     def left(v: np.ndarray) -> float:
         return float(epsilon - v.sum()) if norm == "l1" else float(epsilon**2 - (v**2).sum())
 
-    room = np.concatenate([1 - image, image])
+    ranges = np.concatenate([1 - image, image])
     if norm == "linf":
-        room = np.minimum(room, epsilon)
+        ranges = np.minimum(ranges, epsilon)
     constraints = [] if norm == "linf" else [{"type": "ineq", "fun": left}]
     result = scipy.optimize.minimize(
         negative,
-        np.minimum(room, epsilon / 24) / 2,
-        bounds=[(0, one) for one in room],
+        np.minimum(ranges, epsilon / 24) / 2,
+        bounds=[(0, one) for one in ranges],
         constraints=constraints,
         method="SLSQP",
         options={"maxiter": 500, "ftol": 1e-12},
@@ -138,10 +148,16 @@ def test_every_answer_is_proved_in_any_size_and_unit(
     W, b, images, targets = random_problem(seed, pixels, classes, 5)
     W, b, images = W * scale / width, b * scale, images * width
     epsilon = EPSILON[norm] * share * width
-    lead = largest_lead(W, b, images, targets, norm=norm, epsilon=epsilon, upper=width)
+    found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon, upper=width)
     for log_odds in (False, True):
-        certificate = judge(W, b, lead, log_odds=log_odds, upper=width)
+        certificate = judge(W, b, found, log_odds=log_odds, upper=width)
         assert certificate.accepted.all(), certificate.reasons
+
+
+def test_a_nearly_singular_system_is_solved() -> None:
+    W, b, images, targets = random_problem(27, 4, 5, 5)
+    found = largest_margin(W * 100, b * 100, images, targets, norm="l1", epsilon=1.5)
+    assert judge(W * 100, b * 100, found).accepted.all()
 
 
 @pytest.mark.parametrize("norm", CONVEX)
@@ -152,72 +168,75 @@ def test_degenerate_classifiers(norm: str) -> None:
     W[4:8] = 0
     images[:5] = images[:5] > 0.5  # pixels at the ends of the box everywhere
     for weights in (W, np.zeros_like(W)):
-        lead = largest_lead(weights, b, images, targets, norm=norm, epsilon=EPSILON[norm])
+        found = largest_margin(weights, b, images, targets, norm=norm, epsilon=EPSILON[norm])
         for log_odds in (False, True):
-            certificate = judge(weights, b, lead, log_odds=log_odds)
+            certificate = judge(weights, b, found, log_odds=log_odds)
             assert certificate.accepted.all(), certificate.reasons
     # Of two equal columns neither can lead the other.
-    tied = largest_lead(W, b, images, 3, norm=norm, epsilon=5.0)
+    tied = largest_margin(W, b, images, 3, norm=norm, epsilon=5.0)
     assert (tied.upper_bound <= 1e-9).all()
 
 
 @pytest.mark.parametrize("norm", [*CONVEX, "l0"])
 def test_labels_are_judged_too(norm: str) -> None:
     W, b, images, targets = random_problem(64, 15, 4, 10)
-    lead = largest_lead(W, b, images, labels=targets, norm=norm, epsilon=EPSILON[norm])
-    assert judge(W, b, lead).accepted.all(), judge(W, b, lead).reasons
-    assert np.isnan(lead.log_odds).all()
-    assert not judge(W, b, lead, claimed_upper=lead.upper_bound - 1e-5).accepted.any()
+    found = largest_margin(W, b, images, labels=targets, norm=norm, epsilon=EPSILON[norm])
+    assert judge(W, b, found).accepted.all(), judge(W, b, found).reasons
+    assert np.isnan(found.log_odds).all()
+    assert not judge(W, b, found, claimed_upper=found.upper_bound - 1e-5).accepted.any()
 
 
 def test_few_pixels_are_bounded_from_both_sides() -> None:
     W, b, images, targets = random_problem(65, 9, 4, 20)
     for epsilon in (0, 1, 2, 9):
-        lead = largest_lead(W, b, images, targets, norm="l0", epsilon=epsilon)
-        certificate = judge(W, b, lead, allowed_gap=np.inf)
+        found = largest_margin(W, b, images, targets, norm="l0", epsilon=epsilon)
+        certificate = judge(W, b, found, allowed_gap=np.inf)
         assert certificate.accepted.all(), certificate.reasons
-        assert judge(W, b, lead, log_odds=True, allowed_gap=np.inf).accepted.all()
+        assert judge(W, b, found, log_odds=True, allowed_gap=np.inf).accepted.all()
         best = [_few(W, b, x, int(t), epsilon) for x, t in zip(images, targets)]
-        assert (lead.lower_bound <= np.array(best) + 1e-8).all()
-        assert (lead.upper_bound >= np.array(best) - 1e-8).all()
-        closed = lead.gap < 1e-7
+        assert (found.lower_bound <= np.array(best) + 1e-8).all()
+        assert (found.upper_bound >= np.array(best) - 1e-8).all()
+        closed = found.gap < 1e-7
         assert closed.all() if epsilon in (0, 9) else closed.mean() > 0.1
-        assert f"gap {lead.gap[0]:.1e}" in lead.sentence(0)
-        changed = np.count_nonzero(lead.adversarial - images, axis=1)
+        assert f"gap {found.gap[0]:.1e}" in found.sentence(0)
+        changed = np.count_nonzero(found.adversarial - images, axis=1)
         assert (changed <= epsilon).all()
 
 
 def _few(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int, size: int) -> float:
     """Try all choices of pixels; each is a linear program."""
     free = (np.isin(np.arange(9), chosen) for chosen in itertools.combinations(range(9), size))
-    return max(largest_lead_highs("linf", W, b, image, target, 1.0, f) for f in free)
+    return max(largest_margin_highs("linf", W, b, image, target, 1.0, f) for f in free)
 
 
 @pytest.fixture(scope="module", params=CONVEX)
-def answer(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, LargestLead]:
+def answer(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, LargestMargin]:
     """A correct answer in each norm."""
     W, b, images, targets = random_problem(66, 25, 5, 10)
     norm = request.param
-    return W, b, largest_lead(W, b, images, targets, norm=norm, epsilon=EPSILON[norm])
+    return W, b, largest_margin(W, b, images, targets, norm=norm, epsilon=EPSILON[norm])
 
 
 @pytest.mark.parametrize("log_odds", [False, True])
 def test_wrong_claims_are_refused(
-    log_odds: bool, answer: tuple[np.ndarray, np.ndarray, LargestLead]
+    log_odds: bool, answer: tuple[np.ndarray, np.ndarray, LargestMargin]
 ) -> None:
-    W, b, lead = answer
-    good = judge(W, b, lead, log_odds=log_odds)
+    W, b, found = answer
+    good = judge(W, b, found, log_odds=log_odds)
     assert good.accepted.all(), good.reasons
-    images, best = np.asarray(lead.images), lead.odds_adversarial if log_odds else lead.adversarial
-    low, high = lead.log_odds.T if log_odds else (lead.lower_bound, lead.upper_bound)
-    lam = lead.odds_multipliers if log_odds else lead.multipliers
-    own = np.eye(5)[lead.classes]
+    images, best = (
+        np.asarray(found.images),
+        found.odds_adversarial if log_odds else found.adversarial,
+    )
+    low, high = found.log_odds.T if log_odds else (found.lower_bound, found.upper_bound)
+    lam = found.odds_dual_variables if log_odds else found.dual_variables
+    own = np.eye(5)[found.classes]
     wrong: dict[str, list[dict[str, Any]]] = {
         "do not prove": [
-            {"multipliers": np.zeros_like(lam)},
-            {"multipliers": np.where(own > 0, 0.0, np.roll(lam, 1, axis=1) + 0.3)},
-            {"multipliers": -lam},
-            {"multipliers": np.full_like(lam, np.nan)},
+            {"dual_variables": np.zeros_like(lam)},
+            {"dual_variables": np.where(own > 0, 0.0, np.roll(lam, 1, axis=1) + 0.3)},
+            {"dual_variables": -lam},
+            {"dual_variables": np.full_like(lam, np.nan)},
             {"claimed_upper": high - 1e-5},
         ],
         "less than is claimed": [{"claimed_lower": low + 1e-5}, {"adversarial": images}],
@@ -228,14 +247,79 @@ def test_wrong_claims_are_refused(
     }
     for reason, changes in wrong.items():
         for change in changes:
-            verdict = judge(W, b, lead, log_odds=log_odds, **change)
+            verdict = judge(W, b, found, log_odds=log_odds, **change)
             assert not verdict.accepted.any()
             assert all(reason in why for why in verdict.reasons), verdict.reasons
 
 
-def test_what_cannot_be_judged_is_said(answer: tuple[np.ndarray, np.ndarray, LargestLead]) -> None:
-    W, b, lead = answer
+def test_what_cannot_be_judged_is_said(
+    answer: tuple[np.ndarray, np.ndarray, LargestMargin],
+) -> None:
+    W, b, found = answer
     with pytest.raises(ValueError, match="exactly one"):
-        judge(W, b, lead, labels=lead.classes)
+        judge(W, b, found, labels=found.classes)
     with pytest.raises(ValueError, match="log-odds need targets"):
-        judge(W, b, lead, log_odds=True, targets=None, labels=lead.classes)
+        judge(W, b, found, log_odds=True, targets=None, labels=found.classes)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_inverse_question_inverts(norm: str) -> None:
+    W, b, images, targets = random_problem(41, 25, 5, 20)
+    epsilon = {"linf": 0.2, "l2": 0.6, "l1": 1.5}[norm]
+    goals: tuple[dict[str, Any], ...] = ({"targets": targets}, {"labels": targets})
+    for wanted in goals:
+        found = largest_margin(W, b, images, norm=norm, epsilon=epsilon, **wanted)
+        assert (found.upper_bound >= found.lower_bound - 1e-12).all()
+        assert (found.upper_bound - found.lower_bound).max() < 1e-6
+        distance = bounds.measure(norm, found.adversarial - images)
+        assert (distance <= epsilon * (1 + 1e-12)).all()
+        assert found.adversarial.min() >= 0 and found.adversarial.max() <= 1
+        measured = bounds.margins(W, b, found.adversarial, **wanted)
+        np.testing.assert_allclose(measured, found.lower_bound, atol=1e-12)
+        optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
+        np.testing.assert_array_equal(found.certified, optimum.lower_bound > epsilon)
+        # Asking for that lead as a margin needs the whole budget.
+        for i in np.flatnonzero(found.lower_bound > 0.01)[:4]:
+            again = smallest_perturbation(
+                W,
+                b,
+                images[i : i + 1],
+                norm=norm,
+                margin=found.lower_bound[i],
+                **{name: classes[i] for name, classes in wanted.items()},
+            )
+            assert again.upper_bound[0] <= epsilon * (1 + 1e-6)
+            assert again.upper_bound[0] >= epsilon * (1 - 1e-4)
+
+
+def test_log_odds_are_bounded_from_both_sides() -> None:
+    W, b, images, targets = random_problem(42, 25, 4, 10)
+    found = largest_margin(W, b, images, targets, norm="l2", epsilon=0.5)
+    low, high = found.log_odds.T
+    assert (low <= high).all() and (high - low).max() < 1e-6
+    assert (high <= found.upper_bound + 1e-6).all() and (low >= found.lower_bound - np.log(3)).all()
+    generator = np.random.default_rng(0)
+    for _ in range(50):  # no image of the ball passes the upper bound
+        d = generator.normal(size=images.shape)
+        d *= 0.5 / np.linalg.norm(d, axis=1, keepdims=True)
+        logits = np.clip(images + d, 0, 1) @ W + b
+        others = np.delete(logits.reshape(-1), np.arange(len(images)) * 4 + targets).reshape(
+            len(images), 3
+        )
+        odds = logits[np.arange(len(images)), targets] - np.log(np.exp(others).sum(axis=1))
+        assert (odds <= high).all()
+
+
+def test_the_inverse_question_in_pixels() -> None:
+    W, b, images, _ = random_problem(43, 20, 4, 15)
+    labels = (images @ W + b).argmax(axis=1)
+    optimum = smallest_perturbation(W, b, images, labels=labels, norm="l0")
+    found = largest_margin(W, b, images, labels=labels, norm="l0", epsilon=2)
+    np.testing.assert_array_equal(found.certified, optimum.upper_bound > 2)
+    assert "at most" in found.sentence(0)
+    with pytest.raises(ValueError, match="norm must be"):
+        largest_margin(W, b, images, 0, norm="l3", epsilon=1)
+    with pytest.raises(ValueError, match="epsilon must be"):
+        largest_margin(W, b, images, 0, norm="l2", epsilon=-1)
+    with pytest.raises(ValueError, match="exactly one"):
+        largest_margin(W, b, images, norm="l2", epsilon=1)

@@ -7,19 +7,18 @@ import pytest
 
 from mnist_adv.optimum import smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.solvers import l1_columns, interior_point, linf, variable_fixing
-from mnist_adv.optimum.solvers.relaxation import one_row
-from mnist_adv.optimum.solvers.linf_form import BallForm, make_ball
-from mnist_adv.optimum.solvers.interior_point import Solution
+from mnist_adv.optimum.solvers import interior_point, l1_columns, linf
+from mnist_adv.optimum.solvers.relaxation import solve_single
+from mnist_adv.optimum.solvers.linf_form import make_linf_form
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
 from tests.optimum.test_targeted import accepted, oracle, random_problem
 
-SURE, HOPED = 0.9, 1.2
+E_LOWER, E_UPPER = 0.9, 1.2
 
 
 @pytest.fixture(scope="module")
 def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Problems large enough to be narrowed, none of which is solved already."""
+    """Problems none of which is solved already."""
     W, b, images, targets = random_problem(51, 90, 6, 40)
     away = (images @ W + b).argmax(axis=1) != targets
     return W, b, images[away], targets[away]
@@ -40,48 +39,24 @@ def agree(problem: tuple[np.ndarray, ...], expected: np.ndarray) -> None:
     assert accepted(W, b, optimum).all()
 
 
-@pytest.mark.parametrize(("kept", "wide"), [(30, 6), (4, 3), (1, 1)])
-def test_leaving_pixels_out_never_costs_the_answer(
-    kept: int,
-    wide: int,
+@pytest.mark.parametrize("multiple", [1.0, 1.05, 100.0])
+def test_an_e_above_the_assumed_bound_is_found(
+    multiple: float,
     problem: tuple[np.ndarray, ...],
     expected: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(linf, "_KEPT", kept)
-    monkeypatch.setattr(linf, "_WIDE", wide)
-    monkeypatch.setattr(linf, "_HOPE", 1.05)  # few second bounds, which are never left out
-    sound: list[np.ndarray] = []
-    right = variable_fixing.Decided.right
-
-    def spy(self: variable_fixing.Decided, multipliers: np.ndarray) -> np.ndarray:
-        sound.append(right(self, multipliers))
-        return sound[-1]
-
-    monkeypatch.setattr(variable_fixing.Decided, "right", spy)
-    agree(problem, expected)
-    share = np.concatenate(sound).mean()
-    assert share == 1 if kept == 30 else share < 0.9  # both kinds of end are met
-
-
-@pytest.mark.parametrize("hope", [1.0, 1.05, 100.0])
-def test_a_larger_e_than_hoped_is_found_all_the_same(
-    hope: float,
-    problem: tuple[np.ndarray, ...],
-    expected: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(linf, "_HOPE", hope)
+    monkeypatch.setattr(linf, "_E_UPPER", multiple)
     agree(problem, expected)
 
 
-def test_rows_met_by_too_much_are_taken_back(problem: tuple[np.ndarray, ...]) -> None:
+def test_constraints_met_by_too_much_are_tightened(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
     solution = linf.solve(block)
     best = np.abs(solution.points).max(axis=1)
-    assert (linf._missed(block, solution.points, solution.multipliers) <= 1e-8).all()
+    assert (linf._complementarity(block, solution.points, solution.dual_variables) <= 1e-8).all()
     # As an iteration leaves them that has stalled: feasible, and farther than need be.
-    more = np.clip(solution.points * (1 + 2e-6), -block.room[1], block.room[0])
+    more = np.clip(solution.points * (1 + 2e-6), -block.ranges[1], block.ranges[0])
     solution.points[:] = more
     assert (np.abs(more).max(axis=1) > best * (1 + 1e-6)).all()
     again = np.abs(linf._tighten(block, solution).points).max(axis=1)
@@ -90,65 +65,41 @@ def test_rows_met_by_too_much_are_taken_back(problem: tuple[np.ndarray, ...]) ->
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
-def test_one_row_settles_what_it_should(norm: str, problem: tuple[np.ndarray, ...]) -> None:
-    solution, low, settled = one_row(norm, _block(problem))
+def test_a_single_constraint_settles_what_it_should(
+    norm: str, problem: tuple[np.ndarray, ...]
+) -> None:
+    solution, low, settled = solve_single(norm, _block(problem))
     solve = {"linf": linf.solve, "l1": l1_columns.solve}[norm]
-    active = (solve(_block(problem)).multipliers > 1e-6).sum(axis=1)
+    active = (solve(_block(problem)).dual_variables > 1e-6).sum(axis=1)
     assert 0 < settled.sum() < len(settled)
     np.testing.assert_array_equal(settled, active == 1)
     np.testing.assert_allclose(low[settled], bounds.measure(norm, solution.points[settled]))
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_every_start_is_strictly_feasible(single: bool, problem: tuple[np.ndarray, ...]) -> None:
+def test_the_start_is_strictly_feasible(problem: tuple[np.ndarray, ...]) -> None:
     block = _block(problem)
-    state = interior_point.begin(_form(block), block.needs)
-    _interior_and_dual_feasible(state)
-    solution = interior_point.nothing(len(block.needs), state.point.shape[1], block.needs.shape[1])
-    if single:
-        state = variable_fixing.rough(state)
-    state = interior_point.advance(state, solution, 4)
-    assert state.point.dtype == state.duals.dtype == (np.float32 if single else np.float64)
-    form = _form(block).take(state.index)
-    smaller, decided = variable_fixing.narrow(state, form, 20)
-    assert smaller.point.shape[1] < state.point.shape[1]
-    _interior_and_dual_feasible(smaller)
-    # The rows of the narrowed problem are the rows of its widened point.
-    wide = decided.widen(smaller.point)
-    np.testing.assert_allclose(
-        smaller.form.rows(smaller.point), form.rows(wide), rtol=1e-12, atol=1e-12
+    single, low, _ = solve_single("linf", block)
+    form = make_linf_form(
+        block.constraints, block.ranges, single.dual_variables, E_LOWER * low, E_UPPER * low
     )
+    _interior_and_dual_feasible(interior_point.initial_state(form, block.rhs))
 
 
 def _interior_and_dual_feasible(state: interior_point.State) -> None:
     form = state.form
     assert (form.slacks(state.point) > 0).all() and (state.duals > 0).all()
-    assert (state.lam > 0).all() and (state.over > 0).all()
+    assert (state.lam > 0).all() and (state.surplus > 0).all()
     # The Lagrangian's derivative is zero along any direction of v.
     generator = np.random.default_rng(0)
     for _ in range(5):
         direction = generator.normal(size=state.point.shape)
         zero = np.zeros_like(direction)
-        rows = form.rows(direction) - form.rows(zero)
+        constraints = form.constraint_values(direction) - form.constraint_values(zero)
         bounds = np.einsum("bnd,bnd->n", state.duals, form.change(direction))
-        pull = (state.lam * rows).sum(axis=1) + bounds
+        pull = (state.lam * constraints).sum(axis=1) + bounds
         np.testing.assert_allclose(form.cost(direction), pull, rtol=1e-9, atol=1e-9)
-
-
-def test_only_whole_problems_are_narrowed(problem: tuple[np.ndarray, ...]) -> None:
-    block = _block(problem)
-    form = _form(block)
-    state, _ = variable_fixing.narrow(interior_point.begin(form, block.needs), form, 20)
-    with pytest.raises(TypeError, match="over all pixels"):
-        variable_fixing.rough(state)
 
 
 def _block(problem: tuple[np.ndarray, ...]) -> Block:
     W, b, images, targets = problem
     return make_block(make_classifier(W, b, 0.0, 1.0), images, targets, 0.0)
-
-
-def _form(block: Block) -> BallForm:
-    solution: Solution
-    solution, low, _ = one_row("linf", block)
-    return make_ball(block.rows, block.room, solution.multipliers, SURE * low, HOPED * low)

@@ -33,14 +33,14 @@ def oracle(
 ) -> float:
     """Ask the independent solver of the norm for one optimum in the unit box."""
     others = [k for k in range(W.shape[1]) if k != target]
-    rows = (W[:, [target]] - W[:, others]).T
+    constraints = (W[:, [target]] - W[:, others]).T
     logits = image @ W + b
-    needs = logits[others] - logits[target] + margin
-    if (needs <= 0).all():
+    rhs = logits[others] - logits[target] + margin
+    if (rhs <= 0).all():
         return 0.0
     if norm == "l2":
-        return quadratic(rows, needs, 1 - image, image)
-    return highs(norm, rows, needs, 1 - image, image)
+        return quadratic(constraints, rhs, 1 - image, image)
+    return highs(norm, constraints, rhs, 1 - image, image)
 
 
 def accepted(W: np.ndarray, b: np.ndarray, optimum: Optimum) -> np.ndarray:
@@ -52,7 +52,7 @@ def accepted(W: np.ndarray, b: np.ndarray, optimum: Optimum) -> np.ndarray:
         optimum.adversarial,
         norm=optimum.norm,
         targets=optimum.classes,
-        multipliers=optimum.multipliers,
+        dual_variables=optimum.dual_variables,
         claimed_lower=optimum.lower_bound,
         claimed_upper=optimum.upper_bound,
         margin=optimum.margin,
@@ -109,7 +109,7 @@ def test_every_answer_is_proved_in_any_size_and_unit(
         optimum.adversarial,
         norm=norm,
         targets=targets,
-        multipliers=optimum.multipliers,
+        dual_variables=optimum.dual_variables,
         claimed_lower=optimum.lower_bound,
         claimed_upper=optimum.upper_bound,
         upper=width,
@@ -212,23 +212,23 @@ def test_the_fewest_pixels_agree_with_brute_force() -> None:
 def _fewest(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int) -> float:
     for size in range(len(image) + 1):
         for free in itertools.combinations(range(len(image)), size):
-            room = np.isin(np.arange(len(image)), free)
+            ranges = np.isin(np.arange(len(image)), free)
             others = [k for k in range(W.shape[1]) if k != target]
-            rows = (W[:, [target]] - W[:, others]).T
+            constraints = (W[:, [target]] - W[:, others]).T
             logits = image @ W + b
-            needs = logits[others] - logits[target]
-            if np.isfinite(highs("l1", rows, needs, (1 - image) * room, image * room)):
+            rhs = logits[others] - logits[target]
+            if np.isfinite(highs("l1", constraints, rhs, (1 - image) * ranges, image * ranges)):
                 return size
     return np.inf
 
 
-def test_multipliers_are_the_price_of_margin() -> None:
+def test_dual_variables_are_the_derivative_by_margin() -> None:
     W, b, images, targets = random_problem(11, 30, 5, 10)
     for norm in CONVEX:
         one = smallest_perturbation(W, b, images, targets, norm=norm, margin=0.2)
         more = smallest_perturbation(W, b, images, targets, norm=norm, margin=0.2 + 1e-5)
         growth = (more.upper_bound - one.upper_bound) / 1e-5
-        np.testing.assert_allclose(one.multipliers.sum(axis=1), growth, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(one.dual_variables.sum(axis=1), growth, rtol=2e-3, atol=1e-4)
 
 
 def test_results_do_not_depend_on_the_batch() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnist_adv.optimum import Status, check, smallest_perturbation
 from mnist_adv.optimum.solvers.one_constraint import smallest
-from mnist_adv.optimum.in_ball.support import largest_gain
+from mnist_adv.optimum.in_ball.support import support_function
 from tests.optimum.oracles import highs, quadratic
 from tests.optimum.test_targeted import random_problem
 
@@ -20,8 +20,8 @@ NORMS = ("linf", "l2", "l1", "l0")
 
 
 def test_one_constraint_by_hand() -> None:
-    strengths = np.array([2.0, 1.0, 0.5])
-    rooms = np.array([[0.25, 1.0, 1.0]])
+    magnitudes = np.array([2.0, 1.0, 0.5])
+    ranges = np.array([[0.25, 1.0, 1.0]])
     expected = {
         # 2 * 0.25 + 1 * e + 0.5 * e = 1.25 once the first pixel is at its end
         "linf": (0.5, [0.25, 0.5, 0.5]),
@@ -30,37 +30,37 @@ def test_one_constraint_by_hand() -> None:
         "l1": (1.0, [0.25, 0.75, 0.0]),
         "l0": (2.0, [0.25, 1.0, 0.0]),
     }
-    for norm, (size, moves) in expected.items():
-        for shape in (strengths, strengths[np.newaxis]):
-            got, how = smallest(norm, shape, rooms, np.array([1.25]))
+    for norm, (size, perturbations) in expected.items():
+        for shape in (magnitudes, magnitudes[np.newaxis]):
+            got, how = smallest(norm, shape, ranges, np.array([1.25]))
             assert got[0] == pytest.approx(size, rel=1e-14)
-            np.testing.assert_allclose(how[0], moves, rtol=1e-14, atol=1e-15)
+            np.testing.assert_allclose(how[0], perturbations, rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.97, 1.2])
 def test_only_the_strongest_are_sorted_but_all_count(share: float) -> None:
     generator = np.random.default_rng(7)
-    strengths = generator.exponential(1, (5, 400)).round(2)  # with ties and zeros
-    rooms = generator.uniform(0, 1, (5, 400)) * (generator.random((5, 400)) < 0.7)
-    needs = share * (strengths * rooms).sum(axis=1)
-    sizes, moves = smallest("l1", strengths, rooms, needs)
+    magnitudes = generator.exponential(1, (5, 400)).round(2)  # with ties and zeros
+    ranges = generator.uniform(0, 1, (5, 400)) * (generator.random((5, 400)) < 0.7)
+    rhs = share * (magnitudes * ranges).sum(axis=1)
+    sizes, perturbations = smallest("l1", magnitudes, ranges, rhs)
     for i in range(5):  # strengths shared by all images are sorted as a whole
-        size, move = smallest("l1", strengths[i], rooms[i : i + 1], needs[i : i + 1])
+        size, move = smallest("l1", magnitudes[i], ranges[i : i + 1], rhs[i : i + 1])
         assert sizes[i] == pytest.approx(size[0], rel=1e-12)
-        assert moves[i].sum() == pytest.approx(move[0].sum(), rel=1e-12)
+        assert perturbations[i].sum() == pytest.approx(move[0].sum(), rel=1e-12)
         assert np.isinf(sizes[i]) == (share > 1)
         if share <= 1:
-            assert (strengths[i] * moves[i]).sum() == pytest.approx(needs[i], rel=1e-12)
+            assert (magnitudes[i] * perturbations[i]).sum() == pytest.approx(rhs[i], rel=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_need_no_move_and_no_way_no_answer(norm: str) -> None:
-    strengths, rooms = np.array([[1.0, 3.0]]), np.array([[0.5, 0.25]])
-    assert smallest(norm, strengths, rooms, np.array([0.0]))[0] == 0
-    assert smallest(norm, strengths, rooms, np.array([-1.0]))[0] == 0
-    assert np.isinf(smallest(norm, strengths, rooms, np.array([1.2500001]))[0])
-    assert np.isfinite(smallest(norm, strengths, rooms, np.array([1.25]))[0])
-    assert np.isinf(smallest(norm, 0 * strengths, rooms, np.array([1e-9]))[0])
+    magnitudes, ranges = np.array([[1.0, 3.0]]), np.array([[0.5, 0.25]])
+    assert smallest(norm, magnitudes, ranges, np.array([0.0]))[0] == 0
+    assert smallest(norm, magnitudes, ranges, np.array([-1.0]))[0] == 0
+    assert np.isinf(smallest(norm, magnitudes, ranges, np.array([1.2500001]))[0])
+    assert np.isfinite(smallest(norm, magnitudes, ranges, np.array([1.25]))[0])
+    assert np.isinf(smallest(norm, 0 * magnitudes, ranges, np.array([1e-9]))[0])
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -72,20 +72,22 @@ def test_no_need_no_move_and_no_way_no_answer(norm: str) -> None:
 )
 def test_need_and_budget_are_inverse(seed: int, norm: str, pixels: int, share: float) -> None:
     generator = np.random.default_rng(seed)
-    strengths = generator.exponential(1, (3, pixels)) * (generator.random((3, pixels)) < 0.8)
-    rooms = np.clip(generator.uniform(-0.3, 1.2, (3, pixels)), 0, 1)
-    needs = share * (strengths * rooms).sum(axis=1)
-    sizes, moves = smallest(norm, strengths, rooms, needs)
-    assert (moves >= 0).all() and (moves <= rooms).all()
-    assert ((strengths * moves).sum(axis=1) >= needs * (1 - 1e-12)).all()
+    magnitudes = generator.exponential(1, (3, pixels)) * (generator.random((3, pixels)) < 0.8)
+    ranges = np.clip(generator.uniform(-0.3, 1.2, (3, pixels)), 0, 1)
+    rhs = share * (magnitudes * ranges).sum(axis=1)
+    sizes, perturbations = smallest(norm, magnitudes, ranges, rhs)
+    assert (perturbations >= 0).all() and (perturbations <= ranges).all()
+    assert ((magnitudes * perturbations).sum(axis=1) >= rhs * (1 - 1e-12)).all()
     for i in range(3):
-        gain, _ = largest_gain(norm, strengths[i : i + 1], rooms[i : i + 1], float(sizes[i]))
+        gain, _ = support_function(norm, magnitudes[i : i + 1], ranges[i : i + 1], float(sizes[i]))
         if norm == "l0":
-            assert gain[0] >= needs[i] * (1 - 1e-12)
-            fewer, _ = largest_gain(norm, strengths[i : i + 1], rooms[i : i + 1], sizes[i] - 1)
-            assert sizes[i] == 0 or fewer[0] < needs[i]
+            assert gain[0] >= rhs[i] * (1 - 1e-12)
+            fewer, _ = support_function(
+                norm, magnitudes[i : i + 1], ranges[i : i + 1], sizes[i] - 1
+            )
+            assert sizes[i] == 0 or fewer[0] < rhs[i]
         else:
-            assert gain[0] == pytest.approx(needs[i], rel=1e-9, abs=1e-12)
+            assert gain[0] == pytest.approx(rhs[i], rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -127,17 +129,17 @@ def _one_rival(
     rival: int,
     margin: float,
 ) -> float:
-    row = W[:, rival] - W[:, label]
-    need = (image @ W + b)[label] - (image @ W + b)[rival] + margin
-    if need <= 0:
+    coefficients = W[:, rival] - W[:, label]
+    rhs = (image @ W + b)[label] - (image @ W + b)[rival] + margin
+    if rhs <= 0:
         return 0.0
     if norm == "l2":
-        return quadratic(row[np.newaxis], np.array([need]), 1 - image, image)
+        return quadratic(coefficients[np.newaxis], np.array([rhs]), 1 - image, image)
     if norm != "l0":
-        return highs(norm, row[np.newaxis], np.array([need]), 1 - image, image)
-    gains = np.maximum(row * (1 - image), -row * image)
+        return highs(norm, coefficients[np.newaxis], np.array([rhs]), 1 - image, image)
+    gains = np.maximum(coefficients * (1 - image), -coefficients * image)
     for size in range(1, len(image) + 1):
-        if any(gains[list(c)].sum() >= need for c in itertools.combinations(range(12), size)):
+        if any(gains[list(c)].sum() >= rhs for c in itertools.combinations(range(12), size)):
             return size
     return np.inf
 
@@ -174,7 +176,7 @@ def test_any_box_and_any_shape() -> None:
                 images,
                 optimum.adversarial,
                 norm=norm,
-                multipliers=optimum.multipliers,
+                dual_variables=optimum.dual_variables,
                 lower=lower,
                 upper=upper,
                 **wanted,

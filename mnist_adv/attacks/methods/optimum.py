@@ -9,8 +9,8 @@ import numpy as np
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task
-from mnist_adv.models.linear import linear_parts
 from mnist_adv.optimum import smallest_perturbation, to_float32
+from mnist_adv.verdict.beside_optimum import require_linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,7 @@ class OptimumAttack(Attack):
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
-        parts = linear_parts(task.model)
-        if parts is None:
-            raise ValueError(
-                "model must be a SoftmaxRegression or a LinearModel: only there the smallest "
-                f"change is known. Received: {type(task.model).__name__}"
-            )
+        parts = require_linear(task.model)
         classes: dict[str, Any] = {"targets" if task.targeted else "labels": inputs["classes"]}
         clean = inputs["clean"].reshape(-1, *task.shape)
         optimum = smallest_perturbation(

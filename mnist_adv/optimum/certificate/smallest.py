@@ -1,10 +1,8 @@
-"""Check a claimed smallest perturbation, or a claimed largest lead, blind to the solvers.
+"""Check a claimed smallest perturbation, with nothing that the solvers use.
 
 From above: the image lies in the box, and an ordinary forward pass classifies it as wanted; its
-distance is an upper bound. From below: the bound that the multipliers give by weak duality (see
-`bounds.py`). Nothing here or there imports from the solvers. A largest lead is judged the other
-way about: its image is measured, and a larger lead, asked for as a margin, must need more than the
-budget.
+distance is an upper bound. From below: the bound that the dual variables give by weak duality (see
+`bounds.py`).
 """
 
 from __future__ import annotations
@@ -14,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.certificate.bounds import leads, lower_bounds, measure
+from mnist_adv.optimum.certificate.bounds import list_reasons, lower_bounds, margins, measure
 
-_ROWS = 512  # images at a time, to bound memory
+_CHUNK = 512  # images at a time, to bound memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What was found true of n claimed optima.
+    """What was proved of n claimed optima.
 
     Attributes:
-        lower_bound: `[n]`, proved here from the multipliers; infinity: no such image exists.
+        lower_bound: `[n]`, proved here from the dual variables; infinity: no such image exists.
         upper_bound: `[n]`, the measured norm; infinity where the image is not as wanted.
         gap: `[n]`, relative to the upper bound.
         in_box: `[n]` bool.
-        shortfall: `[n]`, by how much the float64 logits miss the wanted lead; at most 0 if met.
+        shortfall: `[n]`, by how much the float64 logits miss the wanted margin; at most 0 if met.
         accepted: `[n]` bool: proved smallest within the allowed gap, or proved impossible, and no
             claim contradicted.
         reasons: `[n]` strings, empty where accepted.
@@ -52,7 +50,7 @@ def check(
     norm: str,
     targets: Any = None,
     labels: Any = None,
-    multipliers: Any = None,
+    dual_variables: Any = None,
     claimed_lower: Any = None,
     claimed_upper: Any = None,
     margin: float = 0.0,
@@ -60,7 +58,7 @@ def check(
     upper: Any = 1.0,
     allowed_gap: float = 1e-6,
 ) -> Certificate:
-    """Judge claimed smallest perturbations of a linear classifier.
+    """Check claimed smallest perturbations of a linear classifier.
 
     Args:
         W: `[D, K]`.
@@ -68,12 +66,12 @@ def check(
         images: clean, `[n, D]` or image-shaped.
         adversarial: the claimed nearest images, the same shape.
         norm: "linf", "l2", "l1" or "l0".
-        targets: `[n]`, the classes to reach, with `multipliers`; or
+        targets: `[n]`, the classes to reach, with `dual_variables`; or
         labels: `[n]`, the classes to leave.
-        multipliers: `[n, K]`, any scale; for targets.
+        dual_variables: `[n, K]`, any scale; for targets.
         claimed_lower: `[n]`, refused where more is claimed than can be proved.
         claimed_upper: `[n]`, refused where less is claimed than is measured.
-        margin: by which the wanted class leads.
+        margin: of the wanted logit over the others.
         lower: the box, one number or `[D]`.
         upper: likewise.
         allowed_gap: relative.
@@ -95,7 +93,7 @@ def check(
     classes = np.asarray(labels if targets is None else targets)
     if classes.shape != (len(clean),):
         raise ValueError(f"one class per image must be given. Received: {list(classes.shape)}")
-    lambdas = np.zeros((len(clean), weights.shape[1])) if multipliers is None else multipliers
+    lambdas = np.zeros((len(clean), weights.shape[1])) if dual_variables is None else dual_variables
     lambdas = np.asarray(lambdas, np.float64)
     box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
     wanted: dict[str, Any] = {"labels" if targets is None else "targets": classes}
@@ -104,16 +102,16 @@ def check(
         bias,
         clean,
         norm=norm,
-        multipliers=lambdas,
+        dual_variables=lambdas,
         margin=margin,
         lower=lower,
         upper=upper,
         **wanted,
     )
-    short = margin - leads(weights, bias, final, **wanted)
+    short = margin - margins(weights, bias, final, **wanted)
     above, inside = np.zeros(len(clean)), np.zeros(len(clean))
-    for start in range(0, len(clean), _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, len(clean), _CHUNK):
+        part = slice(start, start + _CHUNK)
         x, y = clean[part], final[part]
         inside[part] = (np.isfinite(y) & (y >= box[0]) & (y <= box[1])).all(axis=1)
         above[part] = measure(norm, y - x)
@@ -122,15 +120,15 @@ def check(
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.where(np.isinf(upper_bound), 1.0, (upper_bound - below) / upper_bound)
     gap = np.where(upper_bound <= below, 0.0, gap)
-    # The proof from below is itself float64: two honest evaluations differ by rounding.
+    # The proof from below is itself float64: two correct evaluations differ by rounding.
     rounding = 1e-9
     faults = {
         "the image leaves the box": ~in_box,
-        "a multiplier is negative or not finite": ~(np.isfinite(lambdas) & (lambdas >= 0)).all(
+        "a dual variable is negative or not finite": ~(np.isfinite(lambdas) & (lambdas >= 0)).all(
             axis=1
         ),
         "the image is not classified as wanted": np.isinf(upper_bound) & np.isfinite(below),
-        "the image is nearer than the bound: the multipliers and the image contradict each other": (
+        "the image is nearer than the bound: dual variables and image contradict each other": (
             upper_bound < below * (1 - rounding)
         )
         & np.isfinite(upper_bound),
@@ -142,7 +140,7 @@ def check(
     if claimed_upper is not None:
         high = np.asarray(claimed_upper, np.float64)
         faults["the claimed upper bound is not met"] = ~(high >= upper_bound * (1 - rounding))
-    reasons = _reasons(faults, len(clean))
+    reasons = list_reasons(faults, len(clean))
     return Certificate(
         lower_bound=below,
         upper_bound=upper_bound,
@@ -151,143 +149,4 @@ def check(
         shortfall=short,
         accepted=np.array([not reason for reason in reasons], bool),
         reasons=reasons,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class LeadCertificate:
-    """What was found true of n claimed largest leads (or log-odds) inside a budget.
-
-    Attributes:
-        reached: `[n]`, measured at the image; minus infinity where it leaves the box or the budget.
-        proved: `[n]` bool, whether the multipliers prove the claimed upper bound.
-        gap: `[n]`, from what is reached to the claimed upper bound.
-        accepted: `[n]` bool: reached, proved, and no further apart than allowed.
-        reasons: `[n]` strings, empty where accepted.
-    """
-
-    reached: np.ndarray
-    proved: np.ndarray
-    gap: np.ndarray
-    accepted: np.ndarray
-    reasons: tuple[str, ...]
-
-
-def check_lead(
-    W: Any,
-    b: Any,
-    images: Any,
-    adversarial: Any,
-    *,
-    norm: str,
-    epsilon: float,
-    claimed_lower: Any,
-    claimed_upper: Any,
-    targets: Any = None,
-    labels: Any = None,
-    multipliers: Any = None,
-    log_odds: bool = False,
-    lower: Any = 0.0,
-    upper: Any = 1.0,
-    allowed_gap: float = 1e-6,
-) -> LeadCertificate:
-    """Judge claims about how far a class can get ahead inside a budget.
-
-    Weights lambda that add to 1 bound the lead by the weighted sum of the leads on each class, and
-    the log-odds by that sum plus `sum lambda log lambda`. So a claim is proved where the weighted
-    sum cannot be as large as the claim says: where the least change for that needs the budget.
-
-    Args:
-        W: `[D, K]`.
-        b: `[K]`.
-        images: clean, `[n, D]` or image-shaped.
-        adversarial: the images that are claimed to reach most.
-        norm: "linf", "l2", "l1" or "l0".
-        epsilon: the budget.
-        claimed_lower: `[n]`, what the images are claimed to reach.
-        claimed_upper: `[n]`, what nothing in the budget is claimed to pass.
-        targets: `[n]`, the classes that are to lead, with `multipliers`; or
-        labels: `[n]`, the classes that any other is to lead.
-        multipliers: `[n, K]`, any scale; for targets.
-        log_odds: whether the claims are about the targets' log-odds.
-        lower: the box, one number or `[D]`.
-        upper: likewise.
-        allowed_gap: in logits, relative where these are larger than 1.
-
-    Returns:
-        The certificate.
-
-    Raises:
-        ValueError: not exactly one of targets and labels, or log-odds of labels.
-    """
-    if (targets is None) == (labels is None) or (log_odds and targets is None):
-        raise ValueError("exactly one of targets and labels must be given; log-odds need targets")
-    weights, bias = np.asarray(W, np.float64), np.asarray(b, np.float64)
-    clean = np.asarray(images, np.float64).reshape(-1, len(weights))
-    final = np.asarray(adversarial, np.float64).reshape(-1, len(weights))
-    low, high = np.asarray(claimed_lower, np.float64), np.asarray(claimed_upper, np.float64)
-    classes = np.asarray(labels if targets is None else targets)
-    wanted: dict[str, Any] = {"labels" if targets is None else "targets": classes}
-    rounding = 1e-9 * (1 + np.abs(high))
-    margin, fair = high + rounding, np.ones(len(clean), bool)
-    if targets is not None:
-        multipliers = np.array(multipliers, np.float64)
-        fair = np.isfinite(multipliers).all(axis=1) & (multipliers >= 0).all(axis=1)
-        multipliers[np.arange(len(classes)), classes] = 0
-        total = multipliers.sum(axis=1)
-        fair &= total > 0
-        multipliers = multipliers / np.where(fair, total, 1)[:, np.newaxis]
-        if log_odds:
-            logs = np.log(np.where(fair[:, np.newaxis] & (multipliers > 0), multipliers, 1))
-            margin = margin - (multipliers * logs).sum(axis=1)
-    least = lower_bounds(
-        weights,
-        bias,
-        clean,
-        norm=norm,
-        multipliers=multipliers,
-        margin=margin,
-        lower=lower,
-        upper=upper,
-        **wanted,
-    )
-    enough = least > epsilon if norm == "l0" else least >= epsilon * (1 - 1e-12)
-    proved = np.asarray(fair & enough, bool)
-    box = (np.asarray(lower, np.float64).reshape(-1), np.asarray(upper, np.float64).reshape(-1))
-    in_box = np.asarray((np.isfinite(final) & (final >= box[0]) & (final <= box[1])).all(axis=1))
-    inside = in_box & (measure(norm, final - clean) <= epsilon * (1 + 1e-12))
-    value = (
-        _log_odds(weights, bias, final, classes)
-        if log_odds
-        else leads(weights, bias, final, **wanted)
-    )
-    reached = np.where(inside, value, -np.inf)
-    gap = np.maximum(high - reached, 0)
-    faults: dict[str, np.ndarray] = {
-        "the image leaves the box": ~in_box,
-        "the image leaves the budget": in_box & ~inside,
-        "the image reaches less than is claimed": ~(low <= reached + rounding),
-        "the multipliers do not prove the upper bound": ~proved,
-        "the image contradicts the upper bound": ~(reached <= high + rounding),
-        "the gap is too large": ~(gap <= allowed_gap * np.maximum(1, np.abs(high))),
-    }
-    reasons = _reasons(faults, len(clean))
-    accepted = np.array([not reason for reason in reasons], bool)
-    return LeadCertificate(reached, proved, gap, accepted, reasons)
-
-
-def _log_odds(
-    weights: np.ndarray, bias: np.ndarray, images: np.ndarray, targets: np.ndarray
-) -> np.ndarray:
-    logits = images @ weights + bias
-    index = np.arange(len(logits))
-    own = logits[index, targets]
-    logits[index, targets] = -np.inf
-    top = logits.max(axis=1)
-    return np.asarray(own - top - np.log(np.exp(logits - top[:, np.newaxis]).sum(axis=1)))
-
-
-def _reasons(faults: dict[str, np.ndarray], count: int) -> tuple[str, ...]:
-    return tuple(
-        "; ".join(fault for fault, where in faults.items() if where[i]) for i in range(count)
     )

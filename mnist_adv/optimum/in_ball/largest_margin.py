@@ -1,14 +1,14 @@
-"""The inverse question: inside a budget, how far can a class get ahead, and is the label safe?
+"""The largest margin and the largest log-odds of a class inside a ball, with proof.
 
-Untargeted: a rival's largest lead is one closed form (`support.py`). Targeted: the largest lead on
-all other classes together, and the largest log-odds, are concave problems with an exact answer
-(`inside.py`). Weights lambda of the rows that add to 1 bound both from above, whoever made them:
+Untargeted: a rival's largest margin is one closed form (`support.py`). Targeted: the largest margin
+over all other classes together, and the largest log-odds, are concave problems with an exact answer
+(`interior_point.py`). Any weights lambda of the constraints that add to 1 bound both from above:
 
-    lead(d) <= sum_k lambda_k (a_k . d - g_k) <= most(c) - lambda . g,     c = sum_k lambda_k a_k,
-    log-odds(d) <= most(c) - lambda . g + sum_k lambda_k log lambda_k,
+    margin(d) <= sum_k lambda_k (a_k . d - g_k) <= S(c) - lambda . g,     c = sum_k lambda_k a_k,
+    log-odds(d) <= S(c) - lambda . g + sum_k lambda_k log lambda_k,
 
-where most(c), the most that c can gain inside ball and box, is the closed form again. Each answer
-comes with its proof: an image for what is reached, multipliers for what is not. For targeted L0 the
+where S(c), the maximum of c . d inside ball and box, is the closed form again. Each answer comes
+with its proof: an image for what is reached, dual variables for what is not. For targeted L0 the
 bounds need not meet: the lower one is an image, the upper one that of a relaxation.
 """
 
@@ -22,35 +22,41 @@ import numpy as np
 from mnist_adv.data.images import as_classes
 from mnist_adv.optimum.in_ball import interior_point
 from mnist_adv.optimum.certificate.bounds import measure
-from mnist_adv.optimum.in_ball.problem import make_budget
-from mnist_adv.optimum.problem import Classifier, make_classifier, row_needs
-from mnist_adv.optimum.constraints import Rows, combine, make_rows, product
-from mnist_adv.optimum.api import NORMS, as_pixels, blocks, in_parallel
-from mnist_adv.optimum.in_ball.support import largest_gain
+from mnist_adv.optimum.in_ball.problem import make_ball_problem
+from mnist_adv.optimum.problem import (
+    Classifier,
+    as_norm,
+    as_pixels,
+    make_classifier,
+    right_hand_side,
+)
+from mnist_adv.optimum.constraints import Constraints, combine, make_constraints, product
+from mnist_adv.optimum.parallel import blocks, in_parallel
+from mnist_adv.optimum.in_ball.support import support_function
 
 _BLOCK = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class LargestLead:
-    """How far ahead the wanted class can get inside a budget, per image.
+class LargestMargin:
+    """The largest margin of the wanted class inside a budget, per image.
 
-    `check_lead` judges all of it again, by code that shares nothing with the solvers.
+    `check_margin` verifies all of it again, by code that shares nothing with the solvers.
 
     Attributes:
         norm: "linf", "l2", "l1" or "l0".
         epsilon: the budget.
-        targeted: whether `classes` are to lead, or to be led.
+        targeted: whether `classes` are to be reached, or to be left.
         classes: `[n]` int64.
         images: the clean images, as given.
-        lower_bound: `[n]`, the lead (in logits) that `adversarial` has.
-        upper_bound: `[n]`, no image in the budget and the box leads by more.
-        multipliers: `[n, K]`, adding to 1, that prove the upper bound of a target; the one nearest
-            rival for a label.
+        lower_bound: `[n]`, the margin (in logits) of `adversarial`.
+        upper_bound: `[n]`, no image in the budget and the box has a larger one.
+        dual_variables: `[n, K]`, adding to 1, that prove the upper bound of a target; for a label 1
+            at the rival that reaches most.
         adversarial: float64, in the shape of the images.
         log_odds: `[n, 2]`, bounds on the largest log-odds `log(p / (1 - p))` of the target; NaN
             for labels.
-        odds_multipliers: `[n, K]`, adding to 1, that prove their upper bound; zeros for labels.
+        odds_dual_variables: `[n, K]`, adding to 1, that prove their upper bound; zeros for labels.
         odds_adversarial: the images that have the lower one; for labels the clean images.
     """
 
@@ -61,15 +67,15 @@ class LargestLead:
     images: np.ndarray
     lower_bound: np.ndarray
     upper_bound: np.ndarray
-    multipliers: np.ndarray
+    dual_variables: np.ndarray
     adversarial: np.ndarray
     log_odds: np.ndarray
-    odds_multipliers: np.ndarray
+    odds_dual_variables: np.ndarray
     odds_adversarial: np.ndarray
 
     @property
     def gap(self) -> np.ndarray:
-        """How far the bounds on the lead are apart, in logits, `[n]`."""
+        """How far the bounds on the margin are apart, in logits, `[n]`."""
         return self.upper_bound - self.lower_bound
 
     @property
@@ -81,18 +87,25 @@ class LargestLead:
         return self.upper_bound < 0
 
     def sentence(self, index: int) -> str:
-        """Explain the answer for one image in one sentence."""
+        """Explain the answer for one image in one sentence.
+
+        Args:
+            index: of the image.
+
+        Returns:
+            The sentence.
+        """
         verdict = "impossible" if self.certified[index] else "possible"
         if self.lower_bound[index] < 0 <= self.upper_bound[index]:
             verdict = "undecided"
         return (
-            f"{self.norm} <= {self.epsilon:g}: {verdict}; the wanted class leads by at most "
+            f"{self.norm} <= {self.epsilon:g}: {verdict}; the wanted class has a margin of at most "
             f"{self.upper_bound[index]:.6g} (reached: {self.lower_bound[index]:.6g}, "
             f"gap {self.gap[index]:.1e})"
         )
 
 
-def largest_lead(
+def largest_margin(
     W: Any,
     b: Any,
     images: Any,
@@ -104,15 +117,15 @@ def largest_lead(
     lower: Any = 0.0,
     upper: Any = 1.0,
     progress: bool | None = None,
-) -> LargestLead:
-    """Find how far ahead of all others a class can get inside a budget, with proof.
+) -> LargestMargin:
+    """Find the largest margin of a class over all others inside a budget, with proof.
 
     Args:
         W: `[D, K]`, a linear classifier's weights.
         b: `[K]`.
         images: `[n, D]` or image-shaped, inside the box.
-        targets: the classes that are to lead, one integer or `[n]`; or
-        labels: the classes that any rival is to lead.
+        targets: the classes to reach, one integer or `[n]`; or
+        labels: the classes to leave.
         norm: "linf", "l2", "l1" or "l0"; for l0 and targets the bounds may be apart.
         epsilon: the budget, at least 0.
         lower: least pixel value, one number or `[D]`.
@@ -120,14 +133,12 @@ def largest_lead(
         progress: show a bar on standard error; None: where it is worth it.
 
     Returns:
-        Bounds from both sides, images and multipliers.
+        Bounds from both sides, images and dual variables.
 
     Raises:
         ValueError: arguments out of form or range; not exactly one of targets and labels.
     """
-    norm = str(getattr(norm, "value", norm))
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}")
+    norm = as_norm(norm)
     if not (np.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be a finite number, at least 0. Received: {epsilon}")
     if (targets is None) == (labels is None):
@@ -147,15 +158,15 @@ def largest_lead(
         x = pixels[part].astype(np.float64)
         problem = _Problem(classifier, norm, float(epsilon), x, classes[part])
         if targeted:
-            final[part], low[part], high[part], lambdas[part] = problem.target(soft=False)
-            answer = problem.target(soft=True)
+            final[part], low[part], high[part], lambdas[part] = problem.target(log_odds=False)
+            answer = problem.target(log_odds=True)
             odds_final[part], odds[part, 0], odds[part, 1], odds_lambdas[part] = answer
         else:
             final[part], low[part], high[part], lambdas[part] = problem.any_rival()
 
-    in_parallel(work, blocks(count, _BLOCK), count, "image", progress)
+    in_parallel(work, blocks(count, _BLOCK), "image", progress)
     shape = np.shape(images) if np.ndim(images) > 1 else (1, *np.shape(images))
-    return LargestLead(
+    return LargestMargin(
         norm=norm,
         epsilon=float(epsilon),
         targeted=targeted,
@@ -163,10 +174,10 @@ def largest_lead(
         images=np.reshape(images, shape),
         lower_bound=low,
         upper_bound=np.maximum(high, low),
-        multipliers=lambdas,
+        dual_variables=lambdas,
         adversarial=final.reshape(shape),
         log_odds=np.stack([odds[:, 0], np.maximum(odds[:, 1], odds[:, 0])], axis=1),
-        odds_multipliers=odds_lambdas,
+        odds_dual_variables=odds_lambdas,
         odds_adversarial=odds_final.reshape(shape),
     )
 
@@ -184,100 +195,118 @@ class _Problem:
 
     def any_rival(self) -> _Answer:
         weights, count = self.classifier.weights, len(self.images)
-        ahead = -row_needs(self.classifier, self.images, self.classes, 0.0)
+        ahead = -right_hand_side(self.classifier, self.images, self.classes, 0.0)
         best, top = np.zeros(self.images.shape), np.full(count, -np.inf)
         rivals = np.zeros((count, weights.shape[1]))
         for rival in range(weights.shape[1]):
-            gain, moves = self._gain((weights[:, [rival]] - weights[:, self.classes]).T)
-            lead = np.where(self.classes == rival, -np.inf, gain - ahead[:, rival])
-            better = lead > top
-            best[better], top[better] = moves[better], lead[better]
+            gain, perturbations = self._gain((weights[:, [rival]] - weights[:, self.classes]).T)
+            margin = np.where(self.classes == rival, -np.inf, gain - ahead[:, rival])
+            better = margin > top
+            best[better], top[better] = perturbations[better], margin[better]
             rivals[better] = np.eye(weights.shape[1])[rival]
         final = self._inside(best)
-        return final, row_needs(self.classifier, final, self.classes, 0.0).max(axis=1), top, rivals
+        return (
+            final,
+            right_hand_side(self.classifier, final, self.classes, 0.0).max(axis=1),
+            top,
+            rivals,
+        )
 
-    def target(self, *, soft: bool) -> _Answer:
-        """Find the largest lead, or the largest log-odds, of the target."""
+    def target(self, *, log_odds: bool) -> _Answer:
+        """Find the largest margin, or the largest log-odds, of the target."""
         classifier = self.classifier
         num_classes = classifier.weights.shape[1]
-        final, low = self.images.copy(), self._value(self.images, soft)
+        final, low = self.images.copy(), self._value(self.images, log_odds)
         # What is exact where nothing can move: the nearest class, or every other class's share.
-        needs = row_needs(classifier, self.images, self.classes, 0.0)
-        lam = np.eye(num_classes)[needs.argmax(axis=1)]
-        if soft:
-            lam = np.exp(needs - needs.max(axis=1, keepdims=True))
+        rhs = right_hand_side(classifier, self.images, self.classes, 0.0)
+        lam = np.eye(num_classes)[rhs.argmax(axis=1)]
+        if log_odds:
+            lam = np.exp(rhs - rhs.max(axis=1, keepdims=True))
             lam /= lam.sum(axis=1, keepdims=True)
-        high = self._bound(lam, soft)
-        room = np.stack([classifier.upper - self.images, self.images - classifier.lower])
+        high = self._bound(lam, log_odds)
+        ranges = np.stack([classifier.upper - self.images, self.images - classifier.lower])
         radius = float(int(self.epsilon)) if self.norm == "l0" else self.epsilon
         if radius > 0 and classifier.active.any():
-            room = room[:, :, classifier.active] / classifier.width
-            rows = make_rows(classifier.weights[classifier.active] * classifier.width, self.classes)
-            moves, found = self._solve(rows, room, radius, soft)
-            for one in moves:
+            ranges = ranges[:, :, classifier.active] / classifier.width
+            constraints = make_constraints(
+                classifier.weights[classifier.active] * classifier.width, self.classes
+            )
+            perturbations, found = self._solve(constraints, ranges, radius, log_odds)
+            for one in perturbations:
                 wide = np.zeros(self.images.shape)
                 wide[:, classifier.active] = one * classifier.width
                 image = self._inside(wide)
-                value = self._value(image, soft)
+                value = self._value(image, log_odds)
                 better = value > low
                 final[better], low[better] = image[better], value[better]
-            bound = self._bound(found, soft)
+            bound = self._bound(found, log_odds)
             lower = bound < high
             high[lower], lam[lower] = bound[lower], found[lower]
         return final, low, high, lam
 
     def _solve(
-        self, rows: Rows, room: np.ndarray, radius: float, soft: bool
+        self, constraints: Constraints, ranges: np.ndarray, radius: float, log_odds: bool
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Propose moves and multipliers."""
+        """Propose perturbations and dual variables."""
         logits = product(self.images, self.classifier.weights) + self.classifier.bias
         scaled = radius if self.norm == "l0" else radius / self.classifier.width
-        problem = make_budget(self.norm, rows, room, logits, scaled, soft=soft)
+        problem = make_ball_problem(
+            self.norm, constraints, ranges, logits, scaled, log_odds=log_odds
+        )
         v, lam = interior_point.solve(problem)
-        multipliers = problem.everybody(lam)
+        dual_variables = problem.with_target(lam)
         if self.norm != "l0":
-            return [problem.move(v)], multipliers
-        # The pixels that the relaxation moves most, or that its multipliers price highest: then
+            return [problem.perturbation(v)], dual_variables
+        # The pixels that the relaxation moves most, or that its dual variables price highest: then
         # the best amounts for these, exactly.
-        row = rows.combine(multipliers)
-        worth = np.maximum(row * room[0], -row * room[1])
-        moves = []
-        for preference in (np.abs(problem.move(v)) / np.maximum(room.max(axis=0), 1e-300), worth):
+        coefficients = constraints.combine(dual_variables)
+        gains = np.maximum(coefficients * ranges[0], -coefficients * ranges[1])
+        perturbations = []
+        for preference in (
+            np.abs(problem.perturbation(v)) / np.maximum(ranges.max(axis=0), 1e-300),
+            gains,
+        ):
             order = np.argsort(-preference, axis=1)
-            chosen = np.zeros(room.shape[1:])
+            chosen = np.zeros(ranges.shape[1:])
             np.put_along_axis(chosen, order[:, : int(radius)], 1.0, axis=1)
-            few = make_budget("linf", rows, room * chosen, logits, float(room.max()), soft=soft)
-            moves.append(few.move(interior_point.solve(few)[0]))
-        return moves, multipliers
+            few = make_ball_problem(
+                "linf", constraints, ranges * chosen, logits, float(ranges.max()), log_odds=log_odds
+            )
+            perturbations.append(few.perturbation(interior_point.solve(few)[0]))
+        return perturbations, dual_variables
 
-    def _value(self, images: np.ndarray, soft: bool) -> np.ndarray:
-        """Measure the target's lead, or its log-odds."""
-        needs = row_needs(self.classifier, images, self.classes, 0.0)
-        top = needs.max(axis=1)
-        if not soft:
+    def _value(self, images: np.ndarray, log_odds: bool) -> np.ndarray:
+        """Measure the target's margin, or its log-odds."""
+        rhs = right_hand_side(self.classifier, images, self.classes, 0.0)
+        top = rhs.max(axis=1)
+        if not log_odds:
             return -top
-        return -top - np.log(np.exp(needs - top[:, np.newaxis]).sum(axis=1))
+        return -top - np.log(np.exp(rhs - top[:, np.newaxis]).sum(axis=1))
 
-    def _bound(self, multipliers: np.ndarray, soft: bool) -> np.ndarray:
-        needs = row_needs(self.classifier, self.images, self.classes, 0.0)
-        needs[np.arange(len(needs)), self.classes] = 0
-        gain, _ = self._gain(combine(self.classifier.weights, self.classes, multipliers))
-        bound = gain - (multipliers * needs).sum(axis=1)
-        if soft:
-            bound += (multipliers * np.log(np.where(multipliers > 0, multipliers, 1))).sum(axis=1)
+    def _bound(self, dual_variables: np.ndarray, log_odds: bool) -> np.ndarray:
+        rhs = right_hand_side(self.classifier, self.images, self.classes, 0.0)
+        rhs[np.arange(len(rhs)), self.classes] = 0
+        gain, _ = self._gain(combine(self.classifier.weights, self.classes, dual_variables))
+        bound = gain - (dual_variables * rhs).sum(axis=1)
+        if log_odds:
+            bound += (dual_variables * np.log(np.where(dual_variables > 0, dual_variables, 1))).sum(
+                axis=1
+            )
         return bound
 
-    def _gain(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _gain(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         up, down = self.classifier.upper - self.images, self.images - self.classifier.lower
-        rooms = np.where(row > 0, up, np.where(row < 0, down, 0.0))
-        gain, moves = largest_gain(self.norm, np.abs(row), rooms, self.epsilon)
-        return gain, moves * np.sign(row)
+        ranges = np.where(coefficients > 0, up, np.where(coefficients < 0, down, 0.0))
+        gain, perturbations = support_function(
+            self.norm, np.abs(coefficients), ranges, self.epsilon
+        )
+        return gain, perturbations * np.sign(coefficients)
 
-    def _inside(self, moves: np.ndarray) -> np.ndarray:
-        """Take what rounding has put, or may put, outside the ball or the box back into them."""
+    def _inside(self, perturbations: np.ndarray) -> np.ndarray:
+        """Bring back what rounding has put, or may put, outside the ball or the box."""
         if self.norm != "l0":
-            rounding = measure(self.norm, np.spacing(np.abs(self.images) + np.abs(moves)))
-            length = np.maximum(measure(self.norm, moves) + rounding, 1e-300)
-            moves = moves * np.minimum(1, self.epsilon / length)[:, np.newaxis]
-        moved = np.clip(self.images + moves, self.classifier.lower, self.classifier.upper)
-        return np.where(moves != 0, moved, self.images)
+            rounding = measure(self.norm, np.spacing(np.abs(self.images) + np.abs(perturbations)))
+            length = np.maximum(measure(self.norm, perturbations) + rounding, 1e-300)
+            perturbations = perturbations * np.minimum(1, self.epsilon / length)[:, np.newaxis]
+        moved = np.clip(self.images + perturbations, self.classifier.lower, self.classifier.upper)
+        return np.where(perturbations != 0, moved, self.images)

@@ -1,11 +1,11 @@
 """Targeted L0: the fewest pixels, by a mixed-integer program that is small once bounds are known.
 
-Each pixel moved one way is a column with a switch. With the switches relaxed this is the L1
-program with costs 1 / room, so `columns.py` gives multipliers (a lower bound, easy to check) and a
-rounded answer at most K - 1 pixels above it. The two bounds settle nearly all switches
-(reduced-cost fixing: a switch whose price exceeds the gap cannot be on in a better answer); HiGHS
-branches on the rest. What branch and bound proves has no short certificate, so it is reported
-apart from what the multipliers prove.
+Each pixel in each direction is a column with a switch. With the switches relaxed this is the L1
+program with costs 1 / range, so `l1_columns.py` gives dual variables (a lower bound, easy to check)
+and a rounded answer at most K - 1 pixels above it. The two bounds fix nearly all switches
+(reduced-cost fixing: a switch whose reduced cost exceeds the gap is off in any better answer);
+HiGHS branches on the rest. What branch and bound proves has no short certificate, so it is reported
+apart from what the dual variables prove.
 """
 
 from __future__ import annotations
@@ -16,57 +16,57 @@ import scipy.sparse
 
 from mnist_adv.optimum.certificate import bounds
 from mnist_adv.optimum.solvers import l1_columns
-from mnist_adv.optimum.problem import Block, Classifier, make_block, row_needs
+from mnist_adv.optimum.problem import Block, Classifier, make_block, right_hand_side
 from mnist_adv.optimum.solvers.feasibility import repair
-from mnist_adv.optimum.solvers.targeted import Reached
+from mnist_adv.optimum.solvers.targeted import TargetedSolution
 
 _ROUNDING = 1e-6
 
 
-def reach(
+def solve_block(
     classifier: Classifier, images: np.ndarray, targets: np.ndarray, margin: float, seconds: float
-) -> tuple[Reached, np.ndarray]:
+) -> tuple[TargetedSolution, np.ndarray]:
     """Find the fewest pixels whose change reaches the targets.
 
     Args:
         classifier: prepared.
         images: `[n, D]` float64, in the box.
         targets: `[n]` int64.
-        margin: by which the targets' logits must lead.
+        margin: of the targets' logits over the others.
         seconds: how long branch and bound may take for one image.
 
     Returns:
         The answers, and the lower bounds `[n]` that branch and bound claims.
     """
     count, num_classes = len(images), classifier.weights.shape[1]
-    answer = Reached(
+    answer = TargetedSolution(
         np.zeros(images.shape), np.zeros((count, num_classes)), np.zeros(count, np.int64)
     )
     branch = np.zeros(count)
-    away = (row_needs(classifier, images, targets, margin) > 0).any(axis=1)
+    away = (right_hand_side(classifier, images, targets, margin) > 0).any(axis=1)
     whole = make_block(classifier, images, targets, margin)
-    answer.multipliers[whole.hopeless] = 1.0
-    chosen = np.flatnonzero(away & ~whole.hopeless.any(axis=1))
+    answer.dual_variables[whole.unsatisfiable] = 1.0
+    chosen = np.flatnonzero(away & ~whole.unsatisfiable.any(axis=1))
     if not chosen.size:
         return answer, branch
     block = whole.take(chosen)
-    room = block.room
-    relaxed = l1_columns.solve(block, 1 / np.where(room > 0, room, 1))
-    answer.multipliers[chosen] = relaxed.multipliers / classifier.unit
+    ranges = block.ranges
+    relaxed = l1_columns.solve(block, 1 / np.where(ranges > 0, ranges, 1))
+    answer.dual_variables[chosen] = relaxed.dual_variables / classifier.unit
     answer.iterations[chosen] = relaxed.iterations
-    points = repair("l0", block.rows, room, block.needs, relaxed.points, block.slack)
-    proved = bounds.reach_bound(
+    points = repair("l0", block.constraints, ranges, block.rhs, relaxed.points, block.tolerance)
+    proved = bounds.targeted_bound(
         "l0",
-        block.rows.weights,
-        block.rows.targets,
-        relaxed.multipliers,
-        block.needs,
-        (room[0], room[1]),
+        block.constraints.weights,
+        block.constraints.targets,
+        relaxed.dual_variables,
+        block.rhs,
+        (ranges[0], ranges[1]),
     )
-    for i in np.flatnonzero(~relaxed.empty):
+    for i in np.flatnonzero(~relaxed.infeasible):
         one = block.take(np.array([i]))
         better, branch[chosen[i]] = _branch(
-            one, points[i], relaxed.multipliers[i], float(proved[i]), seconds
+            one, points[i], relaxed.dual_variables[i], float(proved[i]), seconds
         )
         wide = np.zeros(images.shape[1])
         wide[classifier.active] = better * classifier.width
@@ -75,38 +75,42 @@ def reach(
 
 
 def _branch(
-    one: Block, point: np.ndarray, multipliers: np.ndarray, proved: float, seconds: float
+    one: Block, point: np.ndarray, dual_variables: np.ndarray, proved: float, seconds: float
 ) -> tuple[np.ndarray, float]:
     """Improve one answer, or prove that it cannot be improved.
 
     Args:
         one: a block of one problem.
         point: `[D]`, the answer so far.
-        multipliers: `[K]`, of the relaxation.
+        dual_variables: `[K]`, of the relaxation.
         proved: the lower bound so far.
         seconds: the time allowed.
 
     Returns:
         The answer `[D]` and the lower bound.
     """
-    reached = bool((one.rows.apply(point[np.newaxis]) >= one.needs - one.slack).all())
+    reached = bool((one.constraints.apply(point[np.newaxis]) >= one.rhs - one.tolerance).all())
     best = float(np.count_nonzero(point)) if reached else float(point.size + 1)
     if best <= proved:
         return point, best
-    room = np.concatenate([one.room[0, 0], one.room[1, 0]])
-    target = one.rows.targets[0]
-    rows = one.rows.weights[:, [target]] - one.rows.weights
-    gains = np.concatenate([rows, -rows]) * room[:, np.newaxis]  # [2D, K]
-    worth = gains @ multipliers - 1
-    base = float(multipliers @ one.needs[0] - np.maximum(worth, 0).sum())
+    ranges = np.concatenate([one.ranges[0, 0], one.ranges[1, 0]])
+    target = one.constraints.targets[0]
+    constraints = one.constraints.weights[:, [target]] - one.constraints.weights
+    gains = np.concatenate([constraints, -constraints]) * ranges[:, np.newaxis]  # [2D, K]
+    reduced_costs = gains @ dual_variables - 1
+    base = float(dual_variables @ one.rhs[0] - np.maximum(reduced_costs, 0).sum())
     # In any answer with fewer than `best` pixels ...
-    possible = np.flatnonzero((base + np.maximum(-worth, 0) <= best - 1 + _ROUNDING) & (room > 0))
-    certain = base + np.maximum(worth[possible], 0) > best - 1 + _ROUNDING  # ... these are on
+    possible = np.flatnonzero(
+        (base + np.maximum(-reduced_costs, 0) <= best - 1 + _ROUNDING) & (ranges > 0)
+    )
+    certain = (
+        base + np.maximum(reduced_costs[possible], 0) > best - 1 + _ROUNDING
+    )  # ... these are on
     size = len(possible)
     if size == 0:
         return point, best
     amounts = scipy.optimize.LinearConstraint(
-        np.hstack([gains[possible].T, np.zeros((gains.shape[1], size))]), lb=one.needs[0]
+        np.hstack([gains[possible].T, np.zeros((gains.shape[1], size))]), lb=one.rhs[0]
     )
     switches = scipy.optimize.LinearConstraint(
         scipy.sparse.hstack([scipy.sparse.eye(size), -scipy.sparse.eye(size)]), ub=0
@@ -121,7 +125,7 @@ def _branch(
         constraints=[amounts, switches, fewer],
         options={"time_limit": seconds, "mip_rel_gap": 0.0},
     )
-    if result.status == 2:  # infeasible: nobody has fewer
+    if result.status == 2:  # infeasible: no fewer pixels suffice
         return point, best
     claimed = proved
     if result.mip_dual_bound is not None and np.isfinite(result.mip_dual_bound):
@@ -129,10 +133,12 @@ def _branch(
     claimed = min(claimed, best)
     if result.x is None:
         return point, claimed
-    moves = np.zeros(len(room))
-    moves[possible] = np.where(result.x[size:] > 0.5, result.x[:size], 0) * room[possible]
-    trial = (moves[: point.size] - moves[point.size :])[np.newaxis]
-    trial = repair("l0", one.rows, one.room, one.needs, trial, one.slack)
-    if (one.rows.apply(trial) < one.needs - one.slack).any() or np.count_nonzero(trial) >= best:
+    perturbations = np.zeros(len(ranges))
+    perturbations[possible] = np.where(result.x[size:] > 0.5, result.x[:size], 0) * ranges[possible]
+    trial = (perturbations[: point.size] - perturbations[point.size :])[np.newaxis]
+    trial = repair("l0", one.constraints, one.ranges, one.rhs, trial, one.tolerance)
+    if (one.constraints.apply(trial) < one.rhs - one.tolerance).any() or np.count_nonzero(
+        trial
+    ) >= best:
         return point, claimed
     return trial[0], claimed

@@ -1,107 +1,81 @@
-"""Targeted L-inf: one row alone where that suffices, else an interior point with little to carry.
+"""Targeted L-inf: a single constraint where that suffices, else an interior point.
 
-The least e of the most demanding row alone (`alone.py`) is a lower bound, and the optimum is rarely
-half as much again. So nearly every side of every pixel has one bound that can matter: its room
-where that is below the lower bound, else e (`ball.py`). That halves an iteration's work. After six
-of them, in float32, most pixels are decided, and the others go on without (`narrow.py`). What these
-shortcuts assume is checked; where it fails, that problem is solved again without them.
+The least e of the most demanding constraint (`relaxation.py`) is a lower bound, and the optimum is
+rarely half as much again. So nearly every side of every pixel has one bound that can matter: its
+range where that is below the lower bound, else e (`linf_form.py`). That halves an iteration's work.
+Where e ends above what was assumed, that problem is solved again with both bounds everywhere.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mnist_adv.optimum.solvers import one_constraint, interior_point, variable_fixing
-from mnist_adv.optimum.solvers.relaxation import one_row
-from mnist_adv.optimum.solvers.linf_form import BallForm, make_ball
+from mnist_adv.optimum.solvers import interior_point, one_constraint
+from mnist_adv.optimum.solvers.relaxation import solve_single
+from mnist_adv.optimum.solvers.linf_form import make_linf_form
 from mnist_adv.optimum.solvers.interior_point import Solution
 from mnist_adv.optimum.problem import Block
 from mnist_adv.optimum.solvers.feasibility import repair
 
-_SURE = 0.99  # share of the lower bound up to which a room is certain to be less than e
-_HOPE = 1.5  # multiple of the lower bound beyond which a room is hoped to be more than e
-_STALLED = 1e-8  # share of e that rows which are not met exactly may cost
+_E_LOWER = 0.99  # share of the lower bound below which a range is certain to be less than e
+_E_UPPER = 1.5  # multiple of the lower bound above which a range is assumed to exceed e
+_STALLED = 1e-8  # complementarity, as a share of e, above which an answer is tightened
 _ALLOWED = (3e-7, 1e-7, 3e-8, 1e-8, 1e-9)  # of e beyond its bound, tried in turn
-_WIDE = 6  # iterations with all pixels
-_KEPT = 160  # pixels that are undecided after these
-_NARROW = 25  # iterations with them: most problems take half as many
 
 
 def solve(block: Block) -> Solution:
-    """Solve a block of targeted L-inf problems, none of which needs nothing.
+    """Solve a block of targeted L-inf problems, none of which is met already.
 
     Args:
         block: n problems.
 
     Returns:
-        Points `[n, D]`, multipliers, iterations and emptiness proofs.
+        Points `[n, D]`, dual variables, iterations and proofs of infeasibility.
     """
-    solution, low, settled = one_row("linf", block)
-    for hope in (_HOPE, np.inf):
+    solution, low, settled = solve_single("linf", block)
+    for multiple in (_E_UPPER, np.inf):
         again = np.flatnonzero(~settled)
         if not again.size:
             break
         part = block.take(again)
-        hoped = hope * low[again]
-        sure = _SURE * low[again]
-        form = make_ball(part.rows, part.room, solution.multipliers[again], sure, hoped)
-        found, sound = _in_two_parts(form, part.needs, quick=hope < np.inf)
+        e_upper = multiple * low[again]
+        e_lower = _E_LOWER * low[again]
+        form = make_linf_form(
+            part.constraints, part.ranges, solution.dual_variables[again], e_lower, e_upper
+        )
+        found = interior_point.solve(form, part.rhs)
         solution.iterations[again] += found.iterations
-        if hope < np.inf:  # else there is no better way left
-            sound &= _missed(part, found.points[:, :-1], found.multipliers) <= _STALLED
-        kept = found.empty | (sound & (found.points[:, -1] <= hoped))
+        kept = found.infeasible | (found.points[:, -1] <= e_upper)
         won = again[kept]
         solution.points[won] = found.points[kept, :-1]
-        solution.multipliers[won] = found.multipliers[kept]
-        solution.empty[won] = found.empty[kept]
+        solution.dual_variables[won] = found.dual_variables[kept]
+        solution.infeasible[won] = found.infeasible[kept]
         settled[won] = True
     return _tighten(block, solution)
 
 
-def _missed(block: Block, points: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Compute by how much rows with a price are not met exactly, in shares of the norm, `[n]`."""
-    missed = np.abs(block.rows.apply(points) - block.needs)
-    return (multipliers * missed).sum(axis=1) / np.maximum(np.abs(points).max(axis=1), 1e-300)
+def _complementarity(block: Block, points: np.ndarray, dual_variables: np.ndarray) -> np.ndarray:
+    """Compute `sum_k lambda_k |a_k . d - g_k| / ||d||`, `[n]`."""
+    products = dual_variables * np.abs(block.constraints.apply(points) - block.rhs)
+    return products.sum(axis=1) / np.maximum(np.abs(points).max(axis=1), 1e-300)
 
 
 def _tighten(block: Block, solution: Solution) -> Solution:
-    """Take back what a stalled iteration has left in rows that are met by too much."""
-    missed = _missed(block, solution.points, solution.multipliers)
-    loose = np.flatnonzero(~solution.empty & (missed > _STALLED))
+    """Shorten answers whose constraints a stalled iteration left met by too much."""
+    complementarity = _complementarity(block, solution.points, solution.dual_variables)
+    loose = np.flatnonzero(~solution.infeasible & (complementarity > _STALLED))
     if not loose.size:
         return solution
-    part, lam = block.take(loose), solution.multipliers[loose]
-    row = part.rows.combine(lam)
-    rooms = np.where(row > 0, part.room[0], part.room[1])
-    need = (lam * part.needs).sum(axis=1)
-    low, _ = one_constraint.smallest("linf", np.abs(row), rooms, need)
+    part, lam = block.take(loose), solution.dual_variables[loose]
+    coefficients = part.constraints.combine(lam)
+    ranges = np.where(coefficients > 0, part.ranges[0], part.ranges[1])
+    rhs = (lam * part.rhs).sum(axis=1)
+    low, _ = one_constraint.smallest("linf", np.abs(coefficients), ranges, rhs)
     for more in _ALLOWED:
         ball = low[:, np.newaxis] * (1 + more)
         points = np.clip(solution.points[loose], -ball, ball)
-        points = repair("linf", part.rows, part.room, part.needs, points, part.slack)
-        met = (part.needs - part.rows.apply(points)).max(axis=1) <= part.slack
+        points = repair("linf", part.constraints, part.ranges, part.rhs, points, part.tolerance)
+        met = (part.rhs - part.constraints.apply(points)).max(axis=1) <= part.tolerance
         better = met & (np.abs(points).max(axis=1) < np.abs(solution.points[loose]).max(axis=1))
         solution.points[loose[better]] = points[better]
     return solution
-
-
-def _in_two_parts(form: BallForm, needs: np.ndarray, *, quick: bool) -> tuple[Solution, np.ndarray]:
-    """Solve with all pixels, or first with all and then with the undecided; which are sound."""
-    count, num_pixels = form.room.shape[1:]
-    if not quick or num_pixels < 2 * (_KEPT + 2 * form.extra.shape[2]):
-        return interior_point.solve(form, needs), np.ones(count, bool)
-    sound = np.zeros(count, bool)  # not what float32 has solved
-    solution = interior_point.nothing(count, num_pixels + 1, needs.shape[1])
-    rough = interior_point.advance(variable_fixing.rough(interior_point.begin(form, needs)), solution, _WIDE)
-    index = rough.index
-    if not index.size:
-        return solution, sound
-    state, decided = variable_fixing.narrow(rough, form.take(index), _KEPT)
-    part = interior_point.nothing(len(index), state.point.shape[1], needs.shape[1])
-    left = interior_point.advance(state, part, _NARROW)
-    solution.points[index] = decided.widen(part.points)
-    solution.multipliers[index] = part.multipliers
-    solution.iterations[index] += part.iterations
-    sound[index] = decided.right(part.multipliers)
-    sound[index[left.index]] = False
-    return solution, sound

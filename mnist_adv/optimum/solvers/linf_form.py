@@ -1,200 +1,226 @@
-"""The L-inf problem as `interior.py` wants it, with one bound for nearly every side of a pixel."""
+"""The L-inf problem as `interior_point.py` solves it: one bound for nearly every pixel side."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
+from typing_extensions import override
 
-from mnist_adv.optimum.solvers.interior_point import Finish
-from mnist_adv.optimum.constraints import Columns, Rows, most
+from mnist_adv.optimum.solvers.interior_point import Finish, Form, Reduced
+from mnist_adv.optimum.constraints import Constraints, box_support
 
-_TRUST = 0.5  # share of the dual budget that the first multipliers take
-_OTHERS = 0.1  # what the other rows get of the largest of them
-_LEAN = 0.25  # how far the first point leans from the middle towards the multipliers' side
-_LARGER = 2.0  # the first e, in units of what it surely is
+_DUAL_SHARE = 0.5  # of the 1 to which the dual variables of e add, what the first ones take
+_OTHER_DUALS = 0.1  # what the other constraints get of the largest of them
+_OFF_CENTER = 0.25  # how far the first point is from the middle, as a share of half the range
+_FIRST_E = 2.0  # the first e, in units of its lower bound
 
 
 @dataclasses.dataclass(frozen=True)
-class BallForm:
-    """min e with -e <= d <= e inside the rooms; v is d and, as one more column, e.
+class LinfForm(Form):
+    """min e with -e <= d <= e inside the ranges; v is d and, as one more column, e.
 
-    Each side of each pixel has one bound, by e or by its room. Where both may matter, the room has
-    a second slack behind those of all pixels. All slacks of a problem lie in one row. Pixels that
-    are not part of the problem any more (see `narrow.py`) ride along with e.
+    Each side of each pixel has one bound, by e or by its range. Where both may matter, the range
+    has a second slack behind those of all pixels. All slacks of a problem lie in one array row.
 
     Attributes:
-        all_rows: of n problems.
-        room: `[2, n, D]`, how far each pixel can rise and fall.
-        sure: `[n]`, what e is at least.
-        trusted: `[n, K]`, multipliers to start from.
-        ball: `[2, n, D]`, 1 where e bounds that side, 0 where its room does.
-        extra: `[2, n, m]`, the pixels that their rooms bound besides.
-        base: `[1, n, 2 D + 2 m]`, what the slacks are at v = 0.
-        ride: `[n, K]`, what one unit of e adds to the rows by itself.
-        rest: `[n, K]`, the rows at v = 0.
+        constraints: of n problems.
+        ranges: `[2, n, D]`, how far each pixel can rise and fall.
+        e_lower: `[n]`, what e is at least.
+        initial_duals: `[n, K]`, dual variables to start from.
+        bounded_by_e: `[2, n, D]`, 1 where e bounds that side, 0 where its range does.
+        twice_bounded: `[2, n, m]`, the pixels that their ranges bound besides.
+        constant: `[1, n, 2 D + 2 m]`, what the slacks are at v = 0.
     """
 
-    all_rows: Rows | Columns
-    room: np.ndarray
-    sure: np.ndarray
-    trusted: np.ndarray
-    ball: np.ndarray
-    extra: np.ndarray
-    base: np.ndarray
-    ride: np.ndarray
-    rest: np.ndarray
+    constraints: Constraints
+    ranges: np.ndarray
+    e_lower: np.ndarray
+    initial_duals: np.ndarray
+    bounded_by_e: np.ndarray
+    twice_bounded: np.ndarray
+    constant: np.ndarray
 
+    @override
     def start(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        lam = self.trusted + _OTHERS * self.trusted.max(axis=1, keepdims=True)
-        row = self.all_rows.combine(lam)
-        sides = np.stack([np.maximum(row, 0), np.maximum(-row, 0)])
-        # The multipliers of e's bounds must add to 1.
-        spent = np.einsum("snd,snd->n", sides, self.ball)[:, np.newaxis]
-        scale = _TRUST / np.where(spent > 0, spent, sides.sum(axis=(0, 2))[:, np.newaxis])
+        lam = self.initial_duals + _OTHER_DUALS * self.initial_duals.max(axis=1, keepdims=True)
+        coefficients = self.constraints.combine(lam)
+        sides = np.stack([np.maximum(coefficients, 0), np.maximum(-coefficients, 0)])
+        # The dual variables of e's bounds must add to 1.
+        spent = np.einsum("snd,snd->n", sides, self.bounded_by_e)[:, np.newaxis]
+        scale = _DUAL_SHARE / np.where(spent > 0, spent, sides.sum(axis=(0, 2))[:, np.newaxis])
         lam, sides = lam * scale, sides * scale
         shares = np.ones_like(sides)
         for side in (0, 1):
-            self.add(shares[1 - side], side, 1.0)  # balances the second bound's multiplier
-        left = (1 - spent * scale) / np.einsum("snd,snd->n", shares, self.ball)[:, np.newaxis]
-        behind = np.broadcast_to(left, (len(left), 2 * self.extra.shape[2]))
+            # Balances the second bound's dual variable.
+            self.add_at_twice_bounded(shares[1 - side], side, 1.0)
+        total = np.einsum("snd,snd->n", shares, self.bounded_by_e)[:, np.newaxis]
+        left = (1 - spent * scale) / total
+        behind = np.broadcast_to(left, (len(left), 2 * self.twice_bounded.shape[2]))
         duals = np.concatenate([*(sides + shares * left), behind], axis=1)[np.newaxis]
-        largest = _LARGER * self.sure[:, np.newaxis]
-        high, low = np.minimum(self.room, largest)
-        point = (high - low) / 2 + _LEAN * np.sign(row) * (high + low) / 2
-        return np.concatenate([point, largest], axis=1), duals, lam
+        e = _FIRST_E * self.e_lower[:, np.newaxis]
+        high, low = np.minimum(self.ranges, e)
+        point = (high - low) / 2 + _OFF_CENTER * np.sign(coefficients) * (high + low) / 2
+        return np.concatenate([point, e], axis=1), duals, lam
 
+    @override
     def slacks(self, point: np.ndarray) -> np.ndarray:
         slacks = self.change(point)
-        slacks += self.base
+        slacks += self.constant
         return slacks
 
+    @override
     def change(self, direction: np.ndarray) -> np.ndarray:
-        move, largest = direction[:, :-1], direction[:, -1:]
-        change = np.empty(self.base.shape, self.base.dtype)
+        move, e = direction[:, :-1], direction[:, -1:]
+        change = np.empty_like(self.constant)
         up, down, above, below = self.parts(change)
-        np.multiply(self.ball[0], largest, out=up)
+        np.multiply(self.bounded_by_e[0], e, out=up)
         up -= move
-        np.multiply(self.ball[1], largest, out=down)
+        np.multiply(self.bounded_by_e[1], e, out=down)
         down += move
         index = np.arange(len(move))[:, np.newaxis]
-        np.negative(move[index, self.extra[0]], out=above)
-        below[:] = move[index, self.extra[1]]
+        np.negative(move[index, self.twice_bounded[0]], out=above)
+        below[:] = move[index, self.twice_bounded[1]]
         return change
 
-    def rows(self, point: np.ndarray) -> np.ndarray:
-        return self.all_rows.apply(point[:, :-1]) + self.ride * point[:, -1:] + self.rest
+    @override
+    def constraint_values(self, point: np.ndarray) -> np.ndarray:
+        return self.constraints.apply(point[:, :-1])
 
+    @override
     def cost(self, point: np.ndarray) -> np.ndarray:
         return point[:, -1]
 
-    def most(self, multipliers: np.ndarray) -> np.ndarray:
-        if isinstance(self.all_rows, Columns):
-            # Where pixels only ride along, nothing proves that no point exists.
-            return np.full(len(multipliers), np.inf)
-        return most(self.all_rows.combine(multipliers), self.room)
+    @override
+    def support(self, dual_variables: np.ndarray) -> np.ndarray:
+        return box_support(self.constraints.combine(dual_variables), self.ranges)
 
-    def reduce(self, scaling: np.ndarray) -> _BallReduced:
-        return _BallReduced(self, scaling)
+    @override
+    def reduce(self, scaling: np.ndarray) -> _LinfReduced:
+        return _LinfReduced(self, scaling)
 
-    def take(self, keep: np.ndarray) -> BallForm:
-        return BallForm(
-            self.all_rows.take(keep),
-            self.room[:, keep],
-            self.sure[keep],
-            self.trusted[keep],
-            self.ball[:, keep],
-            self.extra[:, keep],
-            self.base[:, keep],
-            self.ride[keep],
-            self.rest[keep],
+    @override
+    def take(self, keep: np.ndarray) -> LinfForm:
+        return LinfForm(
+            self.constraints.take(keep),
+            self.ranges[:, keep],
+            self.e_lower[keep],
+            self.initial_duals[keep],
+            self.bounded_by_e[:, keep],
+            self.twice_bounded[:, keep],
+            self.constant[:, keep],
         )
 
     def parts(self, slacks: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Split `[1, n, 2 D + 2 m]` into views: up, down, and behind them above and below."""
-        first = self.room.shape[2]
-        third = 2 * first + self.extra.shape[2]
+        """Split slacks into views.
+
+        Args:
+            slacks: `[1, n, 2 D + 2 m]`.
+
+        Returns:
+            Up and down of all pixels, `[n, D]` each, then above and below of those that have a
+            second bound, `[n, m]` each.
+        """
+        first = self.ranges.shape[2]
+        third = 2 * first + self.twice_bounded.shape[2]
         one = slacks[0]
         return one[:, :first], one[:, first : 2 * first], one[:, 2 * first : third], one[:, third:]
 
-    def add(self, pixels: np.ndarray, side: int, values: np.ndarray | float) -> None:
-        """Add values `[n, m]` to the pixels that have a second bound on that side."""
-        pixels[np.arange(len(pixels))[:, np.newaxis], self.extra[side]] += values
+    def add_at_twice_bounded(
+        self, pixels: np.ndarray, side: int, values: np.ndarray | float
+    ) -> None:
+        """Add to the pixels that have a second bound on one side.
+
+        Args:
+            pixels: `[n, D]`, changed in place.
+            side: 0 above, 1 below.
+            values: `[n, m]`, or one number.
+        """
+        pixels[np.arange(len(pixels))[:, np.newaxis], self.twice_bounded[side]] += values
 
 
-def make_ball(
-    rows: Rows, room: np.ndarray, trusted: np.ndarray, sure: np.ndarray, hoped: np.ndarray
-) -> BallForm:
+def make_linf_form(
+    constraints: Constraints,
+    ranges: np.ndarray,
+    initial_duals: np.ndarray,
+    e_lower: np.ndarray,
+    e_upper: np.ndarray,
+) -> LinfForm:
     """Set up problems whose e lies between two numbers.
 
     Args:
-        rows: of n problems.
-        room: `[2, n, D]`.
-        trusted: `[n, K]`, multipliers to start from.
-        sure: `[n]`, below e, positive.
-        hoped: `[n]`; answers with a larger e are not to be used.
+        constraints: of n problems.
+        ranges: `[2, n, D]`.
+        initial_duals: `[n, K]`, dual variables to start from.
+        e_lower: `[n]`, below e, positive.
+        e_upper: `[n]`; answers with a larger e are not to be used.
 
     Returns:
         The form.
     """
-    is_ball = room > sure[:, np.newaxis]
-    both = is_ball & (room < hoped[:, np.newaxis])
-    num_extra = int(both.sum(axis=2).max(initial=0))
-    # A problem with fewer of them gets other rooms besides: a bound twice is as true as once.
-    extra = np.argpartition(~both, max(num_extra - 1, 0), axis=2)[:, :, :num_extra]
-    ball = is_ball.astype(np.float64)
-    own = np.take_along_axis(room, extra, axis=2)
-    base = np.concatenate([*(room * (1 - ball)), *own], axis=1)[np.newaxis]
-    none = np.zeros_like(trusted)
-    return BallForm(rows, room, sure, trusted, ball, extra, base, none, none)
+    bounds_e = ranges > e_lower[:, np.newaxis]
+    both = bounds_e & (ranges < e_upper[:, np.newaxis])
+    num_twice = int(both.sum(axis=2).max(initial=0))
+    # A problem with fewer of them gets other ranges besides: a bound may be stated twice.
+    twice_bounded = np.argpartition(~both, max(num_twice - 1, 0), axis=2)[:, :, :num_twice]
+    bounded_by_e = bounds_e.astype(np.float64)
+    own = np.take_along_axis(ranges, twice_bounded, axis=2)
+    constant = np.concatenate([*(ranges * (1 - bounded_by_e)), *own], axis=1)[np.newaxis]
+    return LinfForm(
+        constraints, ranges, e_lower, initial_duals, bounded_by_e, twice_bounded, constant
+    )
 
 
-class _BallReduced:
-    def __init__(self, form: BallForm, scaling: np.ndarray) -> None:
+class _LinfReduced(Reduced):
+    def __init__(self, form: LinfForm, scaling: np.ndarray) -> None:
         up, down, above, below = form.parts(scaling)
-        rise, fall = up * form.ball[0], down * form.ball[1]
-        ball = rise + fall
+        rise, fall = up * form.bounded_by_e[0], down * form.bounded_by_e[1]
+        bounded_by_e = rise + fall
         box = up - rise
         box += down
         box -= fall
-        form.add(box, 0, above)
-        form.add(box, 1, below)
-        give = np.reciprocal(ball + box)
-        self._form, self._give = form, give
-        self._tilt = rise - fall
-        self._tilt *= give
-        # Sum of ball - tilt^2 / give without its cancellation.
-        ball *= box
+        form.add_at_twice_bounded(box, 0, above)
+        form.add_at_twice_bounded(box, 1, below)
+        inverse_hessian = np.reciprocal(bounded_by_e + box)
+        self._form, self._inverse_hessian = form, inverse_hessian
+        self._e_coupling = rise - fall
+        self._e_coupling *= inverse_hessian
+        # sum(h - (rise - fall)^2 / (h + box)) with h = rise + fall, without its cancellation.
+        bounded_by_e *= box
         rise *= fall
         rise *= 4
-        ball += rise
-        self._stiffness = np.einsum("nd,nd->n", ball, give)
-        self._lift = form.all_rows.apply(self._tilt) + form.ride
-        self.matrix = form.all_rows.gram(give)
+        bounded_by_e += rise
+        self._e_curvature = np.einsum("nd,nd->n", bounded_by_e, inverse_hessian)
+        self._e_gain = form.constraints.apply(self._e_coupling)
+        self.matrix = form.constraints.gram(inverse_hessian)
         self.matrix += (
-            self._lift[:, :, np.newaxis]
-            * self._lift[:, np.newaxis, :]
-            / self._stiffness[:, np.newaxis, np.newaxis]
+            self._e_gain[:, :, np.newaxis]
+            * self._e_gain[:, np.newaxis, :]
+            / self._e_curvature[:, np.newaxis, np.newaxis]
         )
 
-    def pulled(self, pull: np.ndarray) -> tuple[np.ndarray, Finish]:
+    @override
+    def eliminate(self, bound_rhs: np.ndarray) -> tuple[np.ndarray, Finish]:
         form = self._form
-        up, down, above, below = form.parts(pull)
-        net = up - down
-        form.add(net, 0, above)
-        form.add(net, 1, -below)
-        wish = np.einsum("nd,nd->n", up, form.ball[0]) + np.einsum("nd,nd->n", down, form.ball[1])
-        wish -= np.einsum("nd,nd->n", self._tilt, net)
-        net *= self._give
-        taken = self._lift * (wish / self._stiffness)[:, np.newaxis] - form.all_rows.apply(net)
+        up, down, above, below = form.parts(bound_rhs)
+        net_rhs = up - down
+        form.add_at_twice_bounded(net_rhs, 0, above)
+        form.add_at_twice_bounded(net_rhs, 1, -below)
+        e_rhs = np.einsum("nd,nd->n", up, form.bounded_by_e[0]) + np.einsum(
+            "nd,nd->n", down, form.bounded_by_e[1]
+        )
+        e_rhs -= np.einsum("nd,nd->n", self._e_coupling, net_rhs)
+        net_rhs *= self._inverse_hessian
+        eliminated = self._e_gain * (e_rhs / self._e_curvature)[:, np.newaxis]
+        eliminated -= form.constraints.apply(net_rhs)
 
-        def finish(multipliers: np.ndarray) -> np.ndarray:
-            rise = wish + np.einsum("nk,nk->n", self._lift, multipliers)
-            largest = (rise / self._stiffness)[:, np.newaxis].astype(self._give.dtype)
-            move = form.all_rows.combine(multipliers)
-            move *= self._give
-            move -= net
-            move += self._tilt * largest
-            return np.concatenate([move, largest], axis=1)
+        def finish(dual_variables: np.ndarray) -> np.ndarray:
+            rise = e_rhs + np.einsum("nk,nk->n", self._e_gain, dual_variables)
+            e = (rise / self._e_curvature)[:, np.newaxis]
+            move = form.constraints.combine(dual_variables)
+            move *= self._inverse_hessian
+            move -= net_rhs
+            move += self._e_coupling * e
+            return np.concatenate([move, e], axis=1)
 
-        return taken, finish
+        return eliminated, finish

@@ -1,8 +1,8 @@
-"""The most demanding row alone: a lower bound for all rows together, and often their answer.
+"""Relax to the most demanding constraint: a lower bound for all together, and often their answer.
 
-The least change for one row has a closed form (`halfspace.py`). Where it happens to meet the other
-rows too, it is the optimum; so it is for four of ten pairs of digit and class in L-inf, and for
-half of them in L1.
+The least change for one constraint has a closed form (`one_constraint.py`). Where it meets the
+other constraints too, it is the optimum; so it is for four of ten pairs of digit and class in
+L-inf, and for half of them in L1.
 """
 
 from __future__ import annotations
@@ -13,69 +13,78 @@ from mnist_adv.optimum.solvers import one_constraint, interior_point
 from mnist_adv.optimum.solvers.interior_point import Solution
 from mnist_adv.optimum.problem import Block
 
-_MOST_ROWS = 3  # the neediest, then each time the one that the last answer missed most
-_NONE = 1 - 1e-12  # all rooms together reach less than this share of the need: no rounding
+_MAX_CONSTRAINTS = 3  # the farthest, then each time the one that the last answer missed most
+_INFEASIBLE = 1 - 1e-12  # all ranges together reach less than this share of what is required
 
 
-def one_row(norm: str, block: Block) -> tuple[Solution, np.ndarray, np.ndarray]:
-    """Solve for single rows.
+def solve_single(norm: str, block: Block) -> tuple[Solution, np.ndarray, np.ndarray]:
+    """Solve for the most demanding constraint alone.
 
     Args:
         norm: "linf" or "l1".
-        block: n problems, none of which needs nothing.
+        block: n problems, none of which is met already.
 
     Returns:
-        Answers to the most demanding row that was found, with its multiplier; a lower bound on the
-        norm, `[n]`; and which problems are settled by that, `[n]`.
+        Answers to the most demanding constraint that was found, with its dual variable; a lower
+        bound on the norm, `[n]`; and which problems are settled by that, `[n]`.
     """
-    rows, needs = block.rows, block.needs
-    weights, targets = rows.weights, rows.targets
-    solution = interior_point.nothing(len(needs), len(weights), needs.shape[1])
-    low, settled = np.zeros(len(needs)), np.zeros(len(needs), bool)
-    candidate = (needs / _lengths(norm, weights, targets)).argmax(axis=1)
-    todo = np.arange(len(needs))
-    for _ in range(_MOST_ROWS):
+    constraints, rhs = block.constraints, block.rhs
+    weights, targets = constraints.weights, constraints.targets
+    solution = interior_point.empty_solution(len(rhs), len(weights), rhs.shape[1])
+    low, settled = np.zeros(len(rhs)), np.zeros(len(rhs), bool)
+    candidate = (rhs / _lengths(norm, weights, targets)).argmax(axis=1)
+    todo = np.arange(len(rhs))
+    for _ in range(_MAX_CONSTRAINTS):
         part = block.take(todo)
-        need = part.needs[np.arange(len(todo)), candidate]
-        row = (weights[:, targets[todo]] - weights[:, candidate]).T
-        strengths, rooms = np.abs(row), np.where(row > 0, part.room[0], part.room[1])
-        least, moves = one_constraint.smallest(norm, strengths, rooms, need)
-        price = _price(norm, strengths, rooms, least, moves)
-        empty = np.einsum("nd,nd->n", strengths, rooms) < _NONE * need
-        moves *= np.sign(row)
-        short = part.needs - part.rows.apply(moves)
+        required = part.rhs[np.arange(len(todo)), candidate]
+        coefficients = (weights[:, targets[todo]] - weights[:, candidate]).T
+        magnitudes, ranges = (
+            np.abs(coefficients),
+            np.where(coefficients > 0, part.ranges[0], part.ranges[1]),
+        )
+        least, perturbations = one_constraint.smallest(norm, magnitudes, ranges, required)
+        duals = _dual_variables(norm, magnitudes, ranges, least, perturbations)
+        infeasible = np.einsum("nd,nd->n", magnitudes, ranges) < _INFEASIBLE * required
+        perturbations *= np.sign(coefficients)
+        short = part.rhs - part.constraints.apply(perturbations)
         better = least > low[todo]
-        met = better & (short.max(axis=1) <= part.slack)
+        met = better & (short.max(axis=1) <= part.tolerance)
         won = todo[better]
-        low[won], solution.points[won] = least[better], moves[better]
-        solution.multipliers[won] = 0
-        solution.multipliers[won, candidate[better]] = price[better]
-        solution.empty[todo] |= empty
-        settled[todo] = met | empty
+        low[won], solution.points[won] = least[better], perturbations[better]
+        solution.dual_variables[won] = 0
+        solution.dual_variables[won, candidate[better]] = duals[better]
+        solution.infeasible[todo] |= infeasible
+        settled[todo] = met | infeasible
         solution.iterations[todo] += 1
-        onward = better & ~met & ~empty
+        onward = better & ~met & ~infeasible
         todo, candidate = todo[onward], short[onward].argmax(axis=1)
         if not todo.size:
             break
-    low[~np.isfinite(low)] = block.room.max()
+    low[~np.isfinite(low)] = block.ranges.max()
     return solution, low, settled
 
 
 def _lengths(norm: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute the dual norms of all rows, `[n, K]`, at least a little."""
+    """Compute the dual norms of all constraints, `[n, K]`, at least a little."""
     lengths = np.empty((len(targets), weights.shape[1]))
     for target in np.unique(targets):
-        row = np.abs(weights - weights[:, [target]])
-        lengths[targets == target] = row.sum(axis=0) if norm == "linf" else row.max(axis=0)
+        coefficients = np.abs(weights - weights[:, [target]])
+        lengths[targets == target] = (
+            coefficients.sum(axis=0) if norm == "linf" else coefficients.max(axis=0)
+        )
     return np.maximum(lengths, 1e-300)
 
 
-def _price(
-    norm: str, strengths: np.ndarray, rooms: np.ndarray, least: np.ndarray, moves: np.ndarray
+def _dual_variables(
+    norm: str,
+    magnitudes: np.ndarray,
+    ranges: np.ndarray,
+    least: np.ndarray,
+    perturbations: np.ndarray,
 ) -> np.ndarray:
-    """Compute what a unit of need costs of the norm; where it costs nothing, any price will do."""
+    """Compute the derivative of the norm by the right-hand side; any number where it is zero."""
     if norm == "linf":
-        rate = (strengths * (rooms > least[:, np.newaxis])).sum(axis=1)
+        rate = (magnitudes * (ranges > least[:, np.newaxis])).sum(axis=1)
     else:
-        rate = np.where(moves > 0, strengths, np.inf).min(axis=1)
+        rate = np.where(perturbations > 0, magnitudes, np.inf).min(axis=1)
     return 1 / np.where((rate > 0) & np.isfinite(rate), rate, 1)

@@ -1,6 +1,6 @@
 """Draw the pictures of docs/optimum.md.
 
-    python -m mnist_adv.optimum.figure --checkpoint_dir=checkpoints --output_dir=docs/img
+    python -m docs.optimum_figures --checkpoint_dir=checkpoints --output_dir=docs/img
 
 writes `optimum_digits.png` (digits with their smallest change in the four norms side by side) and
 `optimum_curve.png` (exact robust accuracy over the test images), and the curve's numbers as
@@ -10,19 +10,19 @@ writes `optimum_digits.png` (digits with their smallest change in the four norms
 from __future__ import annotations
 
 import argparse
+import csv
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.optimum.curve import robust_accuracy, write_csv
-from mnist_adv.optimum.result import Optimum
-from mnist_adv.optimum.api import NORMS, smallest_perturbation
+from mnist_adv.optimum import Optimum, robust_accuracy, smallest_perturbation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NORMS = ("linf", "l2", "l1", "l0")
 _TITLES = {"linf": "L-inf", "l2": "L2", "l1": "L1", "l0": "L0"}
 _BUDGETS = {
     "linf": np.round(np.arange(0, 0.2501, 0.005), 4),
@@ -90,8 +90,30 @@ def draw_curve(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     return figure
 
 
+def write_csv(path: pathlib.Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write curves as rows `norm, epsilon, robust_accuracy`.
+
+    Args:
+        path: the file, overwritten.
+        curves: norm -> budgets and robust accuracies.
+    """
+    with open(path, "w", newline="", encoding="ascii") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["norm", "epsilon", "robust_accuracy"])
+        for norm, (epsilons, shares) in curves.items():
+            for epsilon, share in zip(epsilons, shares):
+                writer.writerow([norm, f"{epsilon:g}", f"{share:.4f}"])
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Solve, draw and write."""
+    """Solve, draw and write.
+
+    Args:
+        argv: the command line without its program; None: `sys.argv`.
+
+    Returns:
+        The exit status, 0.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint_dir", type=pathlib.Path, default=pathlib.Path("checkpoints"))
     parser.add_argument("--output_dir", type=pathlib.Path, default=pathlib.Path("docs/img"))
