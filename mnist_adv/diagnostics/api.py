@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
+from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.diagnostics import attacks, gradients, outputs
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
-from mnist_adv.models.preprocessing import Pixels
 from mnist_adv.models.logits import check_logits
-from mnist_adv.data.images import as_batch, as_classes
+from mnist_adv.models.preprocessing import Pixels
+from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
 from mnist_adv.gradients.check import supports
-from mnist_adv.gradients.sources import GradientSource, Source, default_difference_step
 from mnist_adv.gradients.losses import Loss, Objective
+from mnist_adv.gradients.sources import GradientSource, Source, default_difference_step
+from mnist_adv.tensors.lazy import tf
 
 _NUM_IMAGES, _NUM_QUICK = 64, 16
 _NUM_PIXELS_TRIED = 50

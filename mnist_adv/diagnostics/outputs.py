@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
 from mnist_adv.models.logits import are_probabilities
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
+from mnist_adv.tensors.lazy import tf
 
 # Outputs of one image may differ by a few float32 roundings from call to call, not by this share
 # of their spread.
@@ -177,9 +177,9 @@ def stability(tested: ModelUnderTest) -> Iterator[Finding]:
         )
         return
     count = _NUM_ALONE if tested.thorough else 1
-    alone = np.concatenate(
-        [np.asarray(tested.model(images[i : i + 1]), np.float64) for i in range(count)]
-    )
+    alone = np.concatenate([
+        np.asarray(tested.model(images[i : i + 1]), np.float64) for i in range(count)
+    ])
     change = np.abs(alone - tested.outputs[:count]).max() / spread
     if change > _MOST_CHANGE:
         yield Finding(

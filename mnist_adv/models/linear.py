@@ -56,7 +56,7 @@ class LinearModel:
 
 
 def is_linear(model: Any) -> bool:
-    """Tell whether a model is linear in the pixels, by its type: nobody is guessed to be linear.
+    """Tell by its type whether a model is linear in the pixels.
 
     Args:
         model: anything.

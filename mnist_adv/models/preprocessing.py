@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.data.images import Bounds
 from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
 
@@ -77,54 +77,62 @@ def adapt(model: Model, pixels: Pixels) -> Model:
         pixels: its scale and polarity.
 
     Returns:
-        A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`. Softmax
-        regression stays softmax regression (the change goes into its weights, with one rounding
-        to float32), so that the closed forms still hold.
+        A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`; see
+        `rescale`.
     """
-    if pixels.plain:
-        return model
-    # Imports TensorFlow, as this module does not.
-    from mnist_adv.models.softmax_regression import SoftmaxRegression
-
-    if isinstance(model, SoftmaxRegression):
-        weights = tf.cast(model.W, tf.float64)
-        bias = tf.cast(model.b, tf.float64) + pixels.offset * tf.reduce_sum(weights, axis=0)
-        folded = SoftmaxRegression(model.W.shape[1], model.W.shape[0])
-        folded.W.assign(tf.cast(pixels.factor * weights, tf.float32))
-        folded.b.assign(tf.cast(bias, tf.float32))
-        return folded
-    return Rescaled(model, pixels.factor, pixels.offset)
+    return rescale(model, pixels.factor, pixels.offset)
 
 
 def in_unit_box(model: Model, bounds: Bounds) -> Model:
-    """Put a model of images inside any bounds behind a change to [0, 1].
+    """Make a model of images in [0, 1] of a model of images inside any bounds.
 
     Args:
         model: images inside the bounds -> logits.
         bounds: the least and the largest value of a pixel.
 
     Returns:
-        Images in [0, 1] -> logits: the model itself if its bounds are these; a linear model stays
-        one, with the change in its weights.
+        A model from images in [0, 1] to logits; see `rescale`.
     """
-    if bounds == UNIT:
-        return model
     low, high = bounds
+    return rescale(model, high - low, low)
+
+
+def rescale(model: Model, factor: float, offset: float) -> Model:
+    """Apply `factor x + offset` to every pixel before a model sees it.
+
+    Args:
+        model: changed images `[n, h, w, c]` -> logits `[n, k]`.
+        factor: by which a pixel is multiplied.
+        offset: that is added then.
+
+    Returns:
+        Unchanged images -> logits: the model itself where nothing changes. A linear model stays
+        linear, of the same class (the change goes into its weights, with one rounding to float32),
+        so that the closed forms still hold.
+    """
+    if (factor, offset) == (1, 0):
+        return model
     parts = linear_parts(model)
-    if parts is not None:
-        weights, bias = (part.astype(np.float64) for part in parts)
-        return LinearModel((high - low) * weights, bias + low * weights.sum(axis=0))
-    return Rescaled(model, factor=high - low, offset=low)
+    if parts is None:
+        return Rescaled(model, factor, offset)
+    weights, bias = (part.astype(np.float64) for part in parts)
+    weights, bias = factor * weights, bias + offset * weights.sum(axis=0)
+    if isinstance(model, LinearModel):
+        return LinearModel(weights, bias)
+    # Imports TensorFlow, as this module does not.
+    from mnist_adv.models.perceptron import make_model
+
+    return make_model([(weights.astype(np.float32), bias.astype(np.float32))], None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
-    """A model behind a linear change of its pixels; call it as any other.
+    """A model whose pixels change to `factor x + offset` first.
 
     Attributes:
-        model: is given the changed images.
-        factor: what a pixel is multiplied by.
-        offset: what is added then.
+        model: changed images -> logits.
+        factor: by which a pixel is multiplied.
+        offset: that is added then.
     """
 
     model: Model
@@ -135,7 +143,7 @@ class Rescaled:
         """Compute logits.
 
         Args:
-            images: `[n, h, w, c]`, float32 or float64.
+            images: `[n, h, w, c]` before the change, float32 or float64.
 
         Returns:
             What the model returns for the changed images, `[n, k]`.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_adv.data import datasets
 from mnist_adv.commands import evaluate as command
+from mnist_adv.data import datasets
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -44,9 +44,11 @@ def folder(
         shape_and_slices=["", ""],
         tensors=[weights, bias],
     )
-    keras = tf.keras.Sequential(
-        [tf.keras.Input((28, 28, 1)), tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)]
-    )
+    keras = tf.keras.Sequential([
+        tf.keras.Input((28, 28, 1)),
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(10),
+    ])
     keras.set_weights([weights, bias])
     keras.save("model.keras")
     keras.export("saved", verbose=False)

@@ -158,8 +158,9 @@ def _write(
         raise ValueError(f"{row.name} is only read")
     written = row.write(model, path, wanted)
     again, _ = _read(row, str(path), back)
-    before, after = ([part for layer in layers_of(each)[0] for part in layer]
-                     for each in (model, again))
+    before, after = (
+        [part for layer in layers_of(each)[0] for part in layer] for each in (model, again)
+    )
     if [part.tobytes() for part in before] != [part.tobytes() for part in after]:
         raise ValueError(f"{path.name} does not read back bit for bit; it must not be used")
     return written
@@ -180,9 +181,7 @@ def _name_variables(model: Weights, names: str | None, row: Format) -> dict[str,
     if names:
         given = arrays.parse_variables(names)
         if sorted(given) != sorted(roles) or len(set(given.values())) < len(given):
-            raise ValueError(
-                f"names must give {', '.join(roles)} a name each. Received: {names!r}"
-            )
+            raise ValueError(f"names must give {', '.join(roles)} a name each. Received: {names!r}")
         return {role: given[role] for role in roles}
     return {role: row.variable_name(role, number) for number, role in enumerate(roles)}
 

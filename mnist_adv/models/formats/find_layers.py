@@ -109,8 +109,9 @@ def follow(variables: Mapping[str, str], shapes: Shapes, num_classes: int, where
     numbers = sorted({_role(role)[1] for role in variables})
     layers = []
     for number in numbers:
-        names = {_role(role)[0]: name for role, name in variables.items() if
-                 _role(role)[1] == number}
+        names = {
+            _role(role)[0]: name for role, name in variables.items() if _role(role)[1] == number
+        }
         for name in names.values():
             if name not in shapes:
                 raise ValueError(f"{where} holds no {name!r}. It holds: {listing(shapes)}")
@@ -241,8 +242,7 @@ def _role(role: str) -> tuple[str, int]:
     found = re.fullmatch(r"([Wb])(\d*)", role)
     if found is None:
         raise ValueError(
-            "--variables must give the roles W and b, or W1, b1, W2, b2, .... "
-            f"Received: {role!r}"
+            f"--variables must give the roles W and b, or W1, b1, W2, b2, .... Received: {role!r}"
         )
     return found.group(1), int(found.group(2) or 0)
 

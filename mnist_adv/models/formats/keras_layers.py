@@ -82,16 +82,14 @@ def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
     layers, activation = layers_of(model)
     between = activation.value if activation else None
     functions: Sequence[str | None] = [between] * (len(layers) - 1) + [None]
-    built = keras.Sequential(
-        [
-            keras.Input(IMAGE_SHAPE),
-            keras.layers.Flatten(),
-            *(
-                keras.layers.Dense(weights.shape[1], activation=function)
-                for (weights, _), function in zip(layers, functions)
-            ),
-        ]
-    )
+    built = keras.Sequential([
+        keras.Input(IMAGE_SHAPE),
+        keras.layers.Flatten(),
+        *(
+            keras.layers.Dense(weights.shape[1], activation=function)
+            for (weights, _), function in zip(layers, functions)
+        ),
+    ])
     built.set_weights([array for layer in layers for array in layer])
     return built
 

@@ -16,12 +16,27 @@ from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
 
 # A SavedModel is a program. These operations open files or run Python.
-_REFUSED = frozenset(
-    "ReadFile WriteFile MatchingFiles PyFunc PyFuncStateless EagerPyFunc WholeFileReader "
-    "WholeFileReaderV2 FixedLengthRecordReader TFRecordReader TextLineReader PrintV2 Print "
-    "LoadLibrary DebugNumericSummary Copy WriteSummary WriteImageSummary".split()
-)
-_SAVING = frozenset("Save SaveSlices SaveV2 MergeV2Checkpoints".split())
+_REFUSED = frozenset([
+    "ReadFile",
+    "WriteFile",
+    "MatchingFiles",
+    "PyFunc",
+    "PyFuncStateless",
+    "EagerPyFunc",
+    "WholeFileReader",
+    "WholeFileReaderV2",
+    "FixedLengthRecordReader",
+    "TFRecordReader",
+    "TextLineReader",
+    "PrintV2",
+    "Print",
+    "LoadLibrary",
+    "DebugNumericSummary",
+    "Copy",
+    "WriteSummary",
+    "WriteImageSummary",
+])
+_SAVING = frozenset(["Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"])
 
 
 def load(path: str, request: ReadRequest) -> LoadedModel:

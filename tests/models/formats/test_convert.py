@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
-from mnist_adv.models.formats.convert import convert
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.convert import convert
 from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.perceptron import Perceptron, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -194,9 +194,7 @@ def test_killed_replacement_leaves_no_new_weights_under_an_old_index(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_what_cannot_be_converted_is_refused(
-    ours: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_what_cannot_be_converted_is_refused(ours: pathlib.Path, tmp_path: pathlib.Path) -> None:
     import keras
 
     with pytest.raises(ValueError, match="format must be given"):
@@ -211,14 +209,12 @@ def test_what_cannot_be_converted_is_refused(
     _save_npz(_perceptron(784, 9, 10), tmp_path / "deep.npz")
     with pytest.raises(ValueError, match="softmax regression only"):
         convert(tmp_path / "deep.npz", tmp_path / "x", "checkpoint", activation="relu")
-    convolutional = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(2, 28),
-            keras.layers.Flatten(),
-            keras.layers.Dense(10),
-        ]
-    )
+    convolutional = keras.Sequential([
+        keras.Input((28, 28, 1)),
+        keras.layers.Conv2D(2, 28),
+        keras.layers.Flatten(),
+        keras.layers.Dense(10),
+    ])
     convolutional.save(tmp_path / "conv.keras")
     with pytest.raises(ValueError, match="must be Dense layers.*Conv2D"):
         convert(tmp_path / "conv.keras", tmp_path / "conv.npz")

@@ -18,17 +18,15 @@ layers = tf.keras.layers
 
 
 def _sequential() -> Any:
-    return tf.keras.Sequential(
-        [
-            layers.Input([28, 28, 1]),
-            layers.Conv2D(4, 5, strides=3, activation="relu"),
-            layers.BatchNormalization(),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.5),
-            layers.Flatten(),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    return tf.keras.Sequential([
+        layers.Input([28, 28, 1]),
+        layers.Conv2D(4, 5, strides=3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(),
+        layers.Dropout(0.5),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
 
 
 def _functional() -> Any:
@@ -40,9 +38,12 @@ def _functional() -> Any:
 
 
 def _without_channels() -> Any:
-    return tf.keras.Sequential(
-        [layers.Input([28, 28]), layers.Conv1D(4, 7, strides=7), layers.Flatten(), layers.Dense(10)]
-    )
+    return tf.keras.Sequential([
+        layers.Input([28, 28]),
+        layers.Conv1D(4, 7, strides=7),
+        layers.Flatten(),
+        layers.Dense(10),
+    ])
 
 
 @pytest.mark.parametrize("build", [_sequential, _functional, _without_channels])
@@ -65,7 +66,7 @@ def test_more_images_than_lanes_are_attacked(
         assert isinstance(examine(model, test_set.images[:200], test_set.labels[:200]), list)
 
 
-def test_an_error_of_the_function_does_not_cost_the_compilation() -> None:
+def test_an_error_of_the_function_does_not_cost_the_compilation(xla: None) -> None:
     traced: list[str] = []
 
     def function(values: Any, wrong: bool) -> Any:
@@ -83,7 +84,7 @@ def test_an_error_of_the_function_does_not_cost_the_compilation() -> None:
 
 
 def test_what_xla_cannot_compile_runs_as_a_graph_and_says_so_once(
-    recwarn: pytest.WarningsRecorder,
+    recwarn: pytest.WarningsRecorder, xla: None
 ) -> None:
     def function(values: Any) -> Any:
         return 2 * tf.strings.to_number(tf.strings.as_string(values))

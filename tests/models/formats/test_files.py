@@ -325,9 +325,7 @@ def test_pixels_reach_the_model_as_it_was_trained(
         PixelScale.BYTES: 255 * ink,
         PixelScale.SYMMETRIC: 2 * ink - 1,
     }[scale]
-    np.testing.assert_allclose(
-        opened.model(seven[None]), toy(by_hand[None]), rtol=2e-5, atol=2e-3
-    )
+    np.testing.assert_allclose(opened.model(seven[None]), toy(by_hand[None]), rtol=2e-5, atol=2e-3)
     assert (f"images are given to it as {pixels}" in opened.notes) != pixels.plain
 
 

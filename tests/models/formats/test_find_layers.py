@@ -138,8 +138,13 @@ def test_long_list_is_cut() -> None:
 
 
 def test_named_variables_are_followed() -> None:
-    shapes: Shapes = {"teacher/W": [784, 10], "student/W": [10, 784], "b": [10], "h": [784, 5],
-                      "o": [5, 10]}
+    shapes: Shapes = {
+        "teacher/W": [784, 10],
+        "student/W": [10, 784],
+        "b": [10],
+        "h": [784, 5],
+        "o": [5, 10],
+    }
     chain = follow(parse_variables("W=teacher/W, b=b"), shapes, 10, "model.ckpt")
     assert chain == Chain((Layer("teacher/W", "b"),), transposed=False)
     chain = follow(parse_variables("W=student/W"), shapes, 10, "model.ckpt")

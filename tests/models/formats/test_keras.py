@@ -164,9 +164,11 @@ def test_code_in_a_keras_file_is_refused_and_not_run(
         pathlib.Path("exploded").touch()
         return values
 
-    keras.Sequential(
-        [keras.Input((784,)), layers.Dense(10), layers.Lambda(lambda values: bomb(values))]
-    ).save(path)
+    keras.Sequential([
+        keras.Input((784,)),
+        layers.Dense(10),
+        layers.Lambda(lambda values: bomb(values)),
+    ]).save(path)
     pathlib.Path("exploded").unlink()
     assert "holds a Lambda layer" in _refused(path)
     _saved(path, keras.Input((784,)), layers.Dense(10))
@@ -231,13 +233,11 @@ def test_keras_models_of_another_form(tmp_path: pathlib.Path) -> None:
 def test_saved_model_of_keras(
     tmp_path: pathlib.Path, seven: np.ndarray, shape: tuple[int, ...], softmax: bool
 ) -> None:
-    model = keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Flatten(),
-            layers.Dense(10, activation="softmax" if softmax else None),
-        ]
-    )
+    model = keras.Sequential([
+        keras.Input(shape),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax" if softmax else None),
+    ])
     model.export(tmp_path / "saved", verbose=False)
     opened = open_model(tmp_path / "saved")
     ours = opened.model(seven[None])

@@ -25,7 +25,8 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_program_loads_and_agrees_with_its_own_session(
-    tf1_folder: pathlib.Path, program: str  # noqa: F811
+    tf1_folder: pathlib.Path,
+    program: str,  # noqa: F811
 ) -> None:
     checkpoint, taken = PROGRAMS[program]
     opened = open_model(tf1_folder / checkpoint)
@@ -77,7 +78,8 @@ def test_one_layer_is_softmax_regression_so_that_closed_forms_hold(
 
 
 def test_flipped_bit_in_the_old_format_is_damage_or_harmless(
-    tf1_folder: pathlib.Path, tmp_path: pathlib.Path  # noqa: F811
+    tf1_folder: pathlib.Path,
+    tmp_path: pathlib.Path,  # noqa: F811
 ) -> None:
     intact = (tf1_folder / "old.ckpt").read_bytes()
     clean = open_model(tf1_folder / "old.ckpt").model

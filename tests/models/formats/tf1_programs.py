@@ -42,9 +42,7 @@ def softmax_tutorial(train: Batches, test: np.ndarray, folder: str) -> None:
     b = tf.Variable(tf.zeros([10]))
     y = tf.matmul(x, W) + b
     y_ = tf.placeholder(tf.float32, [None, 10])
-    cross_entropy = tf.reduce_mean(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=y_, logits=y)
-    )
+    cross_entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(labels=y_, logits=y))
     train_step = tf.train.GradientDescentOptimizer(0.5).minimize(cross_entropy)
     sess = tf.InteractiveSession()
     tf.global_variables_initializer().run()
