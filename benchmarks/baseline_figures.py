@@ -3,8 +3,9 @@
     make peers            # sets the environment up in .venv-peers and runs a short race
     .venv-peers/bin/python -m benchmarks.baseline_figures
 
-`baseline_libraries.py` races them; this asks only what they find, with attacks that the race leaves out, and
-keeps the weights beside the figures: benchmarks/results/baseline_figures.json and baseline_weights.npz.
+`baseline_libraries.py` races them; this asks only what they find, with attacks that the race leaves
+out, and keeps the weights beside the figures, in benchmarks/results: baseline_figures.json and
+baseline_weights.npz.
 """
 
 from __future__ import annotations
@@ -139,17 +140,15 @@ def main() -> None:
         goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
         verdict = judge(model, images, adversarial, norm=norm, epsilon=epsilon, **goal)
         distances = np.where(verdict.success, verdict.norms[norm], np.inf)
-        record["figures"].append(
-            {
-                "attack": name,
-                "norm": norm,
-                "tool": tool,
-                "targeted": targeted,
-                "epsilon": EPSILON[norm] if fixed else None,
-                "success": float(verdict.success.mean()),
-                "median_distance": float(np.median(distances)) if not fixed else None,
-            }
-        )
+        record["figures"].append({
+            "attack": name,
+            "norm": norm,
+            "tool": tool,
+            "targeted": targeted,
+            "epsilon": EPSILON[norm] if fixed else None,
+            "success": float(verdict.success.mean()),
+            "median_distance": float(np.median(distances)) if not fixed else None,
+        })
         (RESULTS / "baseline_figures.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

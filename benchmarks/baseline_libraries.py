@@ -1,4 +1,4 @@
-"""Race baseline libraries: same weights, same images, same settings, two threads each, in one process.
+"""Race baseline libraries: same weights, images and settings, two threads each, in one process.
 
     make peers            # sets the environment up in .venv-peers and runs a short race
     .venv-peers/bin/python -m benchmarks.baseline_libraries
@@ -38,10 +38,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(2)
+    from benchmarks import baseline_results, baseline_tools, baseline_verdicts
     from mnist_adv.data import datasets
     from mnist_adv.models import checkpoints
-
-    from benchmarks import baseline_results, baseline_tools, baseline_verdicts
 
     model = checkpoints.restore(arguments.checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
@@ -79,7 +78,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Race baseline libraries on the same weights and images.")
+    parser = argparse.ArgumentParser(
+        description="Race baseline libraries on the same weights and images."
+    )
     parser.add_argument("--checkpoint_dir", default="checkpoints")
     parser.add_argument("--num_images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)

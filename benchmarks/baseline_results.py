@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 
 def write(folder: pathlib.Path, record: dict[str, Any]) -> None:
-    """Write baseline_libraries.json, baseline_libraries.md and baseline_libraries.png, merged with earlier runs of other attacks."""
+    """Write the results as JSON, Markdown and a plot, merged with earlier runs of other attacks."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "baseline_libraries.json"
     if path.exists():
@@ -34,7 +34,9 @@ def write(folder: pathlib.Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     tables = "\n".join(table(record, attack) for attack in record["attacks"])
     told = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
-    (folder / "baseline_libraries.md").write_text(f"{tables}\nVersions: {told}. Two threads each.\n")
+    (folder / "baseline_libraries.md").write_text(
+        f"{tables}\nVersions: {told}. Two threads each.\n"
+    )
     _plot(folder / "baseline_libraries.png", record)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from benchmarks import baseline_tools
 from mnist_adv import attack, judge, smallest_perturbation
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
-from benchmarks import baseline_tools
-
 _TOLERANCE = 0.002 + 1e-9
-_BUDGETS = {"pgd_linf": baseline_tools.LINF, "mi_fgsm": baseline_tools.LINF, "pgd_l2": baseline_tools.L2}
+_BUDGETS = {
+    "pgd_linf": baseline_tools.LINF,
+    "mi_fgsm": baseline_tools.LINF,
+    "pgd_l2": baseline_tools.L2,
+}
 
 
 def add(

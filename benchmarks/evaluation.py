@@ -25,16 +25,16 @@ from tqdm import tqdm
 
 import mnist_adv
 from mnist_adv.data import datasets
-from mnist_adv.models import checkpoints
-from mnist_adv.reporting import words
 from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.report import files
 from mnist_adv.evaluation.measure.chunk import Places
-from mnist_adv.models.model_source import ModelSource
-from mnist_adv.evaluation.plan import Plan, Targets, make_rows, parse_epsilons
 from mnist_adv.evaluation.measure.store import Store
-from mnist_adv.reporting.figures import png, rasterise
+from mnist_adv.evaluation.plan import Plan, Targets, make_rows, parse_epsilons
+from mnist_adv.evaluation.report import files
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models import checkpoints
+from mnist_adv.models.model_source import ModelSource
+from mnist_adv.reporting import words
+from mnist_adv.reporting.figures import png, rasterise
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -186,8 +186,7 @@ def growths(subject: Subject, rounds: int) -> list[Growth]:
     def many(function: Callable[[int], float], sizes: Sequence[int]) -> tuple[float, ...]:
         function(sizes[0])
         return tuple(
-            min(function(size) for _ in range(rounds))
-            for size in tqdm(sizes, disable=None)
+            min(function(size) for _ in range(rounds)) for size in tqdm(sizes, disable=None)
         )
 
     def restarted(count: int) -> float:

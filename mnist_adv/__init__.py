@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult as AttackResult
     from mnist_adv.attacks import attack as attack
-    from mnist_adv.models.checkpoints import restore as restore
-    from mnist_adv.models.formats.convert import convert as convert
     from mnist_adv.data.datasets import load as load
     from mnist_adv.data.handwriting import read_digit as read_digit
     from mnist_adv.diagnostics import examine as examine
     from mnist_adv.diagnostics.finding import Finding as Finding
+    from mnist_adv.geometry.norms import Norm as Norm
+    from mnist_adv.geometry.steps import Step as Step
+    from mnist_adv.gradients.api import compute_gradient as compute_gradient
+    from mnist_adv.gradients.check import check_gradient as check_gradient
+    from mnist_adv.gradients.losses import Loss as Loss
+    from mnist_adv.gradients.sources import Source as Source
     from mnist_adv.models.activation import Activation as Activation
+    from mnist_adv.models.checkpoints import restore as restore
+    from mnist_adv.models.formats.convert import convert as convert
     from mnist_adv.models.formats.open import OpenedModel as OpenedModel
     from mnist_adv.models.formats.open import open_model as open_model
-    from mnist_adv.models.preprocessing import PixelScale as PixelScale
-    from mnist_adv.models.preprocessing import Pixels as Pixels
-    from mnist_adv.models.preprocessing import Polarity as Polarity
-    from mnist_adv.gradients.check import check_gradient as check_gradient
-    from mnist_adv.gradients.sources import Source as Source
-    from mnist_adv.gradients.api import compute_gradient as compute_gradient
-    from mnist_adv.quantize.levels import to_levels as to_levels
     from mnist_adv.models.linear import LinearModel as LinearModel
     from mnist_adv.models.loaded import LoadedModel as LoadedModel
-    from mnist_adv.gradients.losses import Loss as Loss
+    from mnist_adv.models.preprocessing import Pixels as Pixels
+    from mnist_adv.models.preprocessing import PixelScale as PixelScale
+    from mnist_adv.models.preprocessing import Polarity as Polarity
     from mnist_adv.models.softmax_regression import SoftmaxRegression as SoftmaxRegression
-    from mnist_adv.geometry.norms import Norm as Norm
-    from mnist_adv.optimum import Optimum as Optimum
-    from mnist_adv.optimum import smallest_perturbation as smallest_perturbation
-    from mnist_adv.geometry.steps import Step as Step
     from mnist_adv.models.training import train as train
     from mnist_adv.models.training_config import TrainingConfig as TrainingConfig
+    from mnist_adv.optimum import Optimum as Optimum
+    from mnist_adv.optimum import smallest_perturbation as smallest_perturbation
+    from mnist_adv.quantize.levels import to_levels as to_levels
     from mnist_adv.verdict.judge import Verdict as Verdict
     from mnist_adv.verdict.judge import judge as judge
 

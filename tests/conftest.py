@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mnist_adv.attacks import lanes
+from mnist_adv.commands import train as train_command
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
-from mnist_adv.attacks import lanes
-from mnist_adv.tensors import compilation
-from mnist_adv.commands import train as train_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors import compilation
 
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_graphs() -> Iterator[None]:
-    """Build plain graphs where users get XLA's programs, whose compilation takes three times as long.
+    """Build plain graphs where users get XLA's programs, which take three times as long.
 
     Tests of what XLA computes ask for `xla`.
     """
@@ -30,7 +30,7 @@ def plain_graphs() -> Iterator[None]:
 
 @pytest.fixture
 def xla(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile with XLA as users do; give such a test a model of its own, or it finds old programs."""
+    """Compile with XLA as users do; such a test needs a model of its own, or finds old programs."""
     monkeypatch.setattr(compilation, "XLA", True)
 
 

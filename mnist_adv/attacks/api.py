@@ -28,8 +28,8 @@ from mnist_adv.verdict.judge import judge_goal
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-# Projections are exact but for rounding: a share of the radius, and half a unit in the last place of
-# a pixel near 1, in every pixel.
+# Projections are exact but for rounding: a share of the radius, and half a unit in the last place
+# of a pixel near 1, in every pixel.
 _ROUNDING = 1e-6
 _PIXEL_ROUNDING = 2.0**-25
 
@@ -114,7 +114,11 @@ def attack(
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
     norm = Norm(norm)
-    row = ATTACKS.find(method) if isinstance(method, str) else NamedAttack(name_of(method), method, "")
+    row = (
+        ATTACKS.find(method)
+        if isinstance(method, str)
+        else NamedAttack(name_of(method), method, "")
+    )
     given = {"step": step, "loss": loss, "source": source, "difference_step": difference_step}
     chosen = _configure(row, {**given, **settings})
     _require_applicable(row, chosen, norm, confidence, num_steps)
@@ -177,8 +181,8 @@ def _require_applicable(
     require_norm(dataclasses.replace(row, attack=attack), norm)
     if confidence is not None and attack.minimal:
         raise ValueError(
-            f"confidence is for attacks with a budget. Received: {confidence} for {row.name}, which "
-            "seeks the smallest change"
+            f"confidence is for attacks with a budget. Received: {confidence} for {row.name}, "
+            "which seeks the smallest change"
         )
     if num_steps is not None and not attack.takes_steps:
         raise ValueError(f"{row.name} takes no steps. Received: num_steps {num_steps}")

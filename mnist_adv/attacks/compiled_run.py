@@ -1,9 +1,9 @@
 """Run an attack compiled, on any number of images, in one padded batch shape.
 
 Active-set batching: the batch has a fixed number of lanes. One compiled program loops over steps
-until enough lanes are done; then their images leave and waiting ones take the lanes. One shape means
-one compilation, and arithmetic that does not depend on how many images came: eight images give, bit
-for bit, what eight single runs give.
+until enough lanes are done; then their images leave and waiting ones take the lanes. One shape
+means one compilation, and arithmetic that does not depend on how many images came: eight images
+give, bit for bit, what eight single runs give.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
+from mnist_adv.attacks.base import Attack, Inputs, Outcome, State, Task
 from mnist_adv.attacks.lanes import convolves, num_lanes
 from mnist_adv.attacks.loop import advance, begin
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, State, Task
 from mnist_adv.tensors.compilation import compiled
+from mnist_adv.tensors.lazy import tf
 
 _MAX_PROGRAMS = 64
 

@@ -6,8 +6,8 @@ import functools
 import math
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.base import Attack, Task
+from mnist_adv.tensors.lazy import tf
 
 # Floats of all images of a step together: 20 MB, about what a third-level cache holds.
 _WORKING_SET = 5_000_000
@@ -28,7 +28,9 @@ def num_lanes(task: Task, attack: Attack) -> int:
         A multiple of 4, smaller if the model is large or a step asks it often.
     """
     kept = attack.images_kept * task.num_pixels
-    fitting = _WORKING_SET // (kept + attack.images_at_once(task) * (task.num_pixels + num_values(task)))
+    fitting = _WORKING_SET // (
+        kept + attack.images_at_once(task) * (task.num_pixels + num_values(task))
+    )
     return max(4, min(_MOST, fitting) // 4 * 4)
 
 

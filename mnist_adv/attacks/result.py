@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.gradients.goals import Goal
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.goals import Goal
 from mnist_adv.verdict.judge import Verdict
 
 if TYPE_CHECKING:

@@ -38,9 +38,7 @@ def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
         images=np.stack([at["image"].numpy() for at in kept]),
         logits=np.stack([at["logits"].numpy() for at in kept]),
         objective=np.stack([at["objective"].numpy() for at in kept]),
-        gradients=np.stack(
-            [at.get("gradient", tf.zeros_like(at["image"])).numpy() for at in kept]
-        ),
+        gradients=np.stack([at.get("gradient", tf.zeros_like(at["image"])).numpy() for at in kept]),
     )
     return Outcome(
         image=state["best_image"].numpy(),

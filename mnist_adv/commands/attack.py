@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
+from mnist_adv.commands import cli, image_flags, model_flags
 from mnist_adv.data import datasets
-from mnist_adv.commands import cli
-from mnist_adv.commands import image_flags, model_flags
-from mnist_adv.gradients.sources import SOURCES
-from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
+from mnist_adv.gradients.losses import LOSSES
+from mnist_adv.gradients.sources import SOURCES
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -172,7 +171,7 @@ def _report(
     result: AttackResult,
     findings: list[str],
 ) -> int:
-    from mnist_adv.reporting import figures, words, results_folder, tensorboard
+    from mnist_adv.reporting import figures, results_folder, tensorboard, words
     from mnist_adv.verdict.beside_optimum import set_beside
 
     class_names = subject.class_names
@@ -236,9 +235,7 @@ def _check_gradient(
 
     loss = values.loss or "cross_entropy"
     question = (subject.model, chosen.image, int(result.goal.classes[0]))
-    errors = check.check_gradient(
-        *question, loss=loss, difference_step=values.difference_step
-    )
+    errors = check.check_gradient(*question, loss=loss, difference_step=values.difference_step)
     dtype, worst, agreed = check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"
     lines = [

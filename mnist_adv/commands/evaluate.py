@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv.commands import cli
+from mnist_adv.commands import cli, model_flags
 from mnist_adv.data import datasets
-from mnist_adv.commands import model_flags
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 
@@ -65,11 +64,11 @@ def _evaluate(values: flags.FlagValues) -> int:
     voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
     from mnist_adv.attacks.registry import ATTACKS, require_norm
-    from mnist_adv.reporting import tensorboard
     from mnist_adv.evaluation.measure import run
-    from mnist_adv.evaluation.report import files, page, summaries
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
+    from mnist_adv.evaluation.report import files, page, summaries
+    from mnist_adv.reporting import tensorboard
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv.commands import cli
+from mnist_adv.commands import cli, model_flags
 from mnist_adv.data import datasets
-from mnist_adv.commands import model_flags
 
 if TYPE_CHECKING:
     import numpy as np

@@ -103,7 +103,7 @@ def _run(
     from tqdm import tqdm
 
     from mnist_adv.models import checkpoints, softmax_regression, training
-    from mnist_adv.reporting import words, tensorboard
+    from mnist_adv.reporting import tensorboard, words
 
     voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
     model = softmax_regression.SoftmaxRegression(len(train_set.class_names))

@@ -70,7 +70,7 @@ def to_unit(images: np.ndarray, bounds: Bounds) -> np.ndarray:
 def from_unit(
     images: np.ndarray, unit: np.ndarray, clean: np.ndarray, bounds: Bounds
 ) -> np.ndarray:
-    """Map changed images from [0, 1] back to their bounds; pixels that did not change keep their bits.
+    """Map changed images from [0, 1] back to their bounds; unchanged pixels keep their bits.
 
     Args:
         images: `[..., n, h, w, c]` float32 in [0, 1].

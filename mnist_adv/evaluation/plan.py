@@ -114,9 +114,7 @@ class Plan:
         Returns:
             name -> value.
         """
-        return {
-            field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)
-        }
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @property
     def digest(self) -> str:

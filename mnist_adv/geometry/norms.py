@@ -11,8 +11,8 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.geometry.selection import capped_threshold, fill, largest, soft_threshold
+from mnist_adv.tensors.lazy import tf
 
 _PIXELS = (1, 2, 3)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.tensors.lazy import tf
 
 
 class Step(enum.Enum):

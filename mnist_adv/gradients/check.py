@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.gradients.api import compute_gradient
 from mnist_adv.data.images import as_batch
-from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
+from mnist_adv.gradients.api import compute_gradient
 from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
+from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model

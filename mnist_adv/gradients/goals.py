@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.data.images import as_classes
+from mnist_adv.tensors.lazy import tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -237,9 +237,7 @@ class Objective:
 Loss.CROSS_ENTROPY = LOSSES.add(
     Loss("cross_entropy", cross_entropy, _cross_entropy_upstream, falls=True)
 )
-Loss.PROBABILITY = LOSSES.add(
-    Loss("probability", probability, _probability_upstream, falls=False)
-)
+Loss.PROBABILITY = LOSSES.add(Loss("probability", probability, _probability_upstream, falls=False))
 Loss.MARGIN = LOSSES.add(Loss("margin", margin, _margin_upstream, falls=False))
 Loss.DLR = LOSSES.add(
     Loss("dlr", dlr, lambda logits, classes: _ratio(logits, classes, _DLR_WEIGHTS)[1], falls=False)

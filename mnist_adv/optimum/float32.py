@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.optimum.problem import Classifier, make_block, make_classifier, right_hand_side
-from mnist_adv.optimum.solvers.feasibility import repair
 from mnist_adv.optimum.result import Optimum
+from mnist_adv.optimum.solvers.feasibility import repair
 
 _MARGINS = (4, 16, 64, 256)  # tried in turn, in units of float32 rounding of a logit
 _CHUNK = 128

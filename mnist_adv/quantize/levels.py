@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.data.datasets import to_float
 from mnist_adv.data.images import UNIT, Bounds, to_unit
-from mnist_adv.models.preprocessing import in_unit_box
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
+from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
-from mnist_adv.geometry.norms import Norm
+from mnist_adv.tensors.lazy import tf
 from mnist_adv.verdict.judge import judge_goal
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def to_levels(
                 break
             radius = np.minimum(lengths[missed] + longer / TOP, whole[missed])
             budget = GridBudget(_origin(images[missed]), norm, radius)
-            mended, left = _repair(flat_model, levels[missed], _part(goal, missed), budget, max_rounds)
+            mended, left = _repair(
+                flat_model, levels[missed], _part(goal, missed), budget, max_rounds
+            )
             levels[missed] = mended
             missed = missed[left & (radius < whole[missed])]  # others have had the whole budget
     return levels.reshape(images.shape)

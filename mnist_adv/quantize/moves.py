@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnist_adv.quantize.ball import TOP, GridBudget
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.quantize.ball import TOP, GridBudget
 
 
 def out_of_reach(
@@ -89,7 +89,7 @@ def move(
 
 
 def _cheapest(gain: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Choose the pixels that gain most until it is enough, `[n, pixels]` bool; all where it is not."""
+    """Choose the pixels that gain most until it is enough, `[n, pixels]`; all where it is not."""
     order = np.argsort(-gain, axis=1, kind="stable")
     total = np.cumsum(np.take_along_axis(gain, order, axis=1), axis=1)
     chosen = np.zeros(gain.shape, bool)

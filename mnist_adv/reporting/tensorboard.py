@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
-from mnist_adv.reporting import figures
 from mnist_adv.attacks import AttackResult
 from mnist_adv.models.training import EpochReport
+from mnist_adv.reporting import figures
 
 _HPARAMS = (
     hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),

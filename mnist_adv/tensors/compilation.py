@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.errors import first_line
+from mnist_adv.tensors.lazy import tf
 
 # What tracing raises for a model that is Python or NumPy inside.
 _UNTRACEABLE = (AttributeError, NotImplementedError, TypeError)

@@ -1,6 +1,6 @@
 """TensorFlow, imported when it is first used.
 
-TensorFlow takes seconds to import. Modules here write `from mnist_adv.tensors.lazy import tf`, so that
+TensorFlow takes seconds to import. Modules write `from mnist_adv.tensors.lazy import tf`, so that
 `import mnist_adv`, `--help` and a mistyped flag are answered at once.
 """
 

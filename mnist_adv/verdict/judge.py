@@ -14,9 +14,9 @@ import numpy as np
 from mnist_adv.data.images import UNIT, Bounds
 
 if TYPE_CHECKING:
+    from mnist_adv.geometry.norms import Norm
     from mnist_adv.gradients.goals import Goal
     from mnist_adv.models.model import Model
-    from mnist_adv.geometry.norms import Norm
 
 # float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.
 TOLERANCE = 1e-6

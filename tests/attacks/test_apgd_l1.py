@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from mnist_adv import attack, smallest_perturbation
 from mnist_adv.attacks.methods import square_l2
-from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 COUNT = 60
 
@@ -107,17 +107,23 @@ def test_a_repainted_window_moves_budget_and_nothing_else() -> None:
         "epsilon": np.full(count, 1.0, np.float32),
         "keys": generator.integers(0, 2**32, (count, 2), np.uint32),
     }
-    first = square_l2.spend_budget(inputs, square_l2.tiles(windows, inputs["keys"], np.full(count, -1, np.int32)))
+    first = square_l2.spend_budget(
+        inputs, square_l2.tiles(windows, inputs["keys"], np.full(count, -1, np.int32))
+    )
     away = first.numpy().reshape(count, 28, 28) - 0.5
     np.testing.assert_allclose(np.linalg.norm(away, axis=(1, 2)), 1, rtol=1e-5)
     assert not away[:, 0].any() and not away[:, :, -2:].any()  # 25 of 28 pixels, one before
     tile = away[:, 1:6, 1:6] * 5  # each tile holds a fifth of the length
     pattern = square_l2.pattern(5)
     for found in tile:
-        assert min(np.abs(found - s * h).max() for s in (1, -1) for h in (pattern, pattern.T)) < 1e-5
+        assert (
+            min(np.abs(found - s * h).max() for s in (1, -1) for h in (pattern, pattern.T)) < 1e-5
+        )
     for side in (3, 6, 15):
         sides = np.full(count, side, np.float32)
-        after = square_l2.repaint(windows, inputs, first, sides, np.arange(count, dtype=np.int32)).numpy()
+        after = square_l2.repaint(
+            windows, inputs, first, sides, np.arange(count, dtype=np.int32)
+        ).numpy()
         moved = after.reshape(count, 28, 28) - 0.5
         np.testing.assert_allclose(np.linalg.norm(moved, axis=(1, 2)), 1, rtol=1e-5)
         changed = ~np.isclose(moved, away, atol=1e-6)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from mnist_adv import attack
 from mnist_adv.attacks import AttackResult
-from mnist_adv.gradients.sources import SOURCES, Source
-from mnist_adv.gradients.losses import Loss
-from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import SOURCES, Source
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 
 def probabilities(model: Any, images: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def test_deepfool_as_in_the_paper_is_that_of_others(
 def test_every_attack_is_compared_but_those_that_nobody_else_has() -> None:
     compared = {(figure["attack"], figure["norm"]) for figure in FIGURES}
     baselines = {"uniform_noise", "gaussian_noise", "salt_and_pepper", "blend"}
-    # The article's loop and bisection are ours; the baselines' JSMA moves pairs of pixels, and their
+    # The article's loop and bisection are ours; the baselines' JSMA changes pairs of pixels, their
     # SPSA and NES descend the estimate in other ways.
     alone = {"optimum", "sign_until_flip", "bisection", "jsma", "spsa", "nes"}
     assert {name for name, _ in compared} == set(ATTACKS) - baselines - alone

@@ -10,9 +10,9 @@ import pytest
 
 from mnist_adv import attack
 from mnist_adv.attacks.registry import ATTACKS
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.models import checkpoints
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.geometry.norms import Norm
 
 BUDGET = {Norm.LINF: 0.08, Norm.L2: 1.0, Norm.L1: 8.0, Norm.L0: 15.0}
 SEARCHED = ("carlini_wagner", "ead", "bisection")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from mnist_adv.attacks import registry, lanes
+
+from mnist_adv.attacks import lanes, registry
 from mnist_adv.attacks.base import Task
-from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 
 @pytest.fixture
@@ -27,14 +28,12 @@ def task(model: Callable[[Any], Any]) -> Task:
 def convolutions() -> tf.keras.Model:
     """A small network with large feature maps."""
     layers = tf.keras.layers
-    return tf.keras.Sequential(
-        [
-            layers.Input([28, 28, 1]),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.Flatten(),
-            layers.Dense(10),
-        ]
-    )
+    return tf.keras.Sequential([
+        layers.Input([28, 28, 1]),
+        layers.Conv2D(32, 3, padding="same", activation="relu"),
+        layers.Flatten(),
+        layers.Dense(10),
+    ])
 
 
 def test_values_are_those_of_the_graph(toy: SoftmaxRegression) -> None:

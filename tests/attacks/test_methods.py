@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from mnist_adv import attack, compute_gradient, smallest_perturbation
 from mnist_adv.attacks.base import Task
 from mnist_adv.attacks.registry import ATTACKS
-from mnist_adv.tensors.compilation import NotCompiledWarning
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.sources import Source
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.geometry.norms import Norm
+from mnist_adv.tensors.compilation import NotCompiledWarning
 
 COUNT = 40
 BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.5, Norm.L1: 10.0, Norm.L0: 20.0}

@@ -64,7 +64,9 @@ def test_every_attack_takes_every_shape(name: str, shape: tuple[int, int, int, i
     for norm in row.attack.norms:
         if name == "optimum" and norm is Norm.L0:
             continue  # branch and bound; see the tests of optimum
-        result = attack(model, images, targets=targets, method=name, norm=norm, trace=True, **options)
+        result = attack(
+            model, images, targets=targets, method=name, norm=norm, trace=True, **options
+        )
         assert result.adversarial.shape == images.shape and result.trace is not None
         assert result.trace.images.shape[1:] == images.shape
         assert result.verdict.in_range.all() and result.verdict.in_budget.all()

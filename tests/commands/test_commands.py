@@ -15,11 +15,11 @@ import tensorflow as tf
 from PIL import Image
 
 import mnist_adv as library
-from mnist_adv.data import datasets
-from mnist_adv.reporting import words
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.commands import train as train_command
+from mnist_adv.data import datasets
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.reporting import words
 
 ROOT = pathlib.Path(__file__).parents[2]
 Attack = Callable[..., int]
@@ -30,15 +30,13 @@ def attack(workshop: pathlib.Path, tmp_path: pathlib.Path) -> Attack:
     """Run attack.py on the trained model, with its output in a fresh folder."""
 
     def run(*flags: str) -> int:
-        return attack_command.main(
-            [
-                "attack.py",
-                f"--checkpoint_dir={workshop / 'checkpoints'}",
-                f"--results_dir={tmp_path / 'results'}",
-                f"--logdir={tmp_path / 'logs'}",
-                *flags,
-            ]
-        )
+        return attack_command.main([
+            "attack.py",
+            f"--checkpoint_dir={workshop / 'checkpoints'}",
+            f"--results_dir={tmp_path / 'results'}",
+            f"--logdir={tmp_path / 'logs'}",
+            *flags,
+        ])
 
     return run
 
@@ -185,7 +183,7 @@ def test_extras_on_request(attack: Attack, tmp_path: pathlib.Path) -> None:
     steps = result(tmp_path, "extras")["num_steps"]
     assert len(list((folder / "iterates").glob("step_*.png"))) == steps + 1
     with Image.open(folder / "animation.gif") as animation:
-        assert getattr(animation, "n_frames") == steps + 1
+        assert animation.n_frames == steps + 1
 
 
 def test_a_picture_of_ones_own(
@@ -278,15 +276,13 @@ def test_json_is_the_whole_output(
     assert printed == json.loads((folder / "result.json").read_text())
     assert printed["command"].startswith("attack.py --target=2 --check_gradient ")
     assert (
-        train_command.main(
-            [
-                "train.py",
-                f"--checkpoint_dir={tmp_path / 'checkpoints'}",
-                f"--logdir={tmp_path / 'logs'}",
-                "--num_epochs=1",
-                "--json",
-            ]
-        )
+        train_command.main([
+            "train.py",
+            f"--checkpoint_dir={tmp_path / 'checkpoints'}",
+            f"--logdir={tmp_path / 'logs'}",
+            "--num_epochs=1",
+            "--json",
+        ])
         == 0
     )
     record = json.loads(capsys.readouterr().out)

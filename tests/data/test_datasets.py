@@ -110,7 +110,7 @@ def test_load_refuses_what_it_cannot_load(tmp_path: pathlib.Path) -> None:
 class FakeBuilder:
     """A TFDS builder of one image that is marked at row 3, column 20."""
 
-    class info:  # noqa: N801
+    class info:
         """Its metadata."""
 
         features = {

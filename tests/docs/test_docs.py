@@ -19,8 +19,7 @@ from docs import make_tour
 WITH_EXAMPLES = sorted(
     module.name
     for module in pkgutil.walk_packages(mnist_adv.__path__, "mnist_adv.")
-    if not module.ispkg
-    and ">>> " in inspect.getsource(importlib.import_module(module.name))
+    if not module.ispkg and ">>> " in inspect.getsource(importlib.import_module(module.name))
 )
 
 

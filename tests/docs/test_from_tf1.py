@@ -24,9 +24,7 @@ def test_both_columns_give_the_same_numbers(
     tmp_path: pathlib.Path, train_set: datasets.Dataset, test_set: datasets.Dataset
 ) -> None:
     text = (ROOT / "docs/from_tf1.md").read_text().replace("/tmp/", f"{tmp_path}/")
-    pairs = [
-        (left, right, _EXPRESSIONS.findall(same)) for left, right, same in _PAIR.findall(text)
-    ]
+    pairs = [(left, right, _EXPRESSIONS.findall(same)) for left, right, same in _PAIR.findall(text)]
     assert len(pairs) == text.count("The same: ") == text.count("```python") / 2
     assert all(same for *_, same in pairs)
     old = _run_in_tensorflow_1(

@@ -98,8 +98,7 @@ def test_every_paragraph_of_the_chinese_tour_is_chinese() -> None:
 
 def test_pictures_are_small_and_differ_from_one_another() -> None:
     contents = [
-        (make_tour.FOLDER / "img" / name).read_bytes()
-        for name in make_tour.pictures(read(ENGLISH))
+        (make_tour.FOLDER / "img" / name).read_bytes() for name in make_tour.pictures(read(ENGLISH))
     ]
     assert max(map(len, contents)) < 60_000
     for first, second in itertools.combinations(contents, 2):

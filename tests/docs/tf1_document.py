@@ -33,9 +33,9 @@ def main() -> None:
     with np.load(data) as stored:
         arrays = {name: stored[name] for name in stored.files}
     input_data = types.ModuleType("input_data")
-    setattr(input_data, "read_data_sets", lambda *_, **__: read_data_sets(**arrays))
+    input_data.read_data_sets = lambda *_, **__: read_data_sets(**arrays)
     package = types.ModuleType("tensorflow.examples.tutorials.mnist")
-    setattr(package, "input_data", input_data)
+    package.input_data = input_data
     sys.modules[package.__name__] = package
     names: dict[str, Any] = {}
     values: dict[str, Any] = {}

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.models import checkpoints
+from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import FORMS, NORMS, Places
-from mnist_adv.models.model_source import ModelSource
+from mnist_adv.evaluation.measure.store import TIMING, Store
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.report.page import COSTS
-from mnist_adv.evaluation.measure.store import TIMING, Store
-from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models import checkpoints
+from mnist_adv.models.model_source import ModelSource
 
 SMALL: dict[str, Any] = {
     "checkpoint": "c" * 64,
@@ -76,14 +76,12 @@ def hand_made(
     found = np.array(distance, np.float64)
     count, rows = len(found), len(label)
     targeted = "target" in changes
-    plan = Plan(
-        **{
-            **SMALL,
-            "attacks": ("pgd", "fgsm")[:count],
-            "epsilons": (0.0, 0.1, 0.2),
-            "targets": Targets.RANDOM if targeted else Targets.UNTARGETED,
-        }
-    )
+    plan = Plan(**{
+        **SMALL,
+        "attacks": ("pgd", "fgsm")[:count],
+        "epsilons": (0.0, 0.1, 0.2),
+        "targets": Targets.RANDOM if targeted else Targets.UNTARGETED,
+    })
     columns: dict[str, Any] = {
         "index": np.arange(rows),
         "label": np.array(label),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnist_adv.evaluation.plan import Chunk, Plan, Targets, make_rows, parse_epsilons
 from mnist_adv.evaluation.measure.store import Store, pack
+from mnist_adv.evaluation.plan import Chunk, Plan, Targets, make_rows, parse_epsilons
 from mnist_adv.geometry.norms import Norm
 from tests.evaluation.support import SMALL
 

@@ -15,18 +15,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mnist_adv.data import datasets
-from mnist_adv.models import checkpoints
 from mnist_adv.commands import evaluate as command
-from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.report import files
-from mnist_adv.evaluation.measure.chunk import compute
-from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse.result import Evaluation
-from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table, read_table
-from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.evaluation.measure import run
+from mnist_adv.evaluation.measure.chunk import compute
+from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.report import files
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models import checkpoints
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import child, contents, places, small_plan
 
 
@@ -204,19 +204,17 @@ def test_the_command(
     workshop: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def evaluate(*flags: str) -> tuple[int, str]:
-        status = command.main(
-            [
-                "evaluate.py",
-                f"--checkpoint_dir={workshop / 'checkpoints'}",
-                f"--results_dir={tmp_path / 'results'}",
-                f"--logdir={tmp_path / 'logs'}",
-                "--num_images=6",
-                "--chunk_size=4",
-                "--num_steps=3",
-                "--epsilons=0,0.1,...,0.2",
-                *flags,
-            ]
-        )
+        status = command.main([
+            "evaluate.py",
+            f"--checkpoint_dir={workshop / 'checkpoints'}",
+            f"--results_dir={tmp_path / 'results'}",
+            f"--logdir={tmp_path / 'logs'}",
+            "--num_images=6",
+            "--chunk_size=4",
+            "--num_steps=3",
+            "--epsilons=0,0.1,...,0.2",
+            *flags,
+        ])
         captured = capsys.readouterr()
         return status, captured.err + captured.out
 

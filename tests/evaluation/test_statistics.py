@@ -49,9 +49,7 @@ def test_both_denominators() -> None:
 
 
 def test_a_targeted_miss_that_leaves_the_label_is_no_success_and_not_robust() -> None:
-    table = hand_made(
-        [1, 2], [1, 2], [[INF, 0.1]], target=[5, 6], float_escape=[[0.05, 0.02]]
-    )
+    table = hand_made([1, 2], [1, 2], [[INF, 0.1]], target=[5, 6], float_escape=[[0.05, 0.02]])
     curve = statistics.curves(table)[0]
     assert [share.count for share in curve.success] == [0, 1, 1]
     assert [share.count for share in curve.robust] == [2, 0, 0]
@@ -68,9 +66,7 @@ def test_the_worst_case_is_per_image() -> None:
 
 
 def test_an_image_is_robust_only_against_all_its_targets() -> None:
-    table = hand_made(
-        [1, 1, 2], [1, 1, 2], [[INF, 0.1, INF]], target=[3, 4, 5], index=[0, 0, 1]
-    )
+    table = hand_made([1, 1, 2], [1, 1, 2], [[INF, 0.1, INF]], target=[3, 4, 5], index=[0, 0, 1])
     curve = statistics.curves(table)[0]
     assert [share.count for share in curve.robust] == [2, 1, 1]
     assert {share.total for share in curve.robust} == {2}
@@ -78,9 +74,7 @@ def test_an_image_is_robust_only_against_all_its_targets() -> None:
 
 
 def test_matrices_of_targets() -> None:
-    table = hand_made(
-        [1, 1, 1, 2], [1, 1, 1, 2], [[0.1, 0.3, INF, INF]], target=[5, 5, 5, 6]
-    )
+    table = hand_made([1, 1, 1, 2], [1, 1, 1, 2], [[0.1, 0.3, INF, INF]], target=[5, 5, 5, 6])
     found = statistics.matrices(table, 0, "float")
     assert found.rows[1, 5] == 3 and found.rows.sum() == 4
     assert found.success[1, 5] == pytest.approx(2 / 3) and found.success[2, 6] == 0

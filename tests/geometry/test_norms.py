@@ -120,9 +120,9 @@ def test_projection_onto_ball_and_box_of_whole_images() -> None:
     values = generator.normal(0, 0.3, clean.shape).astype(np.float32)
     epsilon = np.geomspace(1e-4, 100, 50).astype(np.float32)
     projected = l1_project_in_box(clean, values, epsilon).numpy()
-    alone = np.concatenate(
-        [l1_project_in_box(clean[[i]], values[[i]], epsilon[[i]]) for i in range(50)]
-    )
+    alone = np.concatenate([
+        l1_project_in_box(clean[[i]], values[[i]], epsilon[[i]]) for i in range(50)
+    ])
     np.testing.assert_allclose(projected, alone, atol=1e-6)
     room = np.where(values > 0, 1 - clean, clean)
     most = np.minimum(np.abs(values), room).sum(axis=(1, 2, 3))

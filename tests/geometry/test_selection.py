@@ -67,7 +67,9 @@ def test_an_l1_step_spends_its_length_inside_the_box() -> None:
     generator = np.random.default_rng(8)
     images = generator.uniform(0, 1, SHAPE).astype(np.float32)
     gradient = generator.normal(size=SHAPE).astype(np.float32)
-    moved = apply_step(Step.STEEPEST, Norm.L1, images, gradient, np.full(2, 2.0, np.float32)).numpy()
+    moved = apply_step(
+        Step.STEEPEST, Norm.L1, images, gradient, np.full(2, 2.0, np.float32)
+    ).numpy()
     assert moved.min() >= 0 and moved.max() <= 1
     spent = np.abs(moved - images).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(spent, 2, rtol=1e-5)

@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from mnist_adv import check_gradient, compute_gradient
 from mnist_adv.gradients.check import difference_errors, disagreement
-from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.compilation import NotCompiledWarning
-
 
 EXACT = [source for source in SOURCES.values() if not source.estimates]
 

@@ -23,15 +23,14 @@ def highs(
     one = scipy.sparse.eye(pixels)
     if norm == "linf":
         column = scipy.sparse.csr_matrix(np.ones((pixels, 1)))
-        matrix = scipy.sparse.vstack(
-            [
-                scipy.sparse.hstack(
-                    [scipy.sparse.csr_matrix(-constraints), np.zeros((len(constraints), 1))]
-                ),
-                scipy.sparse.hstack([one, -column]),
-                scipy.sparse.hstack([-one, -column]),
-            ]
-        )
+        matrix = scipy.sparse.vstack([
+            scipy.sparse.hstack([
+                scipy.sparse.csr_matrix(-constraints),
+                np.zeros((len(constraints), 1)),
+            ]),
+            scipy.sparse.hstack([one, -column]),
+            scipy.sparse.hstack([-one, -column]),
+        ])
         right = np.concatenate([-rhs, np.zeros(2 * pixels)])
         costs = np.concatenate([np.zeros(pixels), [1.0]])
         bounds = [*zip(-down, up), (0, None)]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnist_adv.optimum import Certificate, Optimum, Status, check
+from mnist_adv.optimum import Certificate, Optimum, Status, check, smallest_perturbation
 from mnist_adv.optimum.certificate import bounds, in_ball, smallest
-from mnist_adv.optimum import smallest_perturbation
 from tests.optimum.test_targeted import random_problem
 
 W, B, IMAGES, TARGETS = random_problem(31, 30, 5, 12)
-AWAY = TARGETS != (IMAGES @ W + B).argmax(axis=1)
+AWAY = (IMAGES @ W + B).argmax(axis=1) != TARGETS
 IMAGES, TARGETS = IMAGES[AWAY], TARGETS[AWAY]
 NORMS = ("linf", "l2", "l1")
 

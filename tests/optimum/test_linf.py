@@ -7,10 +7,10 @@ import pytest
 
 from mnist_adv.optimum import smallest_perturbation
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.solvers import interior_point, l1_columns, linf
-from mnist_adv.optimum.solvers.relaxation import solve_single
-from mnist_adv.optimum.solvers.linf_form import make_linf_form
 from mnist_adv.optimum.problem import Block, make_block, make_classifier
+from mnist_adv.optimum.solvers import interior_point, l1_columns, linf
+from mnist_adv.optimum.solvers.linf_form import make_linf_form
+from mnist_adv.optimum.solvers.relaxation import solve_single
 from tests.optimum.test_targeted import accepted, oracle, random_problem
 
 E_LOWER, E_UPPER = 0.9, 1.2

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from mnist_adv import attack, judge, to_levels
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data.datasets import to_float
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.quantize.ball import GridBudget
 from mnist_adv.quantize.moves import out_of_reach
-from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.geometry.norms import Norm
 from mnist_adv.verdict.judge import judge_goal
 
 
@@ -58,7 +58,7 @@ def test_what_plain_rounding_undoes_is_repaired(
 def test_at_the_very_border_of_the_budget(trained: SoftmaxRegression, test_set: Any) -> None:
     # the smallest budgets at which these attacks just succeed: nothing is left to spare
     images, targets = test_set.images[:8], (test_set.labels[:8] + 1) % 10
-    for norm, order in (("linf", np.inf), ("l2", 2)):
+    for norm in ("linf", "l2"):
         fine = attack(
             trained,
             images,
@@ -151,7 +151,14 @@ def test_repair_is_no_attack(trained: SoftmaxRegression, test_set: Any, name: st
     for norm in ATTACKS[name].attack.norms:
         question: dict[str, Any] = {"norm": norm, "epsilon": BUDGET[norm]}
         found = attack(
-            trained, images, targets=targets, method=name, num_steps=1, trace=True, **question, **more
+            trained,
+            images,
+            targets=targets,
+            method=name,
+            num_steps=1,
+            trace=True,
+            **question,
+            **more,
         )
         made = (trained, images, found.adversarial, found.goal)
         levels, rounded = to_levels(*made, **question), to_levels(*made, **question, max_rounds=0)
@@ -169,8 +176,11 @@ def test_an_image_outside_its_budget_or_box_is_not_repaired(
     found = attack(trained, images, labels=labels, norm="l2", step_size=0.01, num_steps=300)
     assert found.success.all()
     lengths = found.verdict.norms["l2"]
-    beyond = np.where(found.adversarial == found.adversarial.max(axis=(1, 2, 3), keepdims=True),
-                      np.float32(1.001), found.adversarial)
+    beyond = np.where(
+        found.adversarial == found.adversarial.max(axis=(1, 2, 3), keepdims=True),
+        np.float32(1.001),
+        found.adversarial,
+    )
     for adversarial, epsilon in ((found.adversarial, lengths - 2e-3), (beyond, lengths + 1)):
         made = (trained, images, adversarial, found.goal)
         question: dict[str, Any] = {"norm": Norm.L2, "epsilon": epsilon}

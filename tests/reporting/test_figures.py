@@ -14,10 +14,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_adv import attack
-from mnist_adv.reporting import figures, tensorboard
 from mnist_adv.attacks import AttackResult
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.reporting import figures, tensorboard
 
 DIGITS = tuple("0123456789")
 
@@ -63,7 +63,7 @@ def test_png_and_animation_decode_to_what_went_in(result: AttackResult) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(figures.png(pixels)))), pixels)
     assert result.trace is not None
     with Image.open(io.BytesIO(figures.animation(result.trace))) as animation:
-        assert getattr(animation, "n_frames") == len(result.trace.images)
+        assert animation.n_frames == len(result.trace.images)
         assert animation.size == (224, 224)
 
 

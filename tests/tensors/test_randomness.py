@@ -32,7 +32,7 @@ def test_moments() -> None:
     keys, stream, count = np.array([[1, 2]], np.uint32), tf.zeros([1], tf.int32), 100_000
     even = randomness.uniform(keys, stream, (count,)).numpy()
     assert abs(even.mean() - 0.5) < 0.005 and abs(even.var() - 1 / 12) < 0.001
-    assert 0 <= even.min() and even.max() < 1
+    assert even.min() >= 0 and even.max() < 1
     bell = randomness.normal(keys, stream, (count,)).numpy()
     assert abs(bell.mean()) < 0.02 and abs(bell.var() - 1) < 0.02
     assert abs((bell**4).mean() - 3) < 0.15

@@ -7,12 +7,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.tensors.lazy import tf
+from mnist_adv.attacks.base import Inputs, Outcome, Run, State, Task
 from mnist_adv.attacks.methods import apgd_l1
 from mnist_adv.attacks.methods.restarts import Restarted
-from mnist_adv.attacks.base import Inputs, Outcome, Run, State, Task
-from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.tensors.lazy import tf
 
 _INERTIA = 0.75
 _SHARE = 0.75  # of the steps since the last check that must have helped

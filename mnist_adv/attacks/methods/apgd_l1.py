@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
 from mnist_adv.geometry.norms import l1_project_in_box, per_image
 from mnist_adv.geometry.selection import largest
+from mnist_adv.tensors.lazy import tf
 
 # Share of the pixels that the first steps change, and what the pixels of the best point are divided
 # by to give the number that the next steps change.

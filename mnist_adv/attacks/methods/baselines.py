@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.methods.schedules import progress
 from mnist_adv.attacks.base import Attack, Inputs, State, Task
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.attacks.methods.schedules import progress
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import normal, uniform
+
 
 @dataclasses.dataclass(frozen=True)
 class Baseline(Attack):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task, take
+from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.geometry.norms import Norm
 
 
@@ -50,13 +50,17 @@ class Bisection(Attack):
         high = _length(np.maximum(clean, 1 - clean), task.norm)
         best = self._run(task, inputs, high, run)
         for _ in range(self.num_searches):
-            found = np.flatnonzero(best.status == Status.ADVERSARIAL)  # what fails in the whole cube fails in less
+            found = np.flatnonzero(
+                best.status == Status.ADVERSARIAL
+            )  # what fails in the whole cube fails in less
             if not len(found):
                 break
             high[found] = np.minimum(high[found], best.value[found])
             middle = (low[found] + high[found]) / 2
             outcome = self._run(task, take(inputs, found), middle, run)
-            low[found[outcome.status < Status.ADVERSARIAL]] = middle[outcome.status < Status.ADVERSARIAL]
+            low[found[outcome.status < Status.ADVERSARIAL]] = middle[
+                outcome.status < Status.ADVERSARIAL
+            ]
             best.improve(found, outcome)
         return best
 

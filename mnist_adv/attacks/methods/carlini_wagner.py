@@ -7,12 +7,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.methods.constant_search import ConstantSearch
 from mnist_adv.attacks.base import Inputs, State, Task
-from mnist_adv.gradients.sources import GradientSource
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.attacks.methods.constant_search import ConstantSearch
 from mnist_adv.geometry.norms import Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.tensors.lazy import tf
 
 _DECAY, _SQUARE_DECAY, _TINY = 0.9, 0.999, 1e-8
 _NEARLY_ONE = 0.999999  # of tanh, as black and white pixels lie at infinity

@@ -7,12 +7,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.attacks.methods.schedules import cosine
 from mnist_adv.attacks.base import Attack, Inputs, State, Task
-from mnist_adv.gradients.sources import GradientSource
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.attacks.methods.schedules import cosine
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.tensors.lazy import tf
 
 # the norm by whose length of the gradient a gap in the loss becomes a distance
 _DUAL = {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
-from mnist_adv.gradients.sources import GradientSource
-from mnist_adv.gradients.losses import Loss
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import exponential, normal, signs, uniform
 
 
@@ -50,7 +50,10 @@ class Restarted(Attack):
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
         inputs = super().prepare(task, inputs, step_size)
-        return {**inputs, "restart": np.full(len(inputs["clean"]), int(self.random_start), np.int32)}
+        return {
+            **inputs,
+            "restart": np.full(len(inputs["clean"]), int(self.random_start), np.int32),
+        }
 
     @override
     def start(self, task: Task, inputs: Inputs) -> State:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mnist_adv.tensors.lazy import tf
 from mnist_adv.attacks.base import Inputs, State
+from mnist_adv.tensors.lazy import tf
 
 
 def progress(inputs: Inputs, state: State) -> Any:

@@ -14,11 +14,11 @@ import numpy as np
 
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import statistics
-from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.models.linear import linear_parts
+from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.linear import linear_parts
 from mnist_adv.optimum import smallest_perturbation
 from mnist_adv.verdict.beside_optimum import BelowOptimumError
 from mnist_adv.verdict.judge import TOLERANCE
@@ -105,8 +105,7 @@ def find(table: Table, model: Model, places: Places) -> Truth | None:
         distance=distance,
         curve=statistics.curve(table, statistics.OPTIMUM, "float", distance, escape),
         found=tuple(
-            _found(table, name, number, lower, distance)
-            for number, name in enumerate(plan.attacks)
+            _found(table, name, number, lower, distance) for number, name in enumerate(plan.attacks)
         ),
     )
 
@@ -149,9 +148,7 @@ def _require_possible(table: Table, lower: np.ndarray) -> None:
             )
 
 
-def _found(
-    table: Table, name: str, number: int, lower: np.ndarray, distance: np.ndarray
-) -> Found:
+def _found(table: Table, name: str, number: int, lower: np.ndarray, distance: np.ndarray) -> Found:
     made = table.distance("float")[number]
     both = np.isfinite(made) & (lower > 0)
     shares: list[float | None] = []

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_adv.data import datasets
 from mnist_adv.attacks.registry import ATTACKS
-from mnist_adv.evaluation.measure.chunk import FORMS, Places
+from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse.statistics import Curve
-from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.measure.chunk import FORMS, Places
+from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
@@ -102,8 +102,16 @@ def _never_falls(curves: list[Curve]) -> Check:
 def _saved_images(store: Store, table: Table, model: Model, places: Places) -> list[Check]:
     """Judge the 8-bit images again from the bytes on disk, sharing nothing with what made them."""
     plan, judged, wrong, longest = store.plan, 0, 0, 0.0
-    names = ("index", "label", "target", "budget", "saved_success", "saved_prediction", "levels",
-             *(f"saved_{norm}" for norm in ("linf", "l2", "l1", "l0")))
+    names = (
+        "index",
+        "label",
+        "target",
+        "budget",
+        "saved_success",
+        "saved_prediction",
+        "levels",
+        *(f"saved_{norm}" for norm in ("linf", "l2", "l1", "l0")),
+    )
     for chunk, part in zip(plan.chunks(), store.read(names)):
         loaded = datasets.load(
             plan.dataset,
@@ -156,9 +164,7 @@ def _baselines(table: Table) -> list[Check]:
     rest = [number for number in range(len(names)) if number not in noise]
     if not noise or not rest:
         return []
-    counts = {
-        form: np.isfinite(table.distance(form)).sum(axis=1) for form in FORMS
-    }["float"]
+    counts = {form: np.isfinite(table.distance(form)).sum(axis=1) for form in FORMS}["float"]
     best, worst = int(counts[noise].max()), int(counts[rest].min())
     weakest = names[rest[int(counts[rest].argmin())]]
     return [

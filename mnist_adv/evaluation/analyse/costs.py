@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_adv.evaluation.measure.store import Store
-from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.analyse.beside_optimum import Truth
+from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.measure.store import Store
 
 _HEAD = ("attack", "over optimum", "found of what is feasible", "queries", "gradients", "image/s")
 

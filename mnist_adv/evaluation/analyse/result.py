@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from mnist_adv.evaluation.analyse.beside_optimum import Truth
 from mnist_adv.evaluation.analyse.checks import Check
 from mnist_adv.evaluation.analyse.costs import Costs
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.evaluation.analyse.beside_optimum import Truth
 
 
 @dataclasses.dataclass(frozen=True)

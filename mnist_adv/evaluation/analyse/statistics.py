@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.evaluation.measure.chunk import FORMS
 from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.measure.chunk import FORMS
 from mnist_adv.verdict.judge import TOLERANCE
 
 CONFIDENCE = 0.95
@@ -45,8 +45,13 @@ class Share:
             Count, total, share and the ends of its interval.
         """
         low, high = self.interval
-        return {"count": self.count, "total": self.total, "share": self.value, "low": low,
-                "high": high}
+        return {
+            "count": self.count,
+            "total": self.total,
+            "share": self.value,
+            "low": low,
+            "high": high,
+        }
 
 
 def wilson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -122,9 +127,7 @@ def curves(table: Table) -> list[Curve]:
     return drawn
 
 
-def curve(
-    table: Table, name: str, form: str, distance: np.ndarray, escape: np.ndarray
-) -> Curve:
+def curve(table: Table, name: str, form: str, distance: np.ndarray, escape: np.ndarray) -> Curve:
     """Count at each budget what lies within it.
 
     Args:

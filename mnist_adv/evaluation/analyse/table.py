@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.evaluation.measure.chunk import FORMS, NORMS
-from mnist_adv.evaluation.plan import Plan
 from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.evaluation.plan import Plan
 from mnist_adv.verdict.judge import TOLERANCE
 
 _ROW = ("index", "label", "target", "clean_prediction")
@@ -113,9 +113,15 @@ def to_csv(table: Table) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     found = [f"{form}_{name}" for form in FORMS for name in _FOUND]
     measured_names = ("num_steps", "budget", *found, *_COSTS[1:])
-    writer.writerow(
-        ["id", "label", "target", "clean_prediction", "attack", "verdict", *measured_names]
-    )
+    writer.writerow([
+        "id",
+        "label",
+        "target",
+        "clean_prediction",
+        "attack",
+        "verdict",
+        *measured_names,
+    ])
     verdicts = table.verdicts()
     for row in range(len(table)):
         fixed = [_cell(table[name][row]) for name in _ROW]

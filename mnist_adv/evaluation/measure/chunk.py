@@ -17,10 +17,10 @@ import numpy as np
 from mnist_adv.attacks import attack
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
-from mnist_adv.models.model_source import ModelSource
-from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.measure.store import Timing, pack
+from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.models.model_source import ModelSource
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
 

@@ -17,8 +17,8 @@ import joblib
 from tqdm import tqdm
 
 from mnist_adv.evaluation.measure.chunk import Places, compute
-from mnist_adv.evaluation.plan import Chunk
 from mnist_adv.evaluation.measure.store import Store, Timing
+from mnist_adv.evaluation.plan import Chunk
 
 
 class Backend(enum.Enum):

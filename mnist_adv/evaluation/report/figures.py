@@ -104,8 +104,10 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     figure = Figure(figsize=(2 * side + 0.8, side))
     other = "target" if table.plan.targeted else "seen as"
     what = "success" if table.plan.targeted else "share of the images of the class"
-    drawn = ((found.success, f"{name}: {what}", "Blues", "{:.0%}"),
-             (found.distance, f"{name}: median {table.plan.norm.value} distance", "viridis", "{}"))
+    drawn = (
+        (found.success, f"{name}: {what}", "Blues", "{:.0%}"),
+        (found.distance, f"{name}: median {table.plan.norm.value} distance", "viridis", "{}"),
+    )
     for place, (values, title, colours, form) in enumerate(drawn):
         axis = figure.add_axes((0.06 + 0.5 * place, 0.11, 0.42, 0.79))
         finite = values[np.isfinite(values)]
@@ -115,8 +117,15 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
             if not np.isnan(value):
                 dark = value > 0.55 * top if colours == "Blues" else value < 0.55 * top
                 text = "inf" if np.isinf(value) else form.format(_short(value, form))
-                axis.text(column, row, text, ha="center", va="center", fontsize=7.5,
-                          color="white" if dark else "black")
+                axis.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if dark else "black",
+                )
         ticks = np.arange(len(class_names))
         crowded = max(map(len, class_names)) > 2
         axis.set_xticks(ticks, class_names, rotation=60 if crowded else 0, fontsize=8)
@@ -169,8 +178,15 @@ def mosaic(pairs: Sequence[Pair], columns: int) -> np.ndarray:
     axis.set_axis_off()
     for place, pair in enumerate(pairs):
         centre = wide * (place % columns) + 3 + side
-        axis.text(centre, high * (place // columns) + above - 1.5, pair.caption, ha="center",
-                  va="bottom", fontsize=8, color="black" if pair.met else "#b00020")
+        axis.text(
+            centre,
+            high * (place // columns) + above - 1.5,
+            pair.caption,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color="black" if pair.met else "#b00020",
+        )
     return rasterise(figure)
 
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from mnist_adv import diagnostics
 from mnist_adv.data import datasets
+from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
-from mnist_adv.evaluation.analyse import costs, statistics, beside_optimum
-from mnist_adv.evaluation.report import figures, page
-from mnist_adv.evaluation.measure.chunk import Places
-from mnist_adv.evaluation.report.figures import Pair
 from mnist_adv.evaluation.analyse.result import Evaluation
-from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
+from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
+from mnist_adv.evaluation.report import figures, page
+from mnist_adv.evaluation.report.figures import Pair
 from mnist_adv.reporting.figures import png
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_adv.evaluation.analyse.checks import Check
-from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.statistics import WORST, Curve, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import png
+from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.reporting.figures import png
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 # Around the only section that quotes times, and so differs from run to run.
@@ -182,7 +182,7 @@ def page(found: Evaluation) -> bytes:
         ),
         _section(
             "At a glance",
-            "Images spread evenly over what was measured: clean, changed " "and rounded to 8 bits.",
+            "Images spread evenly over what was measured: clean, changed and rounded to 8 bits.",
             _picture(pictures["mosaic"], "mosaic"),
         ),
         _section(
@@ -324,22 +324,20 @@ def _cells(*values: str, kind: str = "") -> list[str]:
 
 
 def _checks_table(checks: Sequence[Check]) -> str:
-    return _rows(
+    return _rows([
         [
-            [
-                *_cells("holds" if check.holds else "FAILS", kind="good" if check.holds else "bad"),
-                *_cells(check.statement, check.detail, kind="text"),
-            ]
-            for check in checks
+            *_cells("holds" if check.holds else "FAILS", kind="good" if check.holds else "bad"),
+            *_cells(check.statement, check.detail, kind="text"),
         ]
-    )
+        for check in checks
+    ])
 
 
 def _settings_table(plan: Plan) -> str:
     settings = {**plan.settings(), "digest": plan.digest}
-    return _rows(
-        [[*_cells(name), *_cells(_plain(value), kind="text")] for name, value in settings.items()]
-    )
+    return _rows([
+        [*_cells(name), *_cells(_plain(value), kind="text")] for name, value in settings.items()
+    ])
 
 
 def _plain(value: Any) -> str:

@@ -259,6 +259,13 @@ def _grow(shares: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Change shares whose logarithms the constraints hold, so that they stay positive.
 
     Falling, and as long as they are small, their logarithms move; else they do themselves.
+
+    Args:
+        shares: `[n, K - 1]`, positive.
+        change: the same shape.
+
+    Returns:
+        The same shape, positive.
     """
     ratio = change / shares
     with np.errstate(over="ignore"):

@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.data.images import as_classes
-from mnist_adv.optimum.in_ball import interior_point
 from mnist_adv.optimum.certificate.bounds import measure
+from mnist_adv.optimum.constraints import Constraints, combine, make_constraints, product
+from mnist_adv.optimum.in_ball import interior_point
 from mnist_adv.optimum.in_ball.problem import make_ball_problem
+from mnist_adv.optimum.in_ball.support import support_function
+from mnist_adv.optimum.parallel import blocks, in_parallel
 from mnist_adv.optimum.problem import (
     Classifier,
     as_norm,
@@ -30,9 +33,6 @@ from mnist_adv.optimum.problem import (
     make_classifier,
     right_hand_side,
 )
-from mnist_adv.optimum.constraints import Constraints, combine, make_constraints, product
-from mnist_adv.optimum.parallel import blocks, in_parallel
-from mnist_adv.optimum.in_ball.support import support_function
 
 _BLOCK = 32
 

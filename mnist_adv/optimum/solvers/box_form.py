@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.optimum.solvers.interior_point import Finish, Form, Reduced
 from mnist_adv.optimum.constraints import ColumnConstraints, Constraints, box_support
+from mnist_adv.optimum.solvers.interior_point import Finish, Form, Reduced
 
 _FLOOR = 0.1  # of the bounds' first dual variables, in units of the costs
 _FIRST = 0.1  # the constraints' first dual variables, in units of the largest that is dual feasible

@@ -15,8 +15,8 @@ import scipy.optimize
 import scipy.sparse
 
 from mnist_adv.optimum.certificate import bounds
-from mnist_adv.optimum.solvers import l1_columns
 from mnist_adv.optimum.problem import Block, Classifier, make_block, right_hand_side
+from mnist_adv.optimum.solvers import l1_columns
 from mnist_adv.optimum.solvers.feasibility import repair
 from mnist_adv.optimum.solvers.targeted import TargetedSolution
 

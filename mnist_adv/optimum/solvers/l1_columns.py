@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnist_adv.optimum.constraints import Constraints
+from mnist_adv.optimum.problem import Block
 from mnist_adv.optimum.solvers import interior_point
-from mnist_adv.optimum.solvers.relaxation import solve_single
 from mnist_adv.optimum.solvers.box_form import linear_form
 from mnist_adv.optimum.solvers.interior_point import Solution
-from mnist_adv.optimum.problem import Block
-from mnist_adv.optimum.constraints import Constraints
+from mnist_adv.optimum.solvers.relaxation import solve_single
 
 _NUM_COLUMNS = 128
 _IMPROVES = 1 + 1e-9  # reduced costs within this share of the costs count as zero

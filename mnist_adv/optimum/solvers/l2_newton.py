@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnist_adv.optimum.constraints import Constraints, box_support
+from mnist_adv.optimum.problem import Block
 from mnist_adv.optimum.solvers import interior_point
 from mnist_adv.optimum.solvers.box_form import quadratic_form
 from mnist_adv.optimum.solvers.interior_point import Solution
-from mnist_adv.optimum.problem import Block
-from mnist_adv.optimum.constraints import Constraints, box_support
 
 _MAX_EVALUATIONS = 60
 _STALLED = 1e-3  # a step shortened to this is no Newton step any more

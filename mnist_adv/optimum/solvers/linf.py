@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnist_adv.optimum.solvers import interior_point, one_constraint
-from mnist_adv.optimum.solvers.relaxation import solve_single
-from mnist_adv.optimum.solvers.linf_form import make_linf_form
-from mnist_adv.optimum.solvers.interior_point import Solution
 from mnist_adv.optimum.problem import Block
+from mnist_adv.optimum.solvers import interior_point, one_constraint
 from mnist_adv.optimum.solvers.feasibility import repair
+from mnist_adv.optimum.solvers.interior_point import Solution
+from mnist_adv.optimum.solvers.linf_form import make_linf_form
+from mnist_adv.optimum.solvers.relaxation import solve_single
 
 _E_LOWER = 0.99  # share of the lower bound below which a range is certain to be less than e
 _E_UPPER = 1.5  # multiple of the lower bound above which a range is assumed to exceed e

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.optimum.solvers.interior_point import Finish, Form, Reduced
 from mnist_adv.optimum.constraints import Constraints, box_support
+from mnist_adv.optimum.solvers.interior_point import Finish, Form, Reduced
 
 _DUAL_SHARE = 0.5  # of the 1 to which the dual variables of e add, what the first ones take
 _OTHER_DUALS = 0.1  # what the other constraints get of the largest of them

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mnist_adv.optimum.solvers import one_constraint, interior_point
-from mnist_adv.optimum.solvers.interior_point import Solution
 from mnist_adv.optimum.problem import Block
+from mnist_adv.optimum.solvers import interior_point, one_constraint
+from mnist_adv.optimum.solvers.interior_point import Solution
 
 _MAX_CONSTRAINTS = 3  # the farthest, then each time the one that the last answer missed most
 _INFEASIBLE = 1 - 1e-12  # all ranges together reach less than this share of what is required

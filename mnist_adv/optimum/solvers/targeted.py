@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.optimum.solvers import l1_columns, linf, l2_newton
-from mnist_adv.optimum.solvers.interior_point import Solution
 from mnist_adv.optimum.problem import Block, Classifier, make_block, right_hand_side
+from mnist_adv.optimum.solvers import l1_columns, l2_newton, linf
 from mnist_adv.optimum.solvers.feasibility import repair
+from mnist_adv.optimum.solvers.interior_point import Solution
 
 
 @dataclasses.dataclass

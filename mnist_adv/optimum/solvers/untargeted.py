@@ -12,8 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from mnist_adv.optimum.solvers import one_constraint
 from mnist_adv.optimum.problem import Classifier
+from mnist_adv.optimum.solvers import one_constraint
 
 _CHUNK = 256  # images of a group at a time: their arrays stay in cache
 

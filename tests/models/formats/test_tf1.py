@@ -26,7 +26,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_program_loads_and_agrees_with_its_own_session(
     tf1_folder: pathlib.Path,
-    program: str,  # noqa: F811
+    program: str,
 ) -> None:
     checkpoint, taken = PROGRAMS[program]
     opened = open_model(tf1_folder / checkpoint)
@@ -46,18 +46,18 @@ def test_program_loads_and_agrees_with_its_own_session(
 
 
 @pytest.mark.parametrize("program", ["model", "layers"])
-def test_program_is_attacked(tf1_folder: pathlib.Path, program: str) -> None:  # noqa: F811
+def test_program_is_attacked(tf1_folder: pathlib.Path, program: str) -> None:
     opened = open_model(tf1_folder / PROGRAMS[program][0])
     result = mnist_adv.attack(opened.model, datasets.load().images[:1], targets=2, labels=7)
     assert result.success.all()
     assert result.verdict.predictions[0] == 2
 
 
-def test_question_prints_7(tf1_folder: pathlib.Path) -> None:  # noqa: F811
+def test_question_prints_7(tf1_folder: pathlib.Path) -> None:
     assert np.load(tf1_folder / "classification.npy").tolist() == [7]
 
 
-def test_saved_model_of_a_tf1_program(tf1_folder: pathlib.Path) -> None:  # noqa: F811
+def test_saved_model_of_a_tf1_program(tf1_folder: pathlib.Path) -> None:
     opened = open_model(tf1_folder / "served")
     assert opened.notes[0] == "took signature serving_default: x to pred"
     assert "their logarithm is taken as logits" in opened.notes[1]
@@ -68,7 +68,7 @@ def test_saved_model_of_a_tf1_program(tf1_folder: pathlib.Path) -> None:  # noqa
 
 
 def test_one_layer_is_softmax_regression_so_that_closed_forms_hold(
-    tf1_folder: pathlib.Path,  # noqa: F811
+    tf1_folder: pathlib.Path,
 ) -> None:
     model = open_model(tf1_folder / "model.ckpt").model
     assert isinstance(model, SoftmaxRegression)
@@ -79,7 +79,7 @@ def test_one_layer_is_softmax_regression_so_that_closed_forms_hold(
 
 def test_flipped_bit_in_the_old_format_is_damage_or_harmless(
     tf1_folder: pathlib.Path,
-    tmp_path: pathlib.Path,  # noqa: F811
+    tmp_path: pathlib.Path,
 ) -> None:
     intact = (tf1_folder / "old.ckpt").read_bytes()
     clean = open_model(tf1_folder / "old.ckpt").model
