@@ -32,9 +32,9 @@ def main() -> None:
     pieces, data, target = sys.argv[1:]
     with np.load(data) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    input_data = types.ModuleType("input_data")
+    input_data: Any = types.ModuleType("input_data")
     input_data.read_data_sets = lambda *_, **__: read_data_sets(**arrays)
-    package = types.ModuleType("tensorflow.examples.tutorials.mnist")
+    package: Any = types.ModuleType("tensorflow.examples.tutorials.mnist")
     package.input_data = input_data
     sys.modules[package.__name__] = package
     names: dict[str, Any] = {}
