@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -57,7 +58,11 @@ def train_set() -> datasets.Dataset:
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder in which `train.py` has been run with its defaults. Read it, do not write to it."""
-    folder = tmp_path_factory.mktemp("workshop")
+    # One that is there already serves many processes; see tests/mutation.py.
+    kept = os.environ.get("MNIST_ADV_TEST_WORKSHOP")
+    folder = pathlib.Path(kept) if kept else tmp_path_factory.mktemp("workshop")
+    if (folder / "checkpoints").exists():
+        return folder
     argv = [
         "train.py",
         f"--checkpoint_dir={folder / 'checkpoints'}",

@@ -17,6 +17,7 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.gradients.sources import SOURCES
+from mnist_adv.models.formats.registry import FORMATS
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -144,6 +145,7 @@ def _choices() -> list[str]:
         "gradient sources": list(SOURCES),
         "norms": [norm.value for norm in Norm],
         "steps": [step.value for step in Step],
+        "model formats": list(FORMATS),
         "data sets": ["mnist", "fashion_mnist, kmnist, emnist/letters, ... (through TFDS)"],
     }
     return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
