@@ -48,10 +48,9 @@ peers: .venv-peers/installed
 
 .venv-peers/installed: benchmarks/requirements.txt benchmarks/requirements-no-deps.txt setup.cfg
 	$(PYTHON) -m venv .venv-peers
-	$(PEERS)/python -m pip install --quiet --upgrade pip 'setuptools<81' wheel
+	$(PEERS)/python -m pip install --quiet --upgrade pip
 	$(PEERS)/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
-	$(PEERS)/python -m pip install --quiet --no-deps --no-build-isolation \
-		--requirement benchmarks/requirements-no-deps.txt
+	$(PEERS)/python -m pip install --quiet --no-deps --requirement benchmarks/requirements-no-deps.txt
 	touch $@
 
 clean:
