@@ -20,6 +20,7 @@ quick: .venv/installed-test
 lint: .venv/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/pydoclint mnist_adv
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
