@@ -55,4 +55,4 @@ peers: .venv-peers/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
