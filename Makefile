@@ -4,9 +4,6 @@ BIN = .venv/bin
 # Where the baseline libraries of the benchmarks live: they need packages that ours does not.
 PEERS = .venv-peers/bin
 
-# setuptools warns at length about every editable installation of a project laid out like this one.
-CALM = PYTHONWARNINGS='ignore:Editable installation'
-
 .PHONY: attack clean docs lint peers quick test
 
 attack: .venv/installed
@@ -23,6 +20,7 @@ quick: .venv/installed-test
 lint: .venv/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/pydoclint mnist_adv
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
@@ -42,20 +40,19 @@ peers: .venv-peers/installed
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(CALM) $(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(CALM) $(BIN)/python -m pip install --quiet --editable '.[docs,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[docs,test]'
 	touch $@
 
 .venv-peers/installed: benchmarks/requirements.txt benchmarks/requirements-no-deps.txt setup.cfg
 	$(PYTHON) -m venv .venv-peers
-	$(PEERS)/python -m pip install --quiet --upgrade pip 'setuptools<81' wheel
-	$(CALM) $(PEERS)/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
-	$(PEERS)/python -m pip install --quiet --no-deps --no-build-isolation \
-		--requirement benchmarks/requirements-no-deps.txt
+	$(PEERS)/python -m pip install --quiet --upgrade pip
+	$(PEERS)/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
+	$(PEERS)/python -m pip install --quiet --no-deps --requirement benchmarks/requirements-no-deps.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,6 +14,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import sys
 import time
 from typing import Any
 
@@ -59,6 +60,7 @@ def main() -> None:
         },
         "attacks": {},
     }
+    failed = []
     for attack, offered in baseline_tools.tools(models).items():
         if arguments.attacks and attack not in arguments.attacks:
             continue
@@ -68,13 +70,16 @@ def main() -> None:
         classes = (labels + 1) % 10 if targeted else labels
         chosen: dict[str, Any] = dict(offered)
         if attack == "pgd_linf":
-            products = baseline_tools.matmuls_alone(models.ours, 1000)
+            products = baseline_tools.matmuls_alone(models.ours, min(1000, count))
             chosen["matmuls alone"] = lambda x, _classes, _targeted: products(x)
         outcome = _race(attack, chosen, images, classes, targeted, arguments.rounds)
         record["attacks"][attack] = {"num_images": count, "targeted": targeted, "tools": outcome}
         baseline_verdicts.add(record["attacks"][attack], attack, models.ours, images, classes)
         baseline_results.write(arguments.results_dir, record)
         print(baseline_results.table(record, attack), flush=True)
+        failed += [f"{tool} in {attack}" for tool in outcome if "failed" in outcome[tool]]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def _arguments() -> argparse.Namespace:

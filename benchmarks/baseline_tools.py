@@ -40,7 +40,7 @@ class Models:
     """One set of weights as everybody wants it."""
 
     def __init__(self, weights: np.ndarray, bias: np.ndarray) -> None:
-        _stand_in_for_torchvision()
+        _stand_in_for_unused_imports()
         import art.estimators.classification as art
         import foolbox
 
@@ -62,13 +62,14 @@ class Models:
         )
 
 
-def _stand_in_for_torchvision() -> None:
-    # adv-lib imports it for a distance that is not in the race; it brings a second, larger torch.
-    if importlib.util.find_spec("torchvision") is None:
-        stand_in: Any = types.ModuleType("torchvision")
-        stand_in.models = types.ModuleType("torchvision.models")
-        sys.modules["torchvision"] = stand_in
-        sys.modules["torchvision.models"] = stand_in.models
+def _stand_in_for_unused_imports() -> None:
+    # adv-lib imports them for a distance and for live plots, neither of which is in the race.
+    # torchvision brings a second, larger torch, and visdom does not build with current setuptools.
+    for name in ("torchvision", "visdom"):
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            stand_in: Any = types.ModuleType(name)
+            stand_in.models = None  # of torchvision
+            sys.modules[name] = stand_in
 
 
 def matmuls_alone(model: SoftmaxRegression, rows: int) -> Callable[[np.ndarray], None]:
@@ -82,9 +83,9 @@ def matmuls_alone(model: SoftmaxRegression, rows: int) -> Callable[[np.ndarray],
     products = tf.function(loop, jit_compile=True)
 
     def run(images: np.ndarray) -> None:
-        padding = -len(images) % rows
-        padded = np.concatenate([images, images[:padding]]).reshape(-1, rows, 784)
-        for batch in padded:
+        flat = images.reshape(-1, 784)
+        padded = np.pad(flat, ((0, -len(flat) % rows), (0, 0)))
+        for batch in padded.reshape(-1, rows, 784):
             products(tf.constant(batch)).numpy()
 
     return run

@@ -40,7 +40,7 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        for file in (ROOT / "mnist_adv/mnist").iterdir():
+        for file in (ROOT / "mnist_adv/data/mnist").iterdir():
             assert archive.read(f"mnist_adv/data/mnist/{file.name}") == file.read_bytes()
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         commands = archive.read(entry_points).decode()
@@ -48,7 +48,16 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     assert "mnist-adv-train = mnist_adv.commands.train:main" in commands
     assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
     assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands
-    assert {"mnist_adv/models/formats/open.py", "mnist_adv/doctor/__init__.py"} <= names
+    assert {"mnist_adv/models/formats/open.py", "mnist_adv/diagnostics/__init__.py"} <= names
     assert "mnist-adv-evaluate = mnist_adv.commands.evaluate:main" in commands
     assert "mnist_adv/evaluation/report/report.html" in names
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
+
+
+def test_an_editable_installation_warns_of_nothing(tmp_path: pathlib.Path) -> None:
+    code = f"from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})"
+    built = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    # setuptools frames in exclamation marks what pip shows even when it is quiet
+    assert "!!" not in built.stdout + built.stderr

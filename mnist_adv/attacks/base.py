@@ -258,7 +258,7 @@ class Attack:
             "logits", "objective" and, of attacks that take one, "gradient"; perhaps "stop" `[n]`
             bool, images that have nothing left to do.
         """
-        raise TypeError(f"{type(self).__name__} does not evaluate")
+        raise NotImplementedError(f"{type(self).__name__} does not evaluate")
 
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         """Take one step.
@@ -271,7 +271,7 @@ class Attack:
         Returns:
             The entries that change, "image" among them.
         """
-        raise TypeError(f"{type(self).__name__} does not take steps")
+        raise NotImplementedError(f"{type(self).__name__} does not take steps")
 
     def cost(self, task: Task) -> tuple[int, int]:
         """Count a step's model queries, and gradients among them, for one image.

@@ -122,7 +122,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status.
-    """
+    """  # noqa: DOC501 - what is raised here is caught here
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
     values = flags.FlagValues()

@@ -57,7 +57,7 @@ def test_to_float_maps_every_level_to_its_255th() -> None:
     pixels = datasets.to_float(levels)
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels, (np.arange(256) / 255).astype(np.float32))
-    with pytest.raises(ValueError, match="levels must be uint8. Received: dtype=float32"):
+    with pytest.raises(ValueError, match=r"levels must be uint8\. Received: dtype=float32"):
         datasets.to_float(pixels)
 
 
@@ -97,7 +97,7 @@ def test_read_idx_names_a_damaged_file(tmp_path: pathlib.Path) -> None:
 
 
 def test_load_refuses_what_it_cannot_load(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match="split must be one of train, test. Received: 'dev'"):
+    with pytest.raises(ValueError, match=r"split must be one of train, test\. Received: 'dev'"):
         datasets.load("mnist", "dev")
     with pytest.raises(ValueError, match="mnist comes with the package"):
         datasets.load("mnist", data_dir="somewhere")

@@ -79,16 +79,16 @@ def test_transparent_paper(tmp_path: pathlib.Path, ink: str) -> None:
 
 
 def test_what_is_no_digit_is_named(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no file .*missing.png"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*missing\.png"):
         read_digit(tmp_path / "missing.png")
     text = tmp_path / "text.png"
     text.write_text("not a picture")
-    with pytest.raises(ValueError, match="text.png is not a readable PNG or JPEG picture"):
+    with pytest.raises(ValueError, match=r"text\.png is not a readable PNG or JPEG picture"):
         read_digit(text)
     whole = save(stroke((100, 100), 255, 0, (40, 10, 60, 90)), tmp_path / "whole.png")
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:-60])
-    with pytest.raises(ValueError, match="cut.png is not a readable"):
+    with pytest.raises(ValueError, match=r"cut\.png is not a readable"):
         read_digit(cut)
-    with pytest.raises(ValueError, match="blank.png shows no digit"):
+    with pytest.raises(ValueError, match=r"blank\.png shows no digit"):
         read_digit(save(Image.new("L", (100, 100), 200), tmp_path / "blank.png"))

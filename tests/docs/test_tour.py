@@ -167,7 +167,7 @@ def test_another_number_of_blocks_is_refused() -> None:
     text = "```python\nprint(1)\n```\n\n```text\n1\n```\n"
     block = make_tour.Block("print(2)\n", "2\n")
     assert make_tour.fill_in(text, [block]) == text.replace("1", "2")
-    with pytest.raises(ValueError, match="must have 2 code blocks. Received: 1"):
+    with pytest.raises(ValueError, match=r"must have 2 code blocks\. Received: 1"):
         make_tour.fill_in(text, [block, block])
 
 

@@ -138,7 +138,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: pathlib.Path) -> None:
 def test_a_damaged_manifest_is_named(tmp_path: pathlib.Path) -> None:
     store = Store(tmp_path / "run", plan())
     (store.folder / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="manifest.json is damaged"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
         Store(tmp_path / "run", plan())
 
 

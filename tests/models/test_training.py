@@ -89,7 +89,7 @@ def test_settings_that_cannot_train_are_refused(settings: dict[str, float], mess
 
 
 def test_training_that_cannot_go_on_stops(sets: tuple[Dataset, Dataset]) -> None:
-    with pytest.raises(ValueError, match="at most the 2050 training images. Received: 5000"):
+    with pytest.raises(ValueError, match=r"at most the 2050 training images\. Received: 5000"):
         next(train(SoftmaxRegression(), *sets, TrainingConfig(batch_size=5000)))
     with pytest.raises(ValueError, match="training diverged in epoch 1; lower the learning_rate"):
         next(train(SoftmaxRegression(), *sets, TrainingConfig(learning_rate=1e38)))

@@ -119,6 +119,9 @@ class _Callable:
     """A Keras model as images `[n, 28, 28, 1]` -> outputs, in inference mode.
 
     Keras computes in the dtype that its layers were built in; for float64 images a twin is built.
+
+    Args:
+        model: as Keras made it.
     """
 
     def __init__(self, model: Any) -> None:

@@ -71,7 +71,17 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
 
 
 class _Callable:
-    """A signature as images `[n, 28, 28, 1]` -> outputs."""
+    """A signature as images `[n, 28, 28, 1]` -> outputs.
+
+    Args:
+        loaded: what TensorFlow loaded; it owns the variables.
+        signature: one of its signatures.
+        path: for messages.
+        num_classes: how many outputs there must be.
+
+    Raises:
+        ValueError: the signature has other inputs or outputs.
+    """
 
     def __init__(self, loaded: Any, signature: Any, path: str, num_classes: int) -> None:
         self._loaded = loaded  # owns the variables, which would be freed with it

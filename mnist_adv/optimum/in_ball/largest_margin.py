@@ -213,7 +213,15 @@ class _Problem:
         )
 
     def target(self, *, log_odds: bool) -> _Answer:
-        """Find the largest margin, or the largest log-odds, of the target."""
+        """Find the largest margin, or the largest log-odds, of the target.
+
+        Args:
+            log_odds: whether to find the log-odds rather than the margin.
+
+        Returns:
+            Images `[n, pixels]`, what they reach `[n]`, an upper bound of it `[n]`, and the dual
+            variables that prove the bound `[n, classes]`.
+        """
         classifier = self.classifier
         num_classes = classifier.weights.shape[1]
         final, low = self.images.copy(), self._value(self.images, log_odds)

@@ -352,7 +352,12 @@ def _length(lowest: np.ndarray, share: float = 1.0) -> np.ndarray:
 
 
 class _Factor:
-    """Solve `(matrix + diag(ratio)) x = right` for several right-hand sides."""
+    """Solve `(matrix + diag(ratio)) x = right` for several right-hand sides.
+
+    Args:
+        matrix: `[n, m, m]`, positive semidefinite, float64.
+        ratio: `[n, m]`, positive, float64.
+    """
 
     def __init__(self, matrix: np.ndarray, ratio: np.ndarray) -> None:
         diagonal = np.arange(ratio.shape[1])

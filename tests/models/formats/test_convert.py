@@ -189,7 +189,7 @@ def test_killed_replacement_leaves_no_new_weights_under_an_old_index(
     with pytest.raises(KeyboardInterrupt):
         convert(ours, tmp_path / "model.ckpt", overwrite=True)
     monkeypatch.undo()
-    with pytest.raises(FileNotFoundError, match="model.ckpt.index"):
+    with pytest.raises(FileNotFoundError, match=r"model\.ckpt\.index"):
         open_model(tmp_path / "model.ckpt")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_converted_is_refused(ours: pathlib.Path, tmp_path: pathl
     with pytest.raises(ValueError, match="names must give W, b"):
         convert(ours, tmp_path / "model.ckpt", names="W=weights")
     for names in ("W=a b,b=c", "W=W,b=W/read"):
-        with pytest.raises(ValueError, match="a b|names must be plain"):
+        with pytest.raises(ValueError, match=r"a b|names must be plain"):
             convert(ours, tmp_path / "model.ckpt", names=names)
     with pytest.raises(ValueError, match="names are for tf1 and npz; keras names its own"):
         convert(ours, tmp_path / "model.keras", names="W=weights,b=biases")
@@ -216,5 +216,5 @@ def test_what_cannot_be_converted_is_refused(ours: pathlib.Path, tmp_path: pathl
         keras.layers.Dense(10),
     ])
     convolutional.save(tmp_path / "conv.keras")
-    with pytest.raises(ValueError, match="must be Dense layers.*Conv2D"):
+    with pytest.raises(ValueError, match=r"must be Dense layers.*Conv2D"):
         convert(tmp_path / "conv.keras", tmp_path / "conv.npz")

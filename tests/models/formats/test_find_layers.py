@@ -133,7 +133,7 @@ def test_another_task_is_listed() -> None:
 
 
 def test_long_list_is_cut() -> None:
-    with pytest.raises(ValueError, match="and 88 more$"):
+    with pytest.raises(ValueError, match=r"and 88 more$"):
         _find({f"v{i:03d}": [i + 2, 3] for i in range(100)})
 
 

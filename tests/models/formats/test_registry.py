@@ -71,13 +71,13 @@ def test_an_added_format_is_written_and_read(
     opened = open_model("toy.json").model
     assert isinstance(opened, SoftmaxRegression)
     assert opened.W.numpy().tobytes() == toy.W.numpy().tobytes()
-    with pytest.raises(FileNotFoundError, match="no file nowhere.json"):
+    with pytest.raises(FileNotFoundError, match=r"no file nowhere\.json"):
         open_model("nowhere.json")
     argv = ["convert.py", "--source=toy.json", "--destination=again.json", "--format=json"]
     assert convert_command.main(argv) == 0
     assert capsys.readouterr().out.endswith("saved again.json\n")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "toy.json").read_bytes()
-    with pytest.raises(ValueError, match="a json destination must end in .json"):
+    with pytest.raises(ValueError, match=r"a json destination must end in \.json"):
         convert("toy.npz", "toy.txt", "json")
 
 
@@ -102,7 +102,7 @@ def test_every_format_is_recognised_by_its_name(tmp_path: pathlib.Path, added: F
     assert {row.name for row in writable()} == {"checkpoint", "tf1", "npz", "keras", "json"}
     with pytest.raises(ValueError, match="format must be one of checkpoint, tf1, npz, keras, json"):
         convert("a.npz", "b", "saved_model")
-    with pytest.raises(ValueError, match="format must be one of checkpoint, .*Received: 'pdf'"):
+    with pytest.raises(ValueError, match=r"format must be one of checkpoint, .*Received: 'pdf'"):
         convert("a.npz", "b", "pdf")
 
 

@@ -97,7 +97,7 @@ def test_flipped_bit_in_the_old_format_is_damage_or_harmless(
             refused += 1
     assert refused > 35
     (tmp_path / "old.ckpt").write_bytes(intact[:1000])
-    with pytest.raises(ValueError, match="old.ckpt is damaged"):
+    with pytest.raises(ValueError, match=r"old\.ckpt is damaged"):
         open_model(tmp_path / "old.ckpt")
 
 
