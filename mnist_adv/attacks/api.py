@@ -129,7 +129,13 @@ def attack(
     num_classes = check_logits(model, tf.constant(clean[:1]))
     goal = make_goal(count, num_classes, targets=targets, labels=labels, confidence=confidence)
     task = Task(
-        in_unit_box(model, bounds), goal.targeted, norm, num_classes, clean.shape[1:], confidence
+        in_unit_box(model, bounds),
+        goal.targeted,
+        norm,
+        num_classes,
+        clean.shape[1:],
+        confidence,
+        bounds,
     )
     inputs = chosen.prepare(
         task,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.data.images import UNIT, Bounds
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.gradients.losses import Loss, Objective
@@ -52,6 +53,7 @@ class Task:
         num_classes: how many logits the model has.
         shape: of one image, `(h, w, c)`.
         confidence: as in `Goal`.
+        bounds: of the pixels as they came; in the loop they lie in [0, 1].
     """
 
     model: Model = dataclasses.field(compare=False)
@@ -60,6 +62,7 @@ class Task:
     num_classes: int
     shape: tuple[int, int, int]
     confidence: float | None = None
+    bounds: Bounds = UNIT
     _identity: int = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:

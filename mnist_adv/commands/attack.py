@@ -109,7 +109,11 @@ def _make(
         if values[name].value is not None
     }
     if ATTACKS.find(values.attack).attack.needs_donors:
-        given["donors"] = _donors(values, subject)
+        given["donors"] = datasets.load_donors(
+            values.dataset or subject.dataset,
+            data_dir=values.data_dir,
+            manual_dir=values.manual_dir,
+        )
     return attacks.attack(
         subject.model,
         chosen.image,
@@ -123,17 +127,6 @@ def _make(
         trace=True,
         **given,
     )
-
-
-def _donors(values: flags.FlagValues, subject: LoadedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Take images of the model's own data set for attacks that mix others in."""
-    return datasets.load(
-        values.dataset or subject.dataset,
-        "train",
-        data_dir=values.data_dir,
-        manual_dir=values.manual_dir,
-        rows=(0, datasets.NUM_DONORS),
-    ).pairs
 
 
 def _choices() -> list[str]:

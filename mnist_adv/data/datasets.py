@@ -30,8 +30,7 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
-# How many training images are given to attacks that mix other images in.
-NUM_DONORS = 2000
+_NUM_DONORS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +46,6 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
-
-    @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels."""
-        return self.images, self.labels
 
     def __repr__(self) -> str:
         return f"Dataset({len(self.labels)} images, {len(self.class_names)} classes)"
@@ -135,6 +129,31 @@ def count(
     return int(_prepared(name, data_dir, manual_dir).info.splits[split].num_examples)
 
 
+def load_donors(
+    name: str = "mnist", *, data_dir: str | None = None, manual_dir: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Load the images that attacks such as "blend" mix into others.
+
+    Args:
+        name: as in `load`.
+        data_dir: as in `load`.
+        manual_dir: as in `load`.
+
+    Returns:
+        The first 2,000 training images `[m, 28, 28, 1]`, or test images of a data set that has no
+        others, and their labels `[m]`; all of them if there are fewer.
+
+    Raises:
+        ValueError: as `load`.
+        OSError: as `load`.
+    """
+    where: dict[str, Any] = {"data_dir": data_dir, "manual_dir": manual_dir}
+    split = _train_or_test(name, data_dir, manual_dir)
+    rows = (0, min(_NUM_DONORS, count(name, split, **where)))
+    donors = load(name, split, rows=rows, **where)
+    return donors.images, donors.labels
+
+
 def to_float(levels: np.ndarray) -> np.ndarray:
     """Turn 8-bit grey levels into the pixels that models see; the only place that does.
 
@@ -208,6 +227,11 @@ def _load_tfds(
         levels = levels.transpose(0, 2, 1, 3)  # TFDS hands EMNIST out lying on its side
     names = tuple(builder.info.features["label"].names)
     return Dataset(to_float(levels), labels.astype(np.int64), names)
+
+
+def _train_or_test(name: str, data_dir: str | None, manual_dir: str | None) -> str:
+    there = SPLITS if name == "mnist" else _prepared(name, data_dir, manual_dir).info.splits
+    return "train" if "train" in there else "test"
 
 
 def _prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:

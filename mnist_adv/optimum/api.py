@@ -25,6 +25,7 @@ def smallest_perturbation(
     lower: Any = 0.0,
     upper: Any = 1.0,
     seconds_per_image: float = 10.0,
+    one_by_one: bool = False,
     progress: bool | None = None,
 ) -> Optimum:
     """Find the smallest changes of images that change a linear classifier's answer, with proof.
@@ -46,6 +47,8 @@ def smallest_perturbation(
         lower: least pixel value, one number or `[D]`.
         upper: largest pixel value.
         seconds_per_image: for targeted l0, how long branch and bound may take for one image.
+        one_by_one: solve every image by itself, several times slower, so that not the last bit of
+            an answer depends on the other images or on the number of cores.
         progress: show a bar on standard error; None: where it is worth it.
 
     Returns:
@@ -78,10 +81,10 @@ def smallest_perturbation(
     classes, targeted = _goal(len(pixels), classifier, targets, labels)
     if targeted:
         answer = solve_targeted(
-            norm, classifier, pixels, classes, margin, seconds_per_image, progress
+            norm, classifier, pixels, classes, margin, seconds_per_image, one_by_one, progress
         )
     else:
-        answer = solve_untargeted(norm, classifier, pixels, classes, margin, progress)
+        answer = solve_untargeted(norm, classifier, pixels, classes, margin, one_by_one, progress)
     shape = np.shape(images) if np.ndim(images) > 1 else (1, *np.shape(images))
     return Optimum(
         norm=norm,

@@ -23,6 +23,7 @@ def solve_targeted(
     targets: np.ndarray,
     margin: float,
     seconds_per_image: float,
+    one_by_one: bool,
     progress: bool | None,
 ) -> dict[str, np.ndarray]:
     """Find the smallest changes that reach targets, and bound each from both sides.
@@ -34,6 +35,7 @@ def solve_targeted(
         targets: `[n]` int64.
         margin: of the target's logit over every other, at least 0.
         seconds_per_image: for l0, how long branch and bound may take for one image.
+        one_by_one: see `smallest_perturbation`.
         progress: see `smallest_perturbation`.
 
     Returns:
@@ -74,7 +76,7 @@ def solve_targeted(
         adversarial[part] = np.where(reached[:, np.newaxis], final, x)
         above[part] = np.where(reached, bounds.measure(norm, adversarial[part] - x), np.inf)
 
-    in_parallel(work, blocks(count, _BLOCK[norm]), "pair", progress)
+    in_parallel(work, blocks(count, 1 if one_by_one else _BLOCK[norm]), "pair", progress)
     return {
         "adversarial": adversarial,
         "reached": targets,
@@ -92,6 +94,7 @@ def solve_untargeted(
     pixels: np.ndarray,
     labels: np.ndarray,
     margin: float,
+    one_by_one: bool,
     progress: bool | None,
 ) -> dict[str, np.ndarray]:
     """Find the smallest changes that leave labels, and bound each from both sides.
@@ -102,6 +105,7 @@ def solve_untargeted(
         pixels: `[n, D]`, inside the box.
         labels: `[n]` int64.
         margin: of some other logit over the label's, at least 0.
+        one_by_one: see `smallest_perturbation`.
         progress: see `smallest_perturbation`.
 
     Returns:
@@ -135,7 +139,7 @@ def solve_untargeted(
         below[part] = nearest.distance
         above[part] = np.where(left, bounds.measure(norm, adversarial[part] - x), np.inf)
 
-    in_parallel(work, blocks(count, _GROUPED), "image", progress)
+    in_parallel(work, blocks(count, 1 if one_by_one else _GROUPED), "image", progress)
     return {
         "adversarial": adversarial,
         "reached": reached,

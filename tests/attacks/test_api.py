@@ -118,7 +118,7 @@ def test_no_success_is_below_the_floor(
 
 @pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
 @pytest.mark.parametrize("targeted", [True, False])
-def test_short_raw_steps_never_raise_a_convex_loss(
+def test_short_raw_steps_never_raise_a_smooth_loss(
     trained: SoftmaxRegression, test_set: Any, norm: Norm, targeted: bool
 ) -> None:
     longest = 2 / np.linalg.norm(trained.W.numpy(), 2) ** 2

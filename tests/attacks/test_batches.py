@@ -29,6 +29,7 @@ REFILLED = {
     ("ead", Norm.L1),
     ("jsma", Norm.L0),
     ("blend", Norm.L1),
+    ("optimum", Norm.LINF),
 }
 
 
@@ -37,8 +38,6 @@ def cases() -> list[Any]:
     found = []
     for name, row in ATTACKS.items():
         norms = row.attack.norms
-        if not row.attack.takes_steps:
-            continue  # solved image by image; its own tests compare float64 bits
         for number, norm in enumerate(norms if len(norms) > 1 else 2 * norms):
             goal = ("targets", "labels")[number % 2]
             found.append(pytest.param(name, norm, goal, id=f"{name}-{norm.value}-{goal}"))
@@ -62,23 +61,23 @@ def test_a_batch_is_its_images_one_by_one(
     chosen = [0, 1, 2, count // 2 - 1, count // 2, count - 3, count - 2, count - 1]
     labels = test_set.labels[:count]
     classes = (labels + 1) % 10 if goal == "targets" else labels
-    steps = 2 + np.arange(count) % 7  # lanes become free one after the other
     options: dict[str, Any] = {"method": name, "norm": norm}
+    own: dict[str, Any] = {"epsilon": np.full(count, np.inf)}
     if name in SEARCHED:
         options["num_searches"] = 3
     if name in ("carlini_wagner", "ead"):
         options["first_constant"] = 10.0  # few steps lead somewhere
     if name == "blend":
         options["donors"] = (test_set.images[500:700], test_set.labels[500:700])
-    epsilon = np.full(count, np.inf)
     if not method.minimal:
-        epsilon = BUDGET[norm] * (0.5 + np.arange(count) % 4 / 4)
+        own["epsilon"] = BUDGET[norm] * (0.5 + np.arange(count) % 4 / 4)
+    if method.takes_steps:
+        own["num_steps"] = 2 + np.arange(count) % 7  # lanes become free one after the other
     together = attack(
         own_model,
         test_set.images[:count],
-        epsilon=epsilon,
-        num_steps=steps,
         **{goal: classes},
+        **own,
         **options,
     )
     assert np.any(together.perturbation)
@@ -86,9 +85,8 @@ def test_a_batch_is_its_images_one_by_one(
         alone = attack(
             own_model,
             test_set.images[index],
-            epsilon=epsilon[index],
-            num_steps=steps[index],
             **{goal: classes[index]},
+            **{setting: values[index] for setting, values in own.items()},
             **options,
         )
         np.testing.assert_array_equal(alone.adversarial[0], together.adversarial[index])

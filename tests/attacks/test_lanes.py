@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from mnist_adv import attack
 from mnist_adv.attacks import lanes, registry
 from mnist_adv.attacks.base import Task
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+SHIPPED = lanes._MOST  # read before the session's fixture makes it smaller
+
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of slots that users get."""
-    monkeypatch.setattr(lanes, "_MOST", 1000)
+    """The number of lanes that users get."""
+    monkeypatch.setattr(lanes, "_MOST", SHIPPED)
 
 
 def task(model: Callable[[Any], Any]) -> Task:
@@ -54,3 +58,21 @@ def test_larger_models_and_hungrier_methods_get_fewer_lanes(
     assert lanes.num_lanes(own, method["carlini_wagner"]) < 1000
     for which in (own, large):
         assert all(lanes.num_lanes(which, each) % 4 == 0 for each in method.values())
+
+
+def test_the_shipped_batch_gives_what_its_images_give_one_by_one(
+    full: None, xla: None, toy: SoftmaxRegression, test_set: Any
+) -> None:
+    count = SHIPPED + 4  # the last ones enter lanes that others have left
+    images, targets = test_set.images[:count], (test_set.labels[:count] + 1) % 10
+    own: dict[str, Any] = {
+        "epsilon": np.linspace(0.02, 0.2, count),
+        "num_steps": 1 + np.arange(count) % 5,
+    }
+    together = attack(toy, images, targets=targets, **own)
+    assert 0.1 < together.success.mean() < 0.9
+    for index in (0, 1, SHIPPED // 2, SHIPPED - 1, SHIPPED, count - 1):
+        settings = {name: values[index] for name, values in own.items()}
+        alone = attack(toy, images[index], targets=targets[index], **settings)
+        np.testing.assert_array_equal(alone.adversarial[0], together.adversarial[index])
+        assert alone.num_steps[0] == together.num_steps[index]

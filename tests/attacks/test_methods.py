@@ -38,8 +38,10 @@ FACTORS = {
     ("bisection", Norm.LINF): 1.03,
     ("bisection", Norm.L2): 1.03,
     ("bisection", Norm.L1): 1.03,
-    **{("optimum", norm): 1.001 for norm in Norm},
+    # Certified in float64; float32 images lie a few roundings of a logit beyond the border.
+    **{("optimum", norm): 1.0 if norm is Norm.L0 else 1.0001 for norm in Norm},
 }
+GREY = np.full((1, 28, 28, 1), 0.5, np.float32)
 QUICK: dict[str, dict[str, Any]] = {
     "carlini_wagner": {"num_searches": 6, "num_steps": 300},
     "ead": {"num_searches": 6, "num_steps": 300},
@@ -116,16 +118,16 @@ def test_every_minimal_attack_and_norm_has_its_factor() -> None:
 # On ten classes, targeted and inside [0, 1], the median may be this much above the certified
 # optimum: attacks that follow one border at a time pay where several bind.
 TEN_CLASSES = {
-    Norm.LINF: {"optimum": 1.001, "deepfool": 1.5, "fmn": 1.3, "bisection": 1.2},
+    Norm.LINF: {"optimum": 1.0001, "deepfool": 1.5, "fmn": 1.3, "bisection": 1.2},
     Norm.L2: {
-        "optimum": 1.001,
+        "optimum": 1.0001,
         "deepfool": 1.5,
         "ddn": 1.1,
         "fmn": 1.2,
         "carlini_wagner": 1.1,
         "bisection": 1.1,
     },
-    Norm.L1: {"optimum": 1.001, "fmn": 1.3, "ead": 1.4, "bisection": 1.2},
+    Norm.L1: {"optimum": 1.0001, "fmn": 1.3, "ead": 1.4, "bisection": 1.2},
     Norm.L0: {"optimum": 1.0, "fmn": 1.5, "jsma": 2.0},
 }
 
@@ -397,6 +399,16 @@ def test_restarts_and_seeds(trained: SoftmaxRegression, digits: dict[str, Any]) 
         ({"num_steps": [5, 0]}, r"num_steps must lie in .* Received: \[5, 0\]"),
         ({"step_size": [0.1, 0.0]}, r"step_size must be .* above 0 .* Received: \[0.1, 0.0\]"),
         ({"seed": -1}, "seed must be an integer, at least 0. Received: -1"),
+        ({"method": "blend"}, r"blend .* donors=\(images, labels\). Received: None"),
+        ({"method": "blend", "donors": [[0.5]]}, r"donors=\(images, labels\). Received: \[\["),
+        ({"method": "blend", "donors": (GREY[0], [2, 3])}, r"one integer label for each.*\[2\]"),
+        ({"method": "blend", "donors": (GREY[:, 4:], [2])}, r"donors must be .*\[1, 24, 28, 1\]"),
+        ({"method": "blend", "donors": (255 * GREY, [2])}, r"images must lie in \[0, 1\]"),
+        ({"method": "blend", "donors": (GREY, [0.5])}, "one integer label for each.*float64"),
+        ({"method": "blend", "donors": (GREY, [3])}, "every class asked for. Received: none for 2"),
+        ({"method": "optimum", "num_steps": 3}, "optimum takes no steps. Received: num_steps 3"),
+        ({"method": "optimum", "step_size": 0.1}, "step_size is no setting of this attack"),
+        ({"method": "optimum", "loss": "margin"}, "settings of optimum are .* Received: loss"),
     ],
 )
 def test_what_the_library_cannot_do_is_refused(

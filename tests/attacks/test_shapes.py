@@ -135,3 +135,26 @@ def test_another_box_is_another_unit(norm: str) -> None:
         attack(model, scaled, labels=labels)
     with pytest.raises(ValueError, match="bounds must be two finite numbers, rising"):
         attack(model, images, labels=labels, bounds=(1.0, 0.0))
+
+
+def test_donors_lie_in_the_box_of_the_images() -> None:
+    model, images, labels = problem((8, 8, 1, 10))
+    targets, low, high = (labels + 1) % 10, -1.0, 3.0
+    weights = model.W / (high - low)
+    wide = LinearModel(weights, -low * weights.sum(axis=0))
+    options: dict[str, Any] = {"method": "blend", "targets": targets, "trace": True}
+
+    def scaled(pixels: np.ndarray) -> np.ndarray:
+        return (low + (high - low) * pixels).astype(np.float32)
+
+    plain = attack(model, images, epsilon=0.3, donors=(1 - images, targets), **options)
+    donors = (scaled(1 - images), targets)
+    there = attack(wide, scaled(images), epsilon=1.2, donors=donors, bounds=(low, high), **options)
+    np.testing.assert_allclose(there.adversarial, scaled(plain.adversarial), atol=1e-5)
+
+
+def test_the_optimum_shows_no_bar_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    model, images, labels = problem((8, 8, 1, 10))
+    many, classes = np.tile(images, (100, 1, 1, 1)), np.tile(labels, 100)
+    attack(model, many, labels=classes, method="optimum")
+    assert capfd.readouterr().err == ""

@@ -148,6 +148,28 @@ def test_the_optimum_comes_with_its_proof(
     assert proof["relative_gap"] <= 1e-6 and len(proof["dual_variables"]) == 10
 
 
+def test_what_is_blended_in_is_of_the_data_set_under_attack(
+    attack: Attack, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = {split: datasets.load("mnist", split, rows=(0, 2000)) for split in ("train", "test")}
+    splits["train"].images[:] = 1 - splits["train"].images
+    asked = []
+
+    def load(name: str, split: str, *, rows: tuple[int, int] | None = None, **_: object) -> object:
+        asked.append(name)
+        there, part = splits[split], slice(*(rows or (None,)))
+        return datasets.Dataset(there.images[part], there.labels[part], there.class_names)
+
+    monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setattr(datasets, "count", lambda *_, **__: 60_000)
+    monkeypatch.setattr(datasets, "_train_or_test", lambda *_: "train")
+    attack("--target=2", "--dataset=negatives", "--attack=blend", "--num_steps=3", "--norm=l2")
+    assert set(asked) == {"negatives"}
+    arrays = np.load(tmp_path / "results" / "negatives-test-0-to-2" / "result.npz")
+    # the black border of a digit turns lighter only where white is mixed in
+    assert arrays["images"][0, :2].max() == 0 < arrays["trace_images"][-1, 0, :2].min()
+
+
 def test_every_report_says_how_far_above_the_optimum_it_is(
     attack: Attack, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,7 +270,7 @@ def test_running_again_replaces_only_a_result(
         (["--target=2", "--name=a/b"], "name must be a plain folder name. Received: 'a/b'"),
         (["--target=2", "--attack=magic"], "method must be one of fgsm, bim, pgd"),
         (["--target=2", "--attack=ddn"], "norm of ddn must be one of l2. Received: 'linf'"),
-        (["--target=2", "--attack=optimum", "--num_steps=3"], "the optimum takes no steps"),
+        (["--target=2", "--attack=optimum", "--num_steps=3"], "optimum takes no steps"),
         (["--target=2", "and more"], "unknown argument 'and more'"),
     ],
 )

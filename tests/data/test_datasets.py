@@ -117,16 +117,19 @@ class FakeBuilder:
             "image": types.SimpleNamespace(shape=(28, 28, 1)),
             "label": types.SimpleNamespace(num_classes=37, names=[str(k) for k in range(37)]),
         }
+        splits: dict[str, types.SimpleNamespace] = {}
 
     failure: Exception | None = None
+    asked: str | None = None
 
     def download_and_prepare(self, download_config: object) -> None:
         """Fail if told to."""
         if self.failure:
             raise self.failure
 
-    def as_dataset(self, **_: object) -> tuple[np.ndarray, np.ndarray]:
+    def as_dataset(self, split: str, **_: object) -> tuple[np.ndarray, np.ndarray]:
         """Give the image and its label."""
+        self.asked = split
         levels = np.zeros((1, 28, 28, 1), np.uint8)
         levels[0, 3, 20] = 255
         return levels, np.array([5])
@@ -155,3 +158,20 @@ def test_without_network_the_remedy_is_named(builder: FakeBuilder) -> None:
     message = "TFDS cannot prepare 'kmnist': no route to host. Without network, .* manual_dir"
     with pytest.raises(OSError, match=message):
         datasets.load("kmnist")
+
+
+def test_donors_are_the_first_training_images(
+    builder: FakeBuilder, train_set: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = datasets.load_donors("mnist")
+    np.testing.assert_array_equal(images, train_set.images[:2000])
+    np.testing.assert_array_equal(labels, train_set.labels[:2000])
+    for sizes, expected in (
+        ({"train": 60_000, "test": 10_000}, "train[0:2000]"),
+        ({"train": 70}, "train[0:70]"),
+        ({"test": 3000}, "test[0:2000]"),
+    ):
+        splits = {name: types.SimpleNamespace(num_examples=size) for name, size in sizes.items()}
+        monkeypatch.setattr(builder.info, "splits", splits)
+        assert len(datasets.load_donors("kmnist")[1]) == 1
+        assert builder.asked == expected

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from mnist_adv import attack
 from mnist_adv.commands import evaluate as command
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse.result import Evaluation
@@ -137,6 +138,33 @@ def test_what_a_chunk_says_is_what_its_images_do(
     np.testing.assert_allclose(table["saved_linf"][0], length, atol=1e-6)
     assert length.max() <= 0.2 + 1e-6
     assert 0.3 < table["saved_success"].mean() < 1  # else nothing was told apart
+
+
+def test_blend_and_the_optimum_give_in_chunks_what_they_give_together(
+    workshop: pathlib.Path,
+    trained: SoftmaxRegression,
+    test_set: datasets.Dataset,
+    train_set: datasets.Dataset,
+    tmp_path: pathlib.Path,
+) -> None:
+    asked = small_plan(
+        workshop,
+        attacks=("blend", "optimum"),
+        targets=Targets.NEXT,
+        epsilons=(0.3,),
+        step_size=None,
+        num_images=9,
+        chunk_size=5,
+    )
+    store = Store(tmp_path / "run", asked)
+    run.execute(store, places(workshop), quiet=True)
+    found = read_table(store)["float_l1"]  # in linf most changes are as large as the budget
+    images, targets = test_set.images[:9], (test_set.labels[:9] + 1) % 10
+    donors = (train_set.images[:2000], train_set.labels[:2000])
+    blend = attack(trained, images, targets=targets, method="blend", num_steps=5, donors=donors)
+    optimum = attack(trained, images, targets=targets, method="optimum")
+    np.testing.assert_array_equal(found[0], blend.verdict.norms["l1"])
+    np.testing.assert_array_equal(found[1], optimum.verdict.norms["l1"])
 
 
 def test_damaged_images_are_noticed(

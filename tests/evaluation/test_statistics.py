@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.evaluation.analyse import checks, statistics
 from mnist_adv.evaluation.analyse.table import to_csv
 from tests.evaluation.support import hand_made
@@ -150,3 +151,7 @@ def test_attacks_that_do_not_beat_the_noise_are_noticed() -> None:
     assert [check.holds for check in found(0.1)] == [True]
     assert [check.holds for check in found(INF)] == [False]
     assert checks._baselines(hand_made([1], [1], [[0.1], [0.1]])) == []  # no noise among them
+
+
+def test_no_attack_has_the_name_of_a_curve_that_is_none() -> None:
+    assert not {statistics.WORST, statistics.OPTIMUM} & set(ATTACKS)

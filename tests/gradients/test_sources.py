@@ -137,7 +137,7 @@ def test_check_gradient_agrees_for_healthy_models_and_not_for_a_liar(
 def test_what_cannot_be_done_is_refused(toy: SoftmaxRegression, network: Any, seven: Any) -> None:
     with pytest.raises(ValueError, match="closed_form needs a SoftmaxRegression"):
         compute_gradient(network, seven, 2, source="closed_form")
-    with pytest.raises(ValueError, match=r"no gradient flows|through which"):
+    with pytest.raises(ValueError, match="through which no gradient flows"):
         compute_gradient(lambda images: tf.stop_gradient(toy(images)), seven, 2)
     with pytest.raises(ValueError, match=r"difference_step must lie in \(0, 1\]. Received: 0"):
         compute_gradient(toy, seven, 2, source="forward_difference", difference_step=0.0)

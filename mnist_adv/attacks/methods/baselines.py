@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack, Inputs, State, Task
 from mnist_adv.attacks.methods.schedules import progress
+from mnist_adv.data.images import as_batch, to_unit
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.tensors.lazy import tf
@@ -72,7 +74,8 @@ class Blend(Baseline):
     """The nearest image of the target class (or of any other) mixed in, more at every try.
 
     Attributes:
-        donors: images `[m, h, w, c]` of the data set and their labels `[m]`.
+        donors: images `[m, h, w, c]` of the data set, inside the bounds of the images under
+            attack, and their labels `[m]`.
     """
 
     donors: Any = dataclasses.field(default=None, compare=False)
@@ -82,19 +85,9 @@ class Blend(Baseline):
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
         inputs = super().prepare(task, inputs, step_size)
-        if self.donors is None:
-            raise ValueError(
-                "blend mixes in other images: give it some of the data set, with their labels, as "
-                "donors=(images, labels). Received: no donors"
-            )
-        images, labels = (np.asarray(part) for part in self.donors)
-        if images.shape != (len(labels), *task.shape):
-            raise ValueError(
-                f"donors must be images of shape {list(task.shape)}, each with its label. "
-                f"Received: shape {list(images.shape)} and {len(labels)} labels"
-            )
+        images, labels = _checked(self.donors, task)
         chosen = _nearest(inputs["clean"], inputs["classes"], images, labels, task.targeted)
-        return {**inputs, "donor": images[chosen].reshape(-1, *task.flat).astype(np.float32)}
+        return {**inputs, "donor": images[chosen].reshape(-1, *task.flat)}
 
     @override
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
@@ -108,6 +101,30 @@ def _spend(task: Task, inputs: Inputs, noise: Any) -> Any:
     # Scaled to the budget's length, then clipped by the box: never longer.
     size = per_image(tf.math.divide_no_nan(inputs["epsilon"], GEOMETRY[task.norm].length(noise)))
     return task.project(inputs, inputs["clean"] + size * noise)
+
+
+def _checked(donors: Any, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Check images and labels, and map the images to [0, 1] as those under attack are."""
+    try:
+        images, labels = donors
+    except (TypeError, ValueError):
+        raise ValueError(
+            "blend mixes in other images: give it some of the data set, with their labels, as "
+            f"donors=(images, labels). Received: {reprlib.repr(donors)}"
+        ) from None
+    try:
+        images = as_batch(images, task.bounds).astype(np.float32, copy=False)
+    except ValueError as error:
+        raise ValueError(f"donors: {error}") from error
+    labels = np.asarray(labels)
+    integers = np.issubdtype(labels.dtype, np.integer)
+    if images.shape[1:] != task.shape or labels.shape != (len(images),) or not integers:
+        raise ValueError(
+            f"donors must be images of shape {list(task.shape)} and one integer label for each. "
+            f"Received: images of shape {list(images.shape)}, labels of shape "
+            f"{list(labels.shape)} and dtype {labels.dtype}"
+        )
+    return to_unit(images, task.bounds), labels
 
 
 def _nearest(

@@ -17,6 +17,9 @@ from mnist_adv.verdict.beside_optimum import require_linear
 class OptimumAttack(Attack):
     """Solve for the smallest change, with a proof; for models that are linear in the pixels.
 
+    Images are solved one by one, as an attack's result must not depend on its batch;
+    `smallest_perturbation` itself is several times faster for many.
+
     Attributes:
         margin: by which the wanted logit leads.
         seconds_per_image: for targeted L0, how long branch and bound may take for one image.
@@ -44,9 +47,11 @@ class OptimumAttack(Attack):
             norm=task.norm,
             margin=self.margin,
             seconds_per_image=self.seconds_per_image,
+            one_by_one=True,
+            progress=False,
             **classes,
         )
-        images, _ = to_float32(*parts, optimum)
+        images, _ = to_float32(*parts, optimum, one_by_one=True)
         moved = (images != clean).reshape(len(clean), -1).any(axis=1)
         return Outcome(
             image=images.reshape(-1, *task.flat),

@@ -104,7 +104,7 @@ class Curve:
     median: float | None
 
 
-WORST, OPTIMUM = "worst case", "optimum"
+WORST, OPTIMUM = "worst case", "certified optimum"
 
 
 def curves(table: Table) -> list[Curve]:

@@ -137,13 +137,9 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
 def _donors(plan: Plan, places: Places) -> tuple[np.ndarray, np.ndarray] | None:
     if not any(ATTACKS[name].attack.needs_donors for name in plan.attacks):
         return None
-    return datasets.load(
-        plan.dataset,
-        "train",
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(0, datasets.NUM_DONORS),
-    ).pairs
+    return datasets.load_donors(
+        plan.dataset, data_dir=places.data_dir, manual_dir=places.manual_dir
+    )
 
 
 def _model(plan: Plan, places: Places) -> Model:
