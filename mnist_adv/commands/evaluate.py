@@ -62,14 +62,20 @@ def _evaluate(values: flags.FlagValues) -> int:
     voice, epsilons = cli.Voice(values), _epsilons(values)
     cli.load_tensorflow(values)
     from mnist_adv.reporting import tensorboard
-    from mnist_adv.evaluation.measure import attacking, run
+    from mnist_adv.attacks import registry
+    from mnist_adv.evaluation.measure import run
     from mnist_adv.evaluation.report import files, page, summaries
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
-        attacking.require_known(name, values.norm)
+        norms = registry.find(name).method.norms
+        if values.norm not in norms:
+            allowed = ", ".join(norm.value for norm in norms)
+            raise ValueError(
+                f"norm of {name} must be one of {allowed}. Received: {values.norm.value!r}"
+            )
     subject = model_flags.open_subject(values)
     voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
     source = _source(values, subject)

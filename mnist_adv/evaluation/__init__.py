@@ -1,9 +1,7 @@
-"""Measure a classifier on a whole data set: attacks, budgets, targets; cut off and resumed at will.
+"""Measure a classifier on a whole data set: attacks, budgets, targets; interrupted and resumed.
 
-`plan.py` says what is to be measured and cuts it into chunks; `model_source.py` opens the model in
-any process; `attacking.py` runs a named attack; `chunk.py` turns a chunk into the bytes of its
-result file; `store.py` is the folder of these files; `run.py` hands chunks to engines; `table.py`
-and `statistics.py` read them; `checks.py` holds them against what must be true; `truth.py`,
-`costs.py` and `peers.py` set the optimum, speed and other tools beside them; `figures.py`,
-`report.py`, `tensorboard.py` and `outputs.py` show them.
+`plan.py` says what is to be measured and cuts it into chunks. `measure/` turns each chunk into the
+bytes of its result file, in this process, several, or on a Dask cluster, and keeps these files.
+`analyse/` reads them: a table, statistics, the certified optimum, costs, and checks of what must be
+true. `report/` writes figures, files, one HTML page and TensorBoard's summaries.
 """

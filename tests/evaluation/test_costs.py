@@ -1,8 +1,7 @@
-"""What is told of an evaluation beside its results: costs, times, other tools, an ill model."""
+"""What is told of an evaluation beside its results: costs, times, a faulty model."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from mnist_adv import attack
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.analyse import costs, baseline_libraries
+from mnist_adv.evaluation.analyse import costs
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.report import files
 from mnist_adv.evaluation.measure.chunk import Places
@@ -22,7 +21,6 @@ from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.geometry.norms import Norm
 from tests.evaluation.support import SMALL, places, small_plan
 
 
@@ -53,7 +51,7 @@ def test_queries_and_gradients_are_those_of_the_attacks(
     np.testing.assert_array_equal(table["num_queries"][0], expected)
     assert (table["num_gradients"][0] == expected).all()
     assert (table["num_gradients"][1] == 0).all() and (table["num_queries"][1] > 0).all()
-    lines = costs.find(store, table, None, trained).here
+    lines = costs.find(store, table, None).attacks
     assert [line.queries for line in lines] == table["num_queries"].mean(axis=1).tolist()
     header, first = to_csv(table).decode().splitlines()[:2]
     cells = dict(zip(header.split(","), first.split(",")))
@@ -68,56 +66,15 @@ def test_the_rate_is_that_of_the_middle_chunk(tmp_path: pathlib.Path) -> None:
         store.put(chunk, b"", {"pgd": {"images": 4, "attack": seconds, "all": 50.0}})
     store = Store(tmp_path / "run", store.plan)  # as a run that goes on finds it
     table = read_table_of_ones(store)
-    assert costs.find(store, table, None, None).here[0].rate == 2.0
+    assert costs.find(store, table, None).attacks[0].rate == 2.0
     (store.folder / "timing.json").write_text("{ torn")
-    assert costs.find(store, table, None, None).here[0].rate is None
-    assert costs.find(store, table, None, None).lines()[1].split()[-1] == "-"
+    assert costs.find(store, table, None).attacks[0].rate is None
+    assert costs.find(store, table, None).lines()[1].split()[-1] == "-"
 
 
 def read_table_of_ones(store: Store) -> Table:
     one = np.ones((1, 2), np.int64)
     return Table(store.plan, {"num_queries": one, "num_gradients": one})
-
-
-def test_other_tools_are_quoted_for_the_same_weights_only(
-    tmp_path: pathlib.Path, trained: SoftmaxRegression, toy: SoftmaxRegression
-) -> None:
-    weights = trained.W.numpy().tobytes() + trained.b.numpy().tobytes()
-    tools = {
-        "mnist_adv": {"seconds": [1.0], "success": 1.0},
-        "foolbox": {
-            "seconds": [4.0, 2.0, 99.0],
-            "success": 0.9,
-            "median_over_optimum": 1.5,
-        },
-        "two bare products": {"seconds": [0.1]},
-    }
-    record = {
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "settings": {"targets": "the next class"},
-        "attacks": {
-            "pgd_linf": {"num_images": 100, "tools": tools},
-            "pgd_l2": {"num_images": 100, "tools": {"art": {"seconds": [1.0], "success": 1.0}}},
-        },
-    }
-    file = tmp_path / "peers.json"
-    file.write_text(json.dumps(record))
-    quoted, source = baseline_libraries.quote(trained, ("pgd",), Norm.LINF, file)
-    assert quoted == [
-        {"name": "pgd, foolbox", "over_optimum": 1.5, "share_found": None, "rate": 25.0}
-    ]
-    assert "benchmark" in source and "the next class" in source
-    said = costs.Costs((), tuple(costs.Cost(**each) for each in quoted), source).lines()
-    assert said[1].strip().startswith("other tools, from the benchmark")
-    assert said[2].split() == ["pgd,", "foolbox", "1.5000", "-", "-", "-", "25"]
-    for model, attacks, norm, where in (
-        (toy, ("pgd",), Norm.LINF, file),
-        (trained, ("fgsm",), Norm.LINF, file),
-        (trained, ("pgd",), Norm.L1, file),
-        (trained, ("pgd",), Norm.LINF, tmp_path / "none.json"),
-        (lambda images: images, ("pgd",), Norm.LINF, file),
-    ):
-        assert baseline_libraries.quote(model, attacks, norm, where) == ([], "")
 
 
 def _evaluated(folder: pathlib.Path, workshop: pathlib.Path, model: object) -> Evaluation:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_adv.attacks import registry
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.measure import attacking
 from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.measure.store import Store
@@ -69,7 +69,7 @@ def _clean_accuracy(table: Table, curves: list[Curve]) -> Check:
 def _zero_budget(table: Table) -> list[Check]:
     if table.plan.epsilons[0] > 0:
         return []
-    limited = [not attacking.is_minimal(name) for name in table.plan.attacks]
+    limited = [not registry.find(name).method.minimal for name in table.plan.attacks]
     moved = float(table["moved_at_zero"].max())
     wanted = table["target"] if table.plan.targeted else table["label"]
     at_once = (table["clean_prediction"] == wanted) == table.plan.targeted
@@ -112,19 +112,20 @@ def _saved_images(store: Store, table: Table, model: Model, places: Places) -> l
             manual_dir=places.manual_dir,
             rows=(chunk.first, chunk.end),
         )
-        clean = loaded.images.reshape(-1, 784)[part["index"] - chunk.first].astype(np.float64)
+        clean = loaded.images.reshape(len(loaded.images), -1)[part["index"] - chunk.first]
+        clean = clean.astype(np.float64)
         for number in range(len(plan.attacks)):
             pixels = datasets.to_float(part["levels"][number])
-            logits = np.asarray(model(pixels.reshape(-1, 28, 28, 1)), np.float64)
+            logits = np.asarray(model(pixels), np.float64)
             seen = logits.argmax(axis=1)
-            length = _length(plan.norm.value, pixels.astype(np.float64) - clean)
+            length = _length(plan.norm.value, pixels.reshape(clean.shape).astype(np.float64) - clean)
             met = seen == part["target"] if plan.targeted else seen != part["label"]
             claimed = part["saved_success"][number]
             told = part[f"saved_{plan.norm.value}"][number]
             wrong += int((claimed & ~met).sum() + (np.abs(length - told) > TOLERANCE).sum())
             wrong += int((seen != part["saved_prediction"][number]).sum())
             judged += len(seen)
-            if not attacking.is_minimal(plan.attacks[number]):
+            if not registry.find(plan.attacks[number]).method.minimal:
                 longest = max(longest, float(length.max(initial=0)))
     budget = plan.epsilons[-1]
     return [
@@ -152,7 +153,7 @@ def _length(norm: str, difference: np.ndarray) -> np.ndarray:
 
 def _baselines(table: Table) -> list[Check]:
     names = table.plan.attacks
-    noise = [number for number, name in enumerate(names) if attacking.is_baseline(name)]
+    noise = [number for number, name in enumerate(names) if registry.find(name).baseline]
     rest = [number for number in range(len(names)) if number not in noise]
     if not noise or not rest:
         return []

@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_adv.evaluation.analyse import baseline_libraries
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.analyse.beside_optimum import Truth
@@ -24,7 +23,7 @@ class Cost:
     """One line of the table.
 
     Attributes:
-        name: of the attack, or of the tool that a benchmark ran it with.
+        name: of the attack.
         over_optimum: median of distance over optimum, of the rows whose goal was met; None: not
             known.
         share_found: at the largest budget, of the rows whose goal can be met; None: not known.
@@ -54,17 +53,9 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The table, and beside it what a benchmark found of the same model.
+    """The table: one line per attack."""
 
-    Attributes:
-        here: one line per attack.
-        elsewhere: lines of the benchmark.
-        source: where they come from, one sentence; empty without them.
-    """
-
-    here: tuple[Cost, ...]
-    elsewhere: tuple[Cost, ...] = ()
-    source: str = ""
+    attacks: tuple[Cost, ...]
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -73,27 +64,23 @@ class Costs:
 
     def lines(self) -> list[str]:
         """Say it in lines, for a terminal."""
-        said = [_line(_HEAD, ""), *(_line(cost.cells(), "") for cost in self.here)]
-        if self.elsewhere:
-            said += [f"  {self.source}:", *(_line(cost.cells(), "  ") for cost in self.elsewhere)]
-        return said
+        return [_line(_HEAD), *(_line(cost.cells()) for cost in self.attacks)]
 
     def record(self) -> list[dict[str, Any]]:
         """Turn into JSON, without what differs from run to run."""
         return [
             {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
-            for cost in self.here
+            for cost in self.attacks
         ]
 
 
-def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
+def find(store: Store, table: Table, truth: Truth | None) -> Costs:
     """Put the table together.
 
     Args:
         store: whose times are read.
         table: all rows.
         truth: what is possible, where it is known.
-        model: images -> logits; a benchmark of the same weights is quoted.
 
     Returns:
         The table.
@@ -113,16 +100,15 @@ def find(store: Store, table: Table, truth: Truth | None, model: Any) -> Costs:
                 rate=statistics.median(rates) if rates else None,
             )
         )
-    quoted, source = baseline_libraries.quote(model, table.plan.attacks, table.plan.norm)
-    return Costs(tuple(lines), tuple(Cost(**each) for each in quoted), source)
+    return Costs(tuple(lines))
 
 
 def _told(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _line(cells: Sequence[str], indent: str) -> str:
+def _line(cells: Sequence[str]) -> str:
     widths = (14, 22, 11, 11, 9)
-    return f"  {indent}{cells[0]:<{30 - len(indent)}}" + "".join(
+    return f"  {cells[0]:<16}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
     )

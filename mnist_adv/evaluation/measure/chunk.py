@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_adv.attacks import attack, registry
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.measure import attacking
-from mnist_adv.evaluation.measure.attacking import Question
 from mnist_adv.evaluation.measure.model_source import ModelSource
 from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.measure.store import Timing, pack
-from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.gradients.goals import Goal
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
 
@@ -64,7 +63,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         none was found); `num_steps` and `budget` (infinite for attacks without one);
         `num_queries` and `num_gradients`, over all budgets;
         `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
-        `[attacks, r, 784]`. And how long each attack took, which is no result.
+        `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
@@ -81,23 +80,18 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     )
     logits = np.asarray(model(loaded.images))
     images, targets = make_rows(plan, chunk, loaded.labels, logits)
-    question = Question(
-        images=loaded.images[images],
-        labels=loaded.labels[images],
-        targets=targets if plan.targeted else None,
-        norm=plan.norm,
-    )
+    asked = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
     timing: Timing = {}
     records = []
     for name in plan.attacks:
         began = time.perf_counter()
-        record, timing[name] = _pursue(plan, model, name, question)
+        record, timing[name] = _run_attack(plan, model, name, asked, targets)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
     content = pack(
         {
             "index": chunk.first + images,
-            "label": question.labels,
+            "label": asked.labels,
             "target": targets,
             "clean_prediction": logits.argmax(axis=1)[images],
             **{name: np.stack([record[name] for record in records]) for name in records[0]},
@@ -125,28 +119,27 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
     return model
 
 
-def _pursue(
-    plan: Plan, model: Model, name: str, question: Question
+def _run_attack(
+    plan: Plan, model: Model, name: str, asked: datasets.Dataset, targets: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    goal = make_goal(
-        len(question.labels),
-        plan.num_classes,
-        targets=question.targets,
-        labels=question.labels,
-    )
-    record = _blank(len(question.labels))
+    wanted = Goal(targets if plan.targeted else asked.labels, plan.targeted)
+    record = _blank(asked.images.shape)
     spent = {"images": 0.0, "attack": 0.0}
-    budgets = (math.inf,) if attacking.is_minimal(name) else plan.epsilons
+    budgets = (math.inf,) if registry.find(name).method.minimal else plan.epsilons
     for epsilon in budgets:
         rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
         if not len(rows):
             break
-        part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
+        images, labels = asked.images[rows], asked.labels[rows]
+        goal = Goal(wanted.classes[rows], plan.targeted)
         began = time.perf_counter()
-        result = attacking.run_attack(
-            name,
+        result = attack(
             model,
-            part,
+            images,
+            method=name,
+            targets=goal.classes if plan.targeted else None,
+            labels=labels,
+            norm=plan.norm,
             epsilon=epsilon,
             num_steps=plan.num_steps,
             step_size=plan.step_size,
@@ -157,23 +150,24 @@ def _pursue(
         record["num_queries"][rows] += result.num_queries
         record["num_gradients"][rows] += result.num_gradients
         verdict = result.verdict
-        better = _take(record, rows, "float", verdict, part.labels, plan.norm.value)
+        better = _take(record, rows, "float", verdict, labels, plan.norm.value)
         record["num_steps"][rows[better]] = result.num_steps[better]
         record["budget"][rows[better]] = epsilon
         if epsilon == 0:
             record["moved_at_zero"][rows] = verdict.norms["linf"]
         levels = to_levels(
-            model, part.images, result.adversarial, wanted, norm=plan.norm, epsilon=epsilon
+            model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon
         )
         saved = judge_goal(
-            model, part.images, datasets.to_float(levels), wanted, norm=plan.norm, epsilon=epsilon
+            model, images, datasets.to_float(levels), goal, norm=plan.norm, epsilon=epsilon
         )
-        better = _take(record, rows, "saved", saved, part.labels, plan.norm.value)
-        record["levels"][rows[better]] = levels[better].reshape(-1, 784)
+        better = _take(record, rows, "saved", saved, labels, plan.norm.value)
+        record["levels"][rows[better]] = levels[better]
     return record, spent
 
 
-def _blank(count: int) -> dict[str, np.ndarray]:
+def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    count = shape[0]
     blank: dict[str, np.ndarray] = {}
     for form in FORMS:
         blank[f"{form}_success"] = np.zeros(count, bool)
@@ -184,7 +178,7 @@ def _blank(count: int) -> dict[str, np.ndarray]:
         blank[name] = np.zeros(count, np.int64)
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
-    blank["levels"] = np.zeros((count, 784), np.uint8)
+    blank["levels"] = np.zeros(shape, np.uint8)
     return blank
 
 

@@ -45,7 +45,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
     known = beside_optimum.find(table, model, places)
-    spent = costs.find(store, table, known, model)
+    spent = costs.find(store, table, known)
     warnings = _warnings(store, places, model)
     drawn = curves if known is None else [*curves, known.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
@@ -153,7 +153,7 @@ def _pairs(
             far = f"{length:.3g}" if np.isfinite(length) else "not met"
             pairs[row] = Pair(
                 clean=np.rint(255 * clean).astype(np.uint8),
-                changed=levels[number, row - firsts[chunk.number]].reshape(28, 28),
+                changed=levels[number, row - firsts[chunk.number]][..., 0],
                 caption=f"#{index}: {before} to {seen}\n{far}",
                 met=bool(np.isfinite(length)),
             )

@@ -225,10 +225,7 @@ def _truth_section(found: Evaluation) -> list[str]:
         "chunk only, they include compiling."
     )
     costs = found.costs
-    tables = [_rows([_cells(*cost.cells()) for cost in costs.here], costs.head)]
-    if costs.elsewhere:
-        tables.append(f"<p>For comparison, {html.escape(costs.source)}:</p>")
-        tables.append(_rows([_cells(*cost.cells()) for cost in costs.elsewhere], costs.head))
+    tables = [_rows([_cells(*cost.cells()) for cost in costs.attacks], costs.head)]
     name = "What it cost" if found.truth is None else "Beside the certified optimum"
     return [f"{COSTS}{_section(name, text, *tables)}{COSTS}"]
 
