@@ -143,10 +143,10 @@ def _predict(subject: Subject, chosen: Chosen) -> int:
 
 
 def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
-    dataset = values.dataset or subject.dataset
-    if dataset != "mnist" and values.image is not None and not values.doctor:
+    source = model_flags.data_source(values, subject.dataset, values.split)
+    if source.dataset != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
-    known = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    known = model_flags.load_split(source)
     findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
     voice = cli.Voice(values)
     voice.say(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from mnist_adv.commands import cli
-from mnist_adv.data import datasets
+from mnist_adv.data.datasets import DataSource
 from mnist_adv.models.formats.convert_formats import Format
 from mnist_adv.models.activation import Activation
 
@@ -38,7 +38,7 @@ def _convert(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
     from mnist_adv.models.formats.convert import convert
 
-    class_names = datasets.load(values.dataset, data_dir=values.data_dir).class_names
+    class_names = DataSource(values.dataset, data_dir=values.data_dir).load().class_names
     converted = convert(
         values.source,
         values.destination,

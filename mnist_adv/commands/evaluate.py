@@ -81,8 +81,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     source = _source(values, subject)
     places = Places(source, values.data_dir, values.manual_dir)
     if values.doctor:
-        dataset = values.dataset or subject.dataset
-        known = model_flags.load_split(dataset, "test", values.data_dir, values.manual_dir)
+        known = model_flags.load_split(model_flags.data_source(values, subject.dataset))
         found = [str(finding) for finding in model_flags.examine(values, subject, known)]
         voice.say(*(f"doctor: {line}" for line in found or ["nothing found"]))
     plan = _plan(values, subject, source, epsilons)
@@ -136,10 +135,8 @@ def _plan(
 ) -> Plan:
     from mnist_adv.reporting import words
 
-    dataset = values.dataset or subject.dataset
-    there = datasets.count(
-        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
-    )
+    data = model_flags.data_source(values, subject.dataset, values.split)
+    there = data.count()
     wanted = there if values.num_images is None else values.num_images
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
@@ -147,8 +144,8 @@ def _plan(
         checkpoint=source.identify(subject.digest),
         reading=source.reading,
         num_classes=len(subject.class_names),
-        dataset=dataset,
-        split=values.split,
+        dataset=data.dataset,
+        split=data.split,
         num_images=wanted,
         attacks=tuple(values.attack),
         norm=values.norm,

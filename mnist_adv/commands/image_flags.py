@@ -78,14 +78,14 @@ def choose(values: flags.FlagValues, subject: Subject) -> Chosen:
         return _from_picture(values)
     if values.label is not None:
         raise ValueError("--label is for --image; images of a data set have labels of their own")
-    dataset = values.dataset or subject.dataset
-    loaded = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    source = model_flags.data_source(values, subject.dataset, values.split)
+    loaded = model_flags.load_split(source)
     index, count = values.index, len(loaded.labels)
     if not 0 <= index < count:
         raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
     label = int(loaded.labels[index])
-    origin = {"dataset": dataset, "split": values.split, "index": index, "label": label}
-    name = f"{dataset.replace('/', '-')}-{values.split}-{index}"
+    origin = {"dataset": source.dataset, "split": source.split, "index": index, "label": label}
+    name = f"{source.dataset.replace('/', '-')}-{source.split}-{index}"
     return Chosen(loaded.images[index], label, origin, name)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from mnist_adv.commands import cli
-from mnist_adv.data import datasets
+from mnist_adv.data.datasets import Dataset, DataSource
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 
@@ -91,8 +91,8 @@ def open_subject(values: flags.FlagValues) -> Subject:
         return _ours(values)
     from mnist_adv.models.formats.open import open_model
 
-    dataset = values.dataset or "mnist"
-    known = load_split(dataset, "test", values.data_dir, values.manual_dir)
+    source = data_source(values, "mnist")
+    known = load_split(source)
     pixels = Pixels(values.pixel_scale, values.polarity)
     opened = open_model(
         values.checkpoint or values.model,
@@ -104,7 +104,7 @@ def open_subject(values: flags.FlagValues) -> Subject:
     )
     return Subject(
         model=opened.model,
-        dataset=dataset,
+        dataset=source.dataset,
         class_names=known.class_names,
         where=opened.where,
         digest=opened.digest,
@@ -113,7 +113,7 @@ def open_subject(values: flags.FlagValues) -> Subject:
     )
 
 
-def examine(values: flags.FlagValues, subject: Subject, known: datasets.Dataset) -> list[Finding]:
+def examine(values: flags.FlagValues, subject: Subject, known: Dataset) -> list[Finding]:
     """Look the model over: in depth with --doctor, else for what is severe.
 
     Args:
@@ -137,12 +137,35 @@ def examine(values: flags.FlagValues, subject: Subject, known: datasets.Dataset)
     return found if thorough else [finding for finding in found if finding.severe]
 
 
+def data_source(values: flags.FlagValues, dataset: str, split: str = "test") -> DataSource:
+    """Say where a split is, by the flags.
+
+    Args:
+        values: the parsed flags.
+        dataset: the model's own, taken if --dataset is not given.
+        split: "train" or "test".
+
+    Returns:
+        The source of the data.
+    """
+    return DataSource(values.dataset or dataset, split, values.data_dir, values.manual_dir)
+
+
 @functools.cache
-def load_split(
-    dataset: str, split: str, data_dir: str | None, manual_dir: str | None
-) -> datasets.Dataset:
-    """Load a split once per process; see `data.load`."""
-    return datasets.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
+def load_split(source: DataSource) -> Dataset:
+    """Load a whole split, once per process.
+
+    Args:
+        source: of the data.
+
+    Returns:
+        The images and labels.
+
+    Raises:
+        ValueError: as `data.load`.
+        OSError: as `data.load`.
+    """
+    return source.load()
 
 
 def _ours(values: flags.FlagValues) -> Subject:

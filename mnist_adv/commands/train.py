@@ -86,7 +86,7 @@ def _resumed(values: flags.FlagValues) -> Restored:
 
 def _load(values: flags.FlagValues, resumed: Restored | None, split: str) -> datasets.Dataset:
     name = values.dataset if resumed is None else resumed.config["dataset"]
-    return datasets.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    return datasets.DataSource(name, split, values.data_dir, values.manual_dir).load()
 
 
 def _run(

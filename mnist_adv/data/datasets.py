@@ -36,7 +36,7 @@ class Dataset:
     """One split of a data set.
 
     Attributes:
-        images: `[n, 28, 28, 1]` float32 in [0, 1].
+        images: `[n, h, w, c]` float32 in [0, 1].
         labels: `[n]` int64 in [0, len(class_names)).
         class_names: the name of each class, in label order.
     """
@@ -49,6 +49,60 @@ class Dataset:
         return f"Dataset({len(self.labels)} images, {len(self.class_names)} classes)"
 
 
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """One split of a data set, and where its files are: all that any process needs to load it.
+
+    Attributes:
+        dataset: a name that `load` takes.
+        split: "train" or "test".
+        data_dir: where TFDS keeps prepared data sets; its own default if None.
+        manual_dir: a folder that holds the data set's original files, for use without network.
+    """
+
+    dataset: str = "mnist"
+    split: str = "test"
+    data_dir: str | None = None
+    manual_dir: str | None = None
+
+    def load(self, rows: tuple[int, int] | None = None) -> Dataset:
+        """Load the split, or some images of it.
+
+        Args:
+            rows: as in `load`.
+
+        Returns:
+            The images and labels.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        return load(
+            self.dataset,
+            self.split,
+            data_dir=self.data_dir,
+            manual_dir=self.manual_dir,
+            rows=rows,
+        )
+
+    def count(self) -> int:
+        """Count the images of the split without reading them.
+
+        Returns:
+            How many images the split has.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        _check_split(self.split)
+        if self.dataset == "mnist":
+            return len(_read_once(_FOLDER / _FILES[self.split][1]))
+        builder = _prepared(self.dataset, self.data_dir, self.manual_dir)
+        return int(builder.info.splits[self.split].num_examples)
+
+
 def load(
     name: str = "mnist",
     split: str = "test",
@@ -57,7 +111,7 @@ def load(
     manual_dir: str | None = None,
     rows: tuple[int, int] | None = None,
 ) -> Dataset:
-    """Load one split of a data set of 28 x 28 grey images, or some rows of it.
+    """Load one split of a data set of 28 x 28 grey images, or a range of its images.
 
     Args:
         name: "mnist" for the package's own copy, else any TFDS data set of 28 x 28 x 1 images
@@ -65,10 +119,10 @@ def load(
         split: "train" or "test".
         data_dir: where TFDS keeps prepared data sets; its own default if None.
         manual_dir: a folder that holds the data set's original files, for use without network.
-        rows: the first row and the one after the last; None: all. Others are not turned to floats.
+        rows: index of the first image and one past the last; None: all images.
 
     Returns:
-        The split's images and labels; MNIST in the original order.
+        The images, `[n, 28, 28, 1]`, and labels of the split; MNIST in the original order.
 
     Raises:
         ValueError: `split` is neither "train" nor "test"; a folder is given for "mnist"; TFDS does
@@ -80,8 +134,7 @@ def load(
         >>> mnist_adv.load("mnist", "test").labels[:5]
         array([7, 2, 1, 0, 4])
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    _check_split(split)
     if rows is not None and not 0 <= rows[0] < rows[1]:
         raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
     if name != "mnist":
@@ -96,35 +149,6 @@ def load(
     labels = _read_once(_FOLDER / labels_file).astype(np.int64)
     chosen = slice(None) if rows is None else slice(*rows)
     return Dataset(to_float(images[chosen]), labels[chosen], tuple("0123456789"))
-
-
-def count(
-    name: str = "mnist",
-    split: str = "test",
-    *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
-) -> int:
-    """Count the images of a split without reading them.
-
-    Args:
-        name: as in `load`.
-        split: as in `load`.
-        data_dir: as in `load`.
-        manual_dir: as in `load`.
-
-    Returns:
-        How many images the split has.
-
-    Raises:
-        ValueError: as `load`.
-        OSError: as `load`.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    if name == "mnist":
-        return len(_read_once(_FOLDER / _FILES[split][1]))
-    return int(_prepared(name, data_dir, manual_dir).info.splits[split].num_examples)
 
 
 def to_float(levels: np.ndarray) -> np.ndarray:
@@ -174,10 +198,15 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+
+
 @functools.lru_cache(maxsize=4)
 def _read_once(path: pathlib.Path) -> np.ndarray:
-    # The package's own files never change; unpacking them for every chunk of a split takes longer
-    # than many an attack.
+    # The package's own files never change, and unpacking them for every chunk of a split takes
+    # longer than many an attack.
     return read_idx(path)
 
 

@@ -36,6 +36,11 @@ class Chunk:
     first: int
     end: int
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Index of the first image in the split, and one past the last."""
+        return self.first, self.end
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

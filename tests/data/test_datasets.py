@@ -155,3 +155,14 @@ def test_without_network_the_remedy_is_named(builder: FakeBuilder) -> None:
     message = "TFDS cannot prepare 'kmnist': no route to host. Without network, .* manual_dir"
     with pytest.raises(OSError, match=message):
         datasets.load("kmnist")
+
+
+def test_a_source_loads_what_its_fields_name(test_set: datasets.Dataset) -> None:
+    source = datasets.DataSource("mnist", "test")
+    part = source.load((3, 5))
+    np.testing.assert_array_equal(part.images, test_set.images[3:5])
+    assert part.labels.tolist() == [0, 4]
+    assert (source.count(), datasets.DataSource(split="train").count()) == (10_000, 60_000)
+    for use in (datasets.DataSource.load, datasets.DataSource.count):
+        with pytest.raises(ValueError, match="split must be one of train, test"):
+            use(datasets.DataSource(split="dev"))

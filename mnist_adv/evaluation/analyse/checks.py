@@ -105,13 +105,7 @@ def _saved_images(store: Store, table: Table, model: Model, places: Places) -> l
     names = ("index", "label", "target", "budget", "saved_success", "saved_prediction", "levels",
              *(f"saved_{norm}" for norm in ("linf", "l2", "l1", "l0")))
     for chunk, part in zip(plan.chunks(), store.read(names)):
-        loaded = datasets.load(
-            plan.dataset,
-            plan.split,
-            data_dir=places.data_dir,
-            manual_dir=places.manual_dir,
-            rows=(chunk.first, chunk.end),
-        )
+        loaded = places.data(plan).load(chunk.rows)
         clean = loaded.images.reshape(len(loaded.images), -1)[part["index"] - chunk.first]
         clean = clean.astype(np.float64)
         for number in range(len(plan.attacks)):

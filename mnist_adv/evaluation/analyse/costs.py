@@ -13,7 +13,7 @@ from typing import Any
 
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.evaluation.analyse.beside_optimum import Truth
+from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 
 _HEAD = ("attack", "over optimum", "found of what exists", "queries", "gradients", "image/s")
 
@@ -74,20 +74,20 @@ class Costs:
         ]
 
 
-def find(store: Store, table: Table, truth: Truth | None) -> Costs:
+def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
     """Put the table together.
 
     Args:
         store: whose times are read.
         table: all rows.
-        truth: what is possible, where it is known.
+        beside: the attacks beside the certified optimum, where it is known.
 
     Returns:
         The table.
     """
     timing, lines = store.timing(), []
     for number, name in enumerate(table.plan.attacks):
-        found = None if truth is None else truth.found[number]
+        found = None if beside is None else beside.found[number]
         # A process compiles an attack in its first chunk: the middle chunk is free of that.
         rates = [kept[name]["images"] / kept[name]["attack"] for kept in timing if name in kept]
         lines.append(

@@ -10,7 +10,7 @@ from mnist_adv.evaluation.analyse.checks import Check
 from mnist_adv.evaluation.analyse.costs import Costs
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.evaluation.analyse.beside_optimum import Truth
+from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evaluation:
         curves: security curves, float and saved.
         checks: what must be true, and whether it is.
         pictures: name -> `[height, width, 3]` uint8.
-        truth: what is possible, where it is known.
+        beside: the attacks beside the certified optimum, where it is known.
         costs: what the attacks asked of the model, and how fast they were.
         warnings: what is wrong with the model itself, one sentence each.
     """
@@ -31,7 +31,7 @@ class Evaluation:
     curves: list[Curve]
     checks: list[Check]
     pictures: dict[str, np.ndarray]
-    truth: Truth | None
+    beside: BesideOptimum | None
     costs: Costs
     warnings: list[str]
 

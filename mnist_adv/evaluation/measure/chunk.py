@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
 # Enough images to see what kind of outputs a model has.
-_NUM_PROBES = 200
+NUM_PROBES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Places:
     model: ModelSource
     data_dir: str | None = None
     manual_dir: str | None = None
+
+    def data(self, plan: Plan) -> datasets.DataSource:
+        """Say where the images of a plan are.
+
+        Args:
+            plan: the settings.
+
+        Returns:
+            The plan's split, to be loaded from these folders.
+        """
+        return datasets.DataSource(plan.dataset, plan.split, self.data_dir, self.manual_dir)
 
 
 def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
@@ -69,15 +80,9 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         ValueError: the model is not the plan's.
         OSError: model or data cannot be read.
     """
-    model = _model(plan, places)
+    model = _open_model(places, places.data(plan), plan.checkpoint)
     chunk = plan.chunks()[number]
-    loaded = datasets.load(
-        plan.dataset,
-        plan.split,
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(chunk.first, chunk.end),
-    )
+    loaded = places.data(plan).load(chunk.rows)
     logits = np.asarray(model(loaded.images))
     images, targets = make_rows(plan, chunk, loaded.labels, logits)
     asked = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
@@ -101,16 +106,9 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     return content, timing
 
 
-def _model(plan: Plan, places: Places) -> Model:
-    return _opened(places, plan.dataset, plan.checkpoint)
-
-
 @functools.lru_cache(maxsize=1)
-def _opened(places: Places, dataset: str, digest: str) -> Model:
-    known = datasets.load(
-        dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
-    )
-    model, found = places.model.open(known)
+def _open_model(places: Places, data: datasets.DataSource, digest: str) -> Model:
+    model, found = places.model.open(dataclasses.replace(data, split="test").load((0, NUM_PROBES)))
     if found != digest:
         raise ValueError(
             f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv import diagnostics
-from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse import costs, statistics, beside_optimum
 from mnist_adv.evaluation.report import figures, page
-from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.measure.chunk import NUM_PROBES, Places
 from mnist_adv.evaluation.report.figures import Pair
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
@@ -25,7 +24,7 @@ from mnist_adv.reporting.figures import png
 if TYPE_CHECKING:
     from mnist_adv.models.softmax_regression import Model
 
-_EXTREMES, _COLUMNS, _MOSAIC, _PROBES = 20, 10, 60, 200
+_EXTREMES, _COLUMNS, _MOSAIC = 20, 10, 60
 
 
 def finish(store: Store, places: Places, model: Model, class_names: Sequence[str]) -> Evaluation:
@@ -44,10 +43,10 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     table = read_table(store)
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
-    known = beside_optimum.find(table, model, places)
-    spent = costs.find(store, table, known)
+    beside = beside_optimum.find(table, model, places)
+    spent = costs.find(store, table, beside)
     warnings = _warnings(store, places, model)
-    drawn = curves if known is None else [*curves, known.curve]
+    drawn = curves if beside is None else [*curves, beside.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
     rows = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
@@ -69,7 +68,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     extremes = {
         name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
     }
-    found = Evaluation(table, curves, checks, pictures, known, spent, warnings)
+    found = Evaluation(table, curves, checks, pictures, beside, spent, warnings)
     folder = store.folder
     record = page.record(found, extremes)
     write(folder / "summary.json", json_bytes(record))
@@ -84,14 +83,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
 
 def _warnings(store: Store, places: Places, model: Model) -> list[str]:
     """Look at what would make any attack's numbers meaningless, above all useless gradients."""
-    plan = store.plan
-    known = datasets.load(
-        plan.dataset,
-        plan.split,
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(0, _PROBES),
-    )
+    known = places.data(store.plan).load((0, NUM_PROBES))
     examined = diagnostics.examine(
         model, known.images, known.labels, pixels=places.model.pixels, thorough=False
     )
@@ -138,13 +130,7 @@ def _pairs(
         if not len(mine):
             continue
         levels = store.read_chunk(chunk, ("levels",))["levels"]
-        loaded = datasets.load(
-            plan.dataset,
-            plan.split,
-            data_dir=places.data_dir,
-            manual_dir=places.manual_dir,
-            rows=(chunk.first, chunk.end),
-        )
+        loaded = places.data(plan).load(chunk.rows)
         for row in mine.tolist():
             index, number = int(table["index"][row]), int(best[row])
             clean = loaded.images[index - chunk.first, ..., 0]

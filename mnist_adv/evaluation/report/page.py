@@ -89,7 +89,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
             for curve in found.curves
         ],
         **extremes,
-        "optimum": None if found.truth is None else found.truth.record(),
+        "optimum": None if found.beside is None else found.beside.record(),
         "costs": found.costs.record(),
         "warnings": found.warnings,
         "checks": [
@@ -160,7 +160,7 @@ def page(found: Evaluation) -> bytes:
         _section("Security curve", _curve_text(plan), _picture(pictures["curve"], "curves")),
         _section("In numbers", _shares_text(), _shares_table(plan, curves)),
         *_warnings_section(found.warnings),
-        *_truth_section(found),
+        *_beside_section(found),
         _section("Distances", "How far the goals were.", _picture(pictures["distances"], "")),
         _section("Class by class", _matrix_text(plan), *_named(pictures, "matrix_")),
         _section(
@@ -211,9 +211,9 @@ def _warnings_section(warnings: Sequence[str]) -> list[str]:
     ]
 
 
-def _truth_section(found: Evaluation) -> list[str]:
+def _beside_section(found: Evaluation) -> list[str]:
     text = "What each attack asked of the model, per row and over all budgets."
-    if found.truth is not None:
+    if found.beside is not None:
         text = (
             "The model is linear in the pixels, so the smallest change of every image is known, "
             "with a proof: the dashed line of the curves, which no honest attack can pass. Below, "
@@ -226,7 +226,7 @@ def _truth_section(found: Evaluation) -> list[str]:
     )
     costs = found.costs
     tables = [_rows([_cells(*cost.cells()) for cost in costs.attacks], costs.head)]
-    name = "What it cost" if found.truth is None else "Beside the certified optimum"
+    name = "What it cost" if found.beside is None else "Beside the certified optimum"
     return [f"{COSTS}{_section(name, text, *tables)}{COSTS}"]
 
 
