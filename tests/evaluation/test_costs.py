@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -13,7 +14,7 @@ from mnist_adv import attack
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import costs
 from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.report import files
+from mnist_adv.evaluation.report import files, page
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.model_source import ModelSource
 from mnist_adv.evaluation.plan import Targets
@@ -86,10 +87,10 @@ def _evaluated(folder: pathlib.Path, workshop: pathlib.Path, model: object) -> E
 
 
 @pytest.mark.parametrize(
-    ("ill", "word"), [("no gradient", "gradient"), ("probabilities", "probabilities")]
+    ("fault", "word"), [("no gradient", "gradient"), ("probabilities", "probabilities")]
 )
-def test_an_ill_model_is_told_of(
-    ill: str,
+def test_a_faulty_model_is_reported(
+    fault: str,
     word: str,
     workshop: pathlib.Path,
     trained: SoftmaxRegression,
@@ -97,18 +98,21 @@ def test_an_ill_model_is_told_of(
 ) -> None:
     def model(images: tf.Tensor) -> tf.Tensor:
         logits = trained(images)
-        return tf.nn.softmax(logits) if ill == "probabilities" else tf.round(logits)
+        return tf.nn.softmax(logits) if fault == "probabilities" else tf.round(logits)
 
     found = _evaluated(tmp_path, workshop, model)
     assert any(word in warning for warning in found.warnings)
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Look at the model first" in page and found.warnings[0][:40] in page
+    said = (tmp_path / "run" / "report.html").read_text()
+    assert "Look at the model first" in said and found.warnings[0][:40] in said
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]
 
 
-def test_a_healthy_model_gets_no_warning(
+def test_a_sound_model_gets_no_warning(
     workshop: pathlib.Path, trained: SoftmaxRegression, tmp_path: pathlib.Path
 ) -> None:
-    assert _evaluated(tmp_path, workshop, trained).warnings == []
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Look at the model first" not in page and "<th>image/s</th>" in page
+    found = _evaluated(tmp_path, workshop, trained)
+    assert found.warnings == []
+    said = page.page(dataclasses.replace(found, warnings=["gradients <= 0"])).decode()
+    assert "Look at the model first" in said and "gradients &lt;= 0" in said
+    said = (tmp_path / "run" / "report.html").read_text()
+    assert "Look at the model first" not in said and "<th>image/s</th>" in said

@@ -15,7 +15,7 @@ from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 
-_HEAD = ("attack", "over optimum", "found of what exists", "queries", "gradients", "image/s")
+_HEAD = ("attack", "over optimum", "found of feasible", "queries", "gradients", "image/s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,11 @@ class Cost:
     rate: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Say it in words, a dash for what is not known."""
+        """Format the line, with a dash for what is not known.
+
+        Returns:
+            One cell per column.
+        """
         return (
             self.name,
             _told(self.over_optimum, ".4f"),
@@ -57,17 +61,33 @@ class Costs:
 
     attacks: tuple[Cost, ...]
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Format the table's cells.
+
+        Returns:
+            One tuple per attack, as long as `head`.
+        """
+        return [cost.cells() for cost in self.attacks]
+
     @property
     def head(self) -> tuple[str, ...]:
         """The columns' names."""
         return _HEAD
 
     def lines(self) -> list[str]:
-        """Say it in lines, for a terminal."""
-        return [_line(_HEAD), *(_line(cost.cells()) for cost in self.attacks)]
+        """Lay the table out for a terminal.
+
+        Returns:
+            The lines, head first.
+        """
+        return [_line(row) for row in (_HEAD, *self.rows())]
 
     def record(self) -> list[dict[str, Any]]:
-        """Turn into JSON, without what differs from run to run."""
+        """Turn into JSON, without what differs from run to run.
+
+        Returns:
+            One object per attack.
+        """
         return [
             {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
             for cost in self.attacks
