@@ -26,7 +26,7 @@ from tqdm import tqdm
 import mnist_adv
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
-from mnist_adv.reporting import words
+from mnist_adv.reporting import run_card
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.report import files
 from mnist_adv.evaluation.measure.chunk import Places
@@ -69,7 +69,7 @@ class Subject:
             step_size=None,
             seed=0,
             chunk_size=1000,
-            versions=words.versions(),
+            versions=run_card.versions(),
         )
 
 

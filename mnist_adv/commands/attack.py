@@ -1,8 +1,9 @@
-"""Restore a model, take one image, and move its pixels until the model sees what is wanted."""
+"""Restore a model, take one image, and change it until the model predicts what is wanted."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import enum
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -22,47 +23,37 @@ if TYPE_CHECKING:
     from mnist_adv.commands.image_flags import Chosen
     from mnist_adv.commands.model_flags import Subject
     from mnist_adv.optimum import Optimum
+    from mnist_adv.reporting.saved_attack import SavedAttack
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
 
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def number(name: str, default: int | None, help_text: str) -> None:
-        flags.DEFINE_integer(name, default, help_text, flag_values=values)
-
-    def real(name: str, default: float | None, help_text: str) -> None:
-        flags.DEFINE_float(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: type[enum.Enum], help_text: str) -> None:
-        flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
-
-    def switch(name: str, help_text: str) -> None:
-        flags.DEFINE_boolean(name, False, help_text, flag_values=values)
-
-    number("target", None, "Class to reach; without it: away from the label.")
-    real("confidence", None, "Go on until the new class has this probability.")
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
+    define("target", int, None, "Class to reach; without it: away from the label.")
+    define("confidence", float, None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
-    text("attack", "pgd", "One of --list; optimum: the smallest change there is, with its proof.")
-    flags.DEFINE_enum_class("norm", Norm.LINF, Norm, "Norm of the budget.", flag_values=values)
-    real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
-    real("step_size", None, "Length of a step; epsilon / 30 if not given.")
-    number("num_steps", None, "Most steps taken; 40 for pgd, if not given.")
-    number("seed", 0, "Of what is drawn at random.")
-    choice("step", Step, "How a gradient becomes a step; steepest, if not given.")
-    choice("loss", Loss, "What the gradient is of; cross_entropy, if not given.")
-    choice("source", Source, "Where it comes from; tape, if not given.")
-    real("difference_step", None, "e of the two differences.")
-    switch("check_gradient", "Compare all sources on the chosen image.")
+    define("attack", str, "pgd", "One of --list; optimum: the smallest change, with its proof.")
+    define("norm", Norm, Norm.LINF, "Norm of the budget.")
+    define("epsilon", float, None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
+    define("step_size", float, None, "Length of a step; epsilon / 30 if not given.")
+    define("num_steps", int, None, "Most steps taken; 40 for pgd, if not given.")
+    define("seed", int, 0, "Of what is drawn at random.")
+    define("step", Step, None, "How a gradient becomes a step; steepest, if not given.")
+    define("loss", Loss, None, "What the gradient is of; cross_entropy, if not given.")
+    define("source", Source, None, "Where it comes from; tape, if not given.")
+    define("difference_step", float, None, "e of the two differences.")
+    define("check_gradient", bool, False, "Compare all sources on the chosen image.")
     model_flags.define_flags(values)
-    text("results_dir", "results", "The result's folder is made here.")
-    text("name", None, "The folder's name; from image and goal if not given.")
-    text("logdir", "logs", "Where TensorBoard's files go.")
-    switch("save_iterates", "Save every iterate as PNG.")
-    switch("animation", "Save the digit changing as GIF.")
-    switch("list", "List attacks, losses, gradient sources, norms, steps and data sets.")
+    define("results_dir", str, "results", "The result's folder is made here.")
+    define("name", str, None, "The folder's name; from image and goal if not given.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
+    define("save_iterates", bool, False, "Save every iterate as PNG.")
+    define("animation", bool, False, "Save the image changing as GIF.")
+    define("list", bool, False, "List attacks, losses, gradient sources, norms, steps, data sets.")
 
 
 def _attack(values: flags.FlagValues) -> int:
@@ -161,60 +152,99 @@ def _report(
     proof: Optimum | None,
     findings: list[str],
 ) -> int:
-    from mnist_adv import optimum
-    from mnist_adv.reporting import figures, words, results_folder, tensorboard
+    from mnist_adv.reporting import results_folder, saved_attack, tensorboard
 
-    class_names = subject.class_names
-    name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
+    goal = result.goal.describe(subject.class_names).replace(" ", "-")
+    name = values.name or f"{chosen.name}-{goal}"
     with results_folder.new_folder(values.results_dir, name) as folder:
-        saved, verdict = results_folder.save_picture(folder, subject.model, result)
-        lines = words.outcome(result, verdict, class_names)
-        on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
-        truth = optimum.set_beside(subject.model, on_disk, proof)
-        lines += words.optimum_lines(truth, proof)
-        pictures = {
-            "figure": figures.attack_figure(result, saved, verdict, class_names),
-            "film_strip": figures.film_strip(figures.required_trace(result), class_names),
-        }
-        agreed = True
-        if values.check_gradient:
-            agreed, table, pictures["gradient_check"] = _check_gradient(
-                values, subject, chosen, result
-            )
-            lines += table
-        record = {
+        saved = saved_attack.save(folder / results_folder.PICTURE, subject.model, result)
+        report = _describe(values, subject, chosen, saved, proof, findings)
+        _write_folder(values, folder, saved, report)
+        _write_summaries(values, name, saved, report)
+    folder = pathlib.Path(values.results_dir) / name
+    voice = cli.Voice(values)
+    voice.verdict(report.lines[0], good=saved.success)
+    voice.say(
+        *report.lines[1:],
+        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
+        f"picture: {folder / 'figure.png'}",
+    )
+    voice.answer({**report.record, "folder": str(folder)})
+    return cli.DONE if saved.success and report.gradients_agree else cli.NOT_REACHED
+
+
+@dataclasses.dataclass
+class _Report:
+    """What is printed, stored and drawn of an attack."""
+
+    lines: list[str]
+    record: dict[str, Any]
+    pictures: dict[str, np.ndarray]
+    gradients_agree: bool = True
+
+
+def _describe(
+    values: flags.FlagValues,
+    subject: Subject,
+    chosen: Chosen,
+    saved: SavedAttack,
+    proof: Optimum | None,
+    findings: list[str],
+) -> _Report:
+    from mnist_adv import optimum
+    from mnist_adv.reporting import figures, run_card, words
+
+    comparison = optimum.set_beside(subject.model, saved.as_result(), proof)
+    names = subject.class_names
+    report = _Report(
+        lines=[*words.outcome(saved, names), *words.optimum_lines(comparison, proof)],
+        record={
             "command": cli.command_line("attack.py", values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
-            "versions": words.versions(),
+            "versions": run_card.versions(),
             "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
             "taken": list(subject.notes),
             "findings": findings,
             "image": chosen.origin,
-            **words.record(result, verdict),
-            "optimum": None if truth is None else words.optimum_record(truth),
-        }
-        results_folder.write_record(folder, record)
-        results_folder.write_arrays(folder, result, saved)
-        results_folder.write_pictures(folder, pictures)
-        if values.save_iterates:
-            results_folder.write_iterates(folder, figures.required_trace(result))
-        if values.animation:
-            animation = figures.animation(figures.required_trace(result))
-            (folder / "animation.gif").write_bytes(animation)
-        run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
-        told = [*(f"doctor: {finding}" for finding in findings), *lines]
-        card = words.card(record, told, words.READ_ATTACK)
-        tensorboard.write_attack(run, result, saved, record["success"], pictures, card)
-    picture = pathlib.Path(values.results_dir) / name / "figure.png"
-    voice = cli.Voice(values)
-    voice.verdict(lines[0], good=record["success"])
-    voice.say(
-        *lines[1:],
-        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
-        f"picture: {picture}",
+            **words.record(saved),
+            "optimum": None if comparison is None else words.optimum_record(comparison),
+        },
+        pictures={
+            "figure": figures.attack_figure(saved, names),
+            "film_strip": figures.film_strip(saved.trace, names),
+        },
     )
-    voice.answer({**record, "folder": str(picture.parent)})
-    return cli.DONE if record["success"] and agreed else cli.NOT_REACHED
+    if values.check_gradient:
+        agreed, table, curves = _check_gradient(values, subject, chosen, saved.result)
+        report.gradients_agree = agreed
+        report.lines += table
+        report.pictures["gradient_check"] = curves
+    return report
+
+
+def _write_folder(
+    values: flags.FlagValues, folder: pathlib.Path, saved: SavedAttack, report: _Report
+) -> None:
+    from mnist_adv.reporting import figures, results_folder
+
+    results_folder.write_record(folder, report.record)
+    results_folder.write_arrays(folder, saved)
+    results_folder.write_pictures(folder, report.pictures)
+    if values.save_iterates:
+        results_folder.write_iterates(folder, saved.trace)
+    if values.animation:
+        (folder / "animation.gif").write_bytes(figures.animation(saved.trace))
+
+
+def _write_summaries(
+    values: flags.FlagValues, name: str, saved: SavedAttack, report: _Report
+) -> None:
+    from mnist_adv.reporting import run_card, tensorboard
+
+    findings = [f"doctor: {finding}" for finding in report.record["findings"]]
+    run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, report.record))
+    card = run_card.card(report.record, [*findings, *report.lines], run_card.READ_ATTACK)
+    tensorboard.write_attack(run, saved, report.pictures, card)
 
 
 def _check_gradient(

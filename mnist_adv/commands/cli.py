@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import gc
 import json
 import os
@@ -103,6 +104,13 @@ class Voice:
             print(json.dumps(record, indent=2, allow_nan=False))
 
 
+_DEFINITIONS: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    list: flags.DEFINE_list,
+}
 _GENERAL = Group("General", "", ("json", "help", "helpfull", "verbosity"))
 
 
@@ -161,6 +169,27 @@ def _is_tensorflows(error: Exception) -> bool:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+def define(
+    values: flags.FlagValues, name: str, kind: Any, default: object, help_text: str
+) -> None:
+    """Define one flag of a command.
+
+    Args:
+        values: the command's flags.
+        name: of the flag.
+        kind: `str`, `int`, `float`, `bool`, `list` (texts with commas), an enumeration, or a tuple
+            of the words allowed.
+        default: its value if it is not given; None: none.
+        help_text: what it is, one sentence.
+    """
+    if isinstance(kind, tuple):
+        flags.DEFINE_enum(name, default, kind, help_text, flag_values=values)
+    elif issubclass(kind, enum.Enum):
+        flags.DEFINE_enum_class(name, default, kind, help_text, flag_values=values)
+    else:
+        _DEFINITIONS[kind](name, default, help_text, flag_values=values)
 
 
 def load_tensorflow(values: flags.FlagValues) -> None:

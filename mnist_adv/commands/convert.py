@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import functools
 from absl import flags
 
 from mnist_adv.commands import cli
@@ -13,23 +12,21 @@ from mnist_adv.models.activation import Activation
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
 
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
-
-    text("source", "checkpoints", "A checkpoint of ours or of TF1, an .npz, a .keras.")
-    text("variables", None, "Which variables in it are the model: W=NAME,b=NAME")
-    choice("activation", Activation, "Between several layers.")
-    text("destination", None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")
-    choice("format", Format, "What to write; by .ckpt (TF1), .npz or .keras, if not given.")
-    text("names", None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
-    text("dataset", "mnist", "Data set of the weights, for a checkpoint of ours.")
-    text("data_dir", None, "Where TFDS keeps its data sets.")
-    flags.DEFINE_boolean("overwrite", False, "Replace what is there.", flag_values=values)
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
+    define("source", str, "checkpoints", "A checkpoint of ours or of TF1, an .npz, a .keras.")
+    define("variables", str, None, "Which variables in it are the model: W=NAME,b=NAME")
+    define("activation", Activation, None, "Between several layers.")
+    define("destination", str, None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")
+    define("format", Format, None, "What to write; by .ckpt (TF1), .npz or .keras, if not given.")
+    define("names", str, None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
+    define("dataset", str, "mnist", "Data set of the weights, for a checkpoint of ours.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("overwrite", bool, False, "Replace what is there.")
 
 
 def _convert(values: flags.FlagValues) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -21,40 +22,31 @@ if TYPE_CHECKING:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
 
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def number(name: str, default: int | None, help_text: str) -> None:
-        flags.DEFINE_integer(name, default, help_text, flag_values=values)
-
-    def choice(name: str, default: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, default, type(default), help_text, flag_values=values)
-
-    flags.DEFINE_list("attack", ["pgd"], "Attacks, with commas.", flag_values=values)
-    choice("norm", Norm.LINF, "Norm of the budgets.")
-    text("epsilons", None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
-    choice("targets", Targets.UNTARGETED, "Classes to reach.")
-    number("num_steps", None, "Most steps of every attack; its own if not given.")
-    flags.DEFINE_float(
-        "step_size", None, "Length of a step; its own if not given.", flag_values=values
-    )
-    number("seed", 0, "Of random targets and attacks.")
-    number("num_images", None, "The first so many of the split; all if not given.")
-    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
-    text("dataset", None, "The checkpoint's own, if not given.")
-    text("data_dir", None, "Where TFDS keeps its data sets.")
-    text("manual_dir", None, "Folder of a TFDS data set's original files.")
-    number("jobs", 1, "Local processes; 1 is this one.")
-    flags.DEFINE_enum(
-        "backend", "local", ("local", "dask"), "Where the processes are.", flag_values=values
-    )
-    text("scheduler", None, "Dask's scheduler, tcp://host:port.")
-    number("chunk_size", 1000, "Images per result file.")
-    text("results_dir", "results", "The folder of results is made here, or gone on with.")
-    text("name", None, "Its name; from the settings if not given.")
-    text("logdir", "logs", "Where TensorBoard's files go.")
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
+    define("attack", list, ["pgd"], "Attacks, with commas.")
+    define("norm", Norm, Norm.LINF, "Norm of the budgets.")
+    define("epsilons", str, None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
+    define("targets", Targets, Targets.UNTARGETED, "Classes to reach.")
+    define("num_steps", int, None, "Most steps of every attack; its own if not given.")
+    define("step_size", float, None, "Length of a step; its own if not given.")
+    define("seed", int, 0, "Of random targets and attacks.")
+    define("num_images", int, None, "The first so many of the split; all if not given.")
+    define("split", datasets.SPLITS, "test", "Of the data set.")
+    define("dataset", str, None, "The checkpoint's own, if not given.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("jobs", int, 1, "Local processes; 1 is this one.")
+    define("backend", ("local", "dask"), "local", "Where the processes are.")
+    define("scheduler", str, None, "Dask's scheduler, tcp://host:port.")
+    define("chunk_size", int, 1000, "Images per result file.")
+    define("results_dir", str, "results", "The folder of results is made here, or gone on with.")
+    define("name", str, None, "Its name; from the settings if not given.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
     model_flags.define_flags(values)
 
 
@@ -133,7 +125,7 @@ def _plan(
     source: ModelSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
-    from mnist_adv.reporting import words
+    from mnist_adv.reporting import run_card
 
     data = model_flags.data_source(values, subject.dataset, values.split)
     there = data.count()
@@ -155,7 +147,7 @@ def _plan(
         step_size=values.step_size,
         seed=values.seed,
         chunk_size=values.chunk_size,
-        versions=words.versions(),
+        versions=run_card.versions(),
     )
 
 

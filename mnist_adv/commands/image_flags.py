@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -44,20 +45,19 @@ class Chosen:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the flags of this group."""
-    flags.DEFINE_integer("index", 0, "Which image of the split.", flag_values=values)
-    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
-    flags.DEFINE_string(
-        "dataset", None, "Its data set; the model's own, if not given.", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
-    flags.DEFINE_string(
-        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
-    )
-    flags.DEFINE_string("image", None, "A PNG or JPEG of a digit instead.", flag_values=values)
-    flags.DEFINE_integer(
-        "label", None, "Its true class; what the model sees, if not given.", flag_values=values
-    )
+    """Define the flags of this group.
+
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
+    define("index", int, 0, "Which image of the split.")
+    define("split", datasets.SPLITS, "test", "Of the data set.")
+    define("dataset", str, None, "Its data set; the model's own, if not given.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("image", str, None, "A PNG or JPEG of a digit instead.")
+    define("label", int, None, "Its true class; the model's prediction, if not given.")
 
 
 def choose(values: flags.FlagValues, subject: Subject) -> Chosen:

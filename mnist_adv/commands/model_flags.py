@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -51,24 +51,20 @@ class Subject:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the flags of this group."""
+    """Define the flags of this group.
 
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: Any, default: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, default, kind, help_text, flag_values=values)
-
-    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
-    text("checkpoint", None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
-    text("model", None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
-    text("variables", None, "Which variables are the model: W=NAME,b=NAME")
-    choice("activation", Activation, None, "Between several layers.")
-    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Trained on 0..1, 0..255 or -1..1.")
-    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "And their ink.")
-    flags.DEFINE_boolean(
-        "doctor", False, "Look the model over before the attack, in depth.", flag_values=values
-    )
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
+    define("checkpoint_dir", str, "checkpoints", "The newest checkpoint here is restored.")
+    define("checkpoint", str, None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
+    define("model", str, None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
+    define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
+    define("activation", Activation, None, "Between several layers.")
+    define("pixel_scale", PixelScale, PixelScale.UNIT, "Trained on 0..1, 0..255 or -1..1.")
+    define("polarity", Polarity, Polarity.LIGHT_ON_DARK, "And their ink.")
+    define("doctor", bool, False, "Check the model before the attack, in depth.")
 
 
 def open_subject(values: flags.FlagValues) -> Subject:

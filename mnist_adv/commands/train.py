@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,33 +21,24 @@ _CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the command's flags."""
+    """Define the command's flags.
+
+    Args:
+        values: where they are defined.
+    """
+    define = functools.partial(cli.define, values)
     default = TrainingConfig()
-    flags.DEFINE_string(
-        "dataset", "mnist", "mnist, or a TFDS name: fashion_mnist, ...", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
-    flags.DEFINE_string(
-        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "num_epochs", default.num_epochs, "Passes over the images.", flag_values=values
-    )
-    flags.DEFINE_integer("batch_size", default.batch_size, "Images per step.", flag_values=values)
-    flags.DEFINE_float(
-        "learning_rate",
-        default.learning_rate,
-        "Of the first step; falls to 0 along a cosine.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("seed", default.seed, "Of the order of the images.", flag_values=values)
-    flags.DEFINE_boolean(
-        "resume", False, "Go on from the newest checkpoint, with its settings.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "checkpoint_dir", "checkpoints", "Where checkpoints are saved.", flag_values=values
-    )
-    flags.DEFINE_string("logdir", "logs", "Where TensorBoard's files go.", flag_values=values)
+    define("dataset", str, "mnist", "mnist, or a TFDS name: fashion_mnist, ...")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("num_epochs", int, default.num_epochs, "Passes over the images.")
+    define("batch_size", int, default.batch_size, "Images per step.")
+    rate = "Of the first step; falls to 0 along a cosine."
+    define("learning_rate", float, default.learning_rate, rate)
+    define("seed", int, default.seed, "Of the order of the images.")
+    define("resume", bool, False, "Go on from the newest checkpoint, with its settings.")
+    define("checkpoint_dir", str, "checkpoints", "Where checkpoints are saved.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
 
 
 def _train(values: flags.FlagValues) -> int:
@@ -99,7 +91,7 @@ def _run(
     from tqdm import tqdm
 
     from mnist_adv.models import checkpoints, softmax_regression, training
-    from mnist_adv.reporting import words, tensorboard
+    from mnist_adv.reporting import run_card, tensorboard
 
     voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
     model = softmax_regression.SoftmaxRegression(len(train_set.class_names))
@@ -123,7 +115,7 @@ def _run(
     )
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
     folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
-    curves = tensorboard.TrainingSummaries(folder, train_set.class_names)
+    curves = tensorboard.TrainingSummaries(folder, train_set.images.shape[1:])
     voice.say(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"
@@ -149,12 +141,12 @@ def _run(
     record = {
         "command": cli.command_line("train.py", values),
         "flags": cli.settings(values),
-        "versions": words.versions(),
+        "versions": run_card.versions(),
         "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
         **dataclasses.asdict(epoch),
     }
     curves.close(
-        words.card(record, lines, words.READ_TRAINING),
+        run_card.card(record, lines, run_card.READ_TRAINING),
         training.epoch_graph(model, len(train_set.labels), config),
     )
     voice.say(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")

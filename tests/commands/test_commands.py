@@ -17,6 +17,7 @@ from PIL import Image
 import mnist_adv as library
 from mnist_adv.data import datasets
 from mnist_adv.reporting import words
+from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.commands import train as train_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -116,10 +117,11 @@ def test_a_goal_that_rounding_alone_met_is_not_reached(
     missed = library.attack(trained, seven, targets=2, num_steps=1, trace=True)
     met = library.attack(trained, seven, targets=2, trace=True)
     assert met.success.all() and not missed.success.any()
-    assert words.outcome(missed, met.verdict, "0123456789")[0].startswith(
+    saved = SavedAttack(missed, met.adversarial[0], met.verdict)
+    assert words.outcome(saved, "0123456789")[0].startswith(
         "NOT reached by the attack, only by rounding to 8 bits: the saved image is seen as 2 ("
     )
-    record = words.record(missed, met.verdict)
+    record = words.record(saved)
     assert record["success"] is False and record["after"]["success"] is True
 
 
