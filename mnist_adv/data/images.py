@@ -1,38 +1,46 @@
-"""The one form in which images, and the classes that go with them, travel through the package."""
+"""The one form in which images, and the classes that go with them, are passed on."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mnist_adv.data.datasets import IMAGE_SHAPE
 
-_NUM_PIXELS = int(np.prod(IMAGE_SHAPE))
 
-
-def as_batch(images: Any) -> np.ndarray:
-    """Bring one image or a batch of them into the form `[n, 28, 28, 1]`, and check the pixels.
+def as_batch(images: Any, shape: Sequence[int] | None = None) -> np.ndarray:
+    """Bring one image or a batch of them into the form `[n, h, w, c]`, and check the pixels.
 
     Args:
-        images: floats in [0, 1] of shape `[28, 28]`, `[784]`, `[28, 28, 1]`, `[n, 28, 28]`,
-            `[n, 784]` or `[n, 28, 28, 1]`.
+        images: floats in [0, 1] of shape `[n, h, w, c]` or, for c of 1 or 3, `[h, w, c]`. Where
+            `(h, w, c)` is known, also `[n, h * w * c]`, `[h * w * c]` and, for c = 1, `[n, h, w]`
+            and `[h, w]`.
+        shape: `(h, w, c)`; if None it is that of the images, and MNIST's `(28, 28, 1)` for those
+            of less than four dimensions whose last is not 1 or 3.
 
     Returns:
-        `[n, 28, 28, 1]`, float64 if that came in, else float32.
+        `[n, h, w, c]`, float64 if that came in, else float32.
 
     Raises:
-        ValueError: another shape, whole numbers (0..255?), NaN, or a pixel outside [0, 1].
+        ValueError: another shape, integers (0..255?), NaN, or a pixel outside [0, 1].
     """
     pixels = np.asarray(images)
-    shape = pixels.shape
-    rows, columns, _ = IMAGE_SHAPE
-    singles = ((_NUM_PIXELS,), (rows, columns), IMAGE_SHAPE)
-    if shape not in singles and (len(shape) < 2 or shape[1:] not in singles):
-        raise ValueError(
-            "images must have shape [28, 28], [784], [28, 28, 1] or [n, 28, 28, 1]. "
-            f"Received: {list(shape)}"
-        )
+    given = pixels.shape
+    other = ""
+    if shape is None:
+        other = ", or [n, h, w, c]"
+        channels_last = len(given) == 4 or (len(given) == 3 and given[-1] in (1, 3))
+        shape = given[-3:] if channels_last else IMAGE_SHAPE
+    height, width, channels = shape
+    singles = [(height, width, channels), (math.prod(shape),)]
+    singles += [(height, width)] * (channels == 1)
+    if 0 in shape or (given not in singles and (len(given) < 2 or given[1:] not in singles)):
+        allowed = [form for single in singles for form in (["n", *single], [*single])]
+        told = " or ".join(f"[{', '.join(map(str, form))}]" for form in allowed)
+        raise ValueError(f"images must have shape {told}{other}. Received: {list(given)}")
     if not np.issubdtype(pixels.dtype, np.floating):
         raise ValueError(
             "images must be floats in [0, 1]; divide grey levels 0..255 by 255. "
@@ -51,7 +59,8 @@ def as_batch(images: Any) -> np.ndarray:
             f"Received: pixels from {least:g} to {most:g}"
         )
     dtype = np.float64 if pixels.dtype == np.float64 else np.float32
-    return pixels.astype(dtype).reshape(-1, *IMAGE_SHAPE)
+    count = 1 if given in singles else len(pixels)
+    return pixels.astype(dtype).reshape(count, *shape)
 
 
 def as_classes(classes: Any, num_images: int, num_classes: int, name: str) -> np.ndarray:

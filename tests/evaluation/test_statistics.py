@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from mnist_adv.evaluation.analyse import checks, statistics
 from mnist_adv.evaluation.analyse.table import to_csv
+from mnist_adv.evaluation.report import figures
 from tests.evaluation.support import hand_made
 
 INF = math.inf
@@ -126,6 +127,14 @@ def test_verdicts_and_the_csv() -> None:
     assert len(lines) == 5 and lines[0].startswith("id,label,target,clean_prediction,attack,")
     assert lines[2].startswith("1,2,,2,pgd,reached,1,0.2,1,2,0.1,")
     assert lines[4].startswith("3,4,,4,pgd,missed,1,0.2,0,4,0.2,")
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (8, 10, 1), (32, 32, 3)])
+def test_the_mosaic_takes_any_shape(shape: tuple[int, int, int]) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.uint8)
+    drawn = figures.mosaic([figures.Pair(*levels, "1 to 2", met=True)] * 3, columns=2)
+    colours = np.ptp(drawn.astype(int), axis=-1).max()
+    assert drawn.std() > 30 and (colours > 50) == (shape[2] == 3)
 
 
 def test_success_that_falls_is_noticed() -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import rasterise
+from mnist_adv.reporting.figures import rasterise, without_grey_channel
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
@@ -133,8 +133,8 @@ class Pair:
     """A clean image beside what became of it.
 
     Attributes:
-        clean: `[28, 28]` uint8.
-        changed: `[28, 28]` uint8.
+        clean: `[h, w, c]` uint8, grey or RGB.
+        changed: `[h, w, c]` uint8.
         caption: up to two lines.
         met: whether the goal was met.
     """
@@ -146,30 +146,34 @@ class Pair:
 
 
 def mosaic(pairs: Sequence[Pair], columns: int) -> np.ndarray:
-    """Draw pairs of images in rows, each with its caption.
+    """Draw pairs of images on a grid, each with its caption.
 
     Args:
-        pairs: at least one.
+        pairs: at least one, all of one shape.
         columns: pairs per row.
 
     Returns:
         `[height, width, 3]` uint8.
     """
-    side, gap, above = 28, 2, 16
-    wide, high = 2 * side + 8, side + above
+    height, width, channels = pairs[0].clean.shape
+    unit = width / 28  # lengths below are those of an image that is 28 pixels wide
+    gap, margin, above = (max(1, round(unit * length)) for length in (2, 3, 16))
+    wide, high = 2 * (width + margin) + gap, height + above
     rows = -(-len(pairs) // columns)
-    canvas = np.full((rows * high, columns * wide), 255, np.uint8)
+    canvas = np.full((rows * high, columns * wide, channels), 255, np.uint8)
     for place, pair in enumerate(pairs):
-        top, left = high * (place // columns) + above, wide * (place % columns) + 3
-        canvas[top : top + side, left : left + side] = pair.clean
-        canvas[top : top + side, left + side + gap : left + 2 * side + gap] = pair.changed
-    figure = Figure(figsize=(columns * wide / 42, rows * high / 42 + 0.08))
-    axis = figure.add_axes((0, 0, 1, rows * high / (rows * high + 3.4)))
-    axis.imshow(canvas, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
+        top, left = high * (place // columns) + above, wide * (place % columns) + margin
+        canvas[top : top + height, left : left + width] = pair.clean
+        canvas[top : top + height, left + width + gap : left + 2 * width + gap] = pair.changed
+    per_inch = 42 * unit
+    figure = Figure(figsize=(columns * wide / per_inch, rows * high / per_inch + 0.08))
+    axis = figure.add_axes((0, 0, 1, rows * high / (rows * high + 0.08 * per_inch)))
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    axis.imshow(without_grey_channel(canvas), aspect="auto", interpolation="nearest", **grey)
     axis.set_axis_off()
     for place, pair in enumerate(pairs):
-        centre = wide * (place % columns) + 3 + side
-        axis.text(centre, high * (place // columns) + above - 1.5, pair.caption, ha="center",
+        centre = wide * (place % columns) + margin + width
+        axis.text(centre, high * (place // columns) + above - 1.5 * unit, pair.caption, ha="center",
                   va="bottom", fontsize=8, color="black" if pair.met else "#b00020")
     return rasterise(figure)
 

@@ -133,13 +133,13 @@ def _pairs(
         loaded = places.data(plan).load(chunk.rows)
         for row in mine.tolist():
             index, number = int(table["index"][row]), int(best[row])
-            clean = loaded.images[index - chunk.first, ..., 0]
+            clean = loaded.images[index - chunk.first]
             seen = class_names[table["saved_prediction"][number, row]]
             before, length = class_names[table["label"][row]], distance[number, row]
             far = f"{length:.3g}" if np.isfinite(length) else "not met"
             pairs[row] = Pair(
                 clean=np.rint(255 * clean).astype(np.uint8),
-                changed=levels[number, row - firsts[chunk.number]][..., 0],
+                changed=levels[number, row - firsts[chunk.number]],
                 caption=f"#{index}: {before} to {seen}\n{far}",
                 met=bool(np.isfinite(length)),
             )
