@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import enum
+import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
-from mnist_adv.commands import cli
-from mnist_adv.commands import image_flags, model_flags
-from mnist_adv.gradients.sources import Source
-from mnist_adv.gradients.losses import Loss
+from mnist_adv.commands import cli, image_flags, model_flags
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import Source
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -57,30 +56,30 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def _attack(values: flags.FlagValues) -> int:
-    voice = cli.Voice(values)
+    output = cli.Output(values)
     if values.list:
-        voice.say(*_choices())
+        output.lines(*_choices())
         return cli.DONE
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
     subject = model_flags.open_subject(values)
     chosen = image_flags.choose(values, subject)
-    voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
+    output.lines(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
     findings = _examine(values, subject)
     label = _predict(subject, chosen) if chosen.label is None else chosen.label
-    result, proof = _make(values, subject, chosen, label)
+    result, proof = _run_attack(values, subject, chosen, label)
     class_names = subject.class_names
-    told = "" if chosen.label is None else f", labelled {class_names[label]}"
+    labelled = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
-    voice.say(
-        f"{chosen.name}{told}: the model sees {before}",
+    output.lines(
+        f"{chosen.name}{labelled}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
     return _report(values, subject, chosen, result, proof, findings)
 
 
-def _make(
+def _run_attack(
     values: flags.FlagValues, subject: Subject, chosen: Chosen, label: int
 ) -> tuple[AttackResult, Optimum | None]:
     given = {
@@ -139,8 +138,8 @@ def _examine(values: flags.FlagValues, subject: Subject) -> list[str]:
         return []  # its images are not at hand, and fetching them could take minutes
     known = model_flags.load_split(source)
     findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
-    voice = cli.Voice(values)
-    voice.say(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
+    output = cli.Output(values)
+    output.lines(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
     return findings
 
 
@@ -162,14 +161,14 @@ def _report(
         _write_folder(values, folder, saved, report)
         _write_summaries(values, name, saved, report)
     folder = pathlib.Path(values.results_dir) / name
-    voice = cli.Voice(values)
-    voice.verdict(report.lines[0], good=saved.success)
-    voice.say(
+    output = cli.Output(values)
+    output.outcome(report.lines[0], good=saved.success)
+    output.lines(
         *report.lines[1:],
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"picture: {folder / 'figure.png'}",
     )
-    voice.answer({**report.record, "folder": str(folder)})
+    output.record({**report.record, "folder": str(folder)})
     return cli.DONE if saved.success and report.gradients_agree else cli.NOT_REACHED
 
 
@@ -255,9 +254,7 @@ def _check_gradient(
 
     loss = values.loss or Loss.CROSS_ENTROPY
     question = (subject.model, chosen.image, int(result.goal.classes[0]))
-    errors = check.check_gradient(
-        *question, loss=loss, difference_step=values.difference_step
-    )
+    errors = check.check_gradient(*question, loss=loss, difference_step=values.difference_step)
     dtype, worst, agreed = check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"
     lines = [

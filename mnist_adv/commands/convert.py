@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+
 from absl import flags
 
 from mnist_adv.commands import cli
 from mnist_adv.data.datasets import DataSource
-from mnist_adv.models.formats.convert_formats import Format
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.convert_formats import Format
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -47,9 +48,11 @@ def _convert(values: flags.FlagValues) -> int:
         class_names=class_names,
         overwrite=values.overwrite,
     )
-    voice = cli.Voice(values)
-    voice.say(*(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}")
-    voice.answer({"saved": str(converted.path), "notes": list(converted.notes)})
+    output = cli.Output(values)
+    output.lines(
+        *(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}"
+    )
+    output.record({"saved": str(converted.path), "notes": list(converted.notes)})
     return cli.DONE
 
 

@@ -1,4 +1,4 @@
-"""Restore a model, attack a whole data set, and say how robust the model is."""
+"""Restore a model, attack a whole data set, and report how robust the model is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import functools
 import json
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mnist_adv.commands import cli
+from mnist_adv.commands import cli, model_flags
 from mnist_adv.data import datasets
-from mnist_adv.commands import model_flags
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 
@@ -44,21 +43,21 @@ def define_flags(values: flags.FlagValues) -> None:
     define("backend", ("local", "dask"), "local", "Where the processes are.")
     define("scheduler", str, None, "Dask's scheduler, tcp://host:port.")
     define("chunk_size", int, 1000, "Images per result file.")
-    define("results_dir", str, "results", "The folder of results is made here, or gone on with.")
+    define("results_dir", str, "results", "The folder of results is made here, or resumed.")
     define("name", str, None, "Its name; from the settings if not given.")
     define("logdir", str, "logs", "Where TensorBoard's files go.")
     model_flags.define_flags(values)
 
 
 def _evaluate(values: flags.FlagValues) -> int:
-    voice, epsilons = cli.Voice(values), _epsilons(values)
+    output, epsilons = cli.Output(values), _epsilons(values)
     cli.load_tensorflow(values)
-    from mnist_adv.reporting import tensorboard
     from mnist_adv.attacks import registry
     from mnist_adv.evaluation.measure import run
-    from mnist_adv.evaluation.report import files, page, summaries
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
+    from mnist_adv.evaluation.report import files, page, summaries
+    from mnist_adv.reporting import tensorboard
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
@@ -69,29 +68,29 @@ def _evaluate(values: flags.FlagValues) -> int:
                 f"norm of {name} must be one of {allowed}. Received: {values.norm.value!r}"
             )
     subject = model_flags.open_subject(values)
-    voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
+    output.lines(*(f"{subject.where}: {note}" for note in subject.notes))
     source = _source(values, subject)
     places = Places(source, values.data_dir, values.manual_dir)
     if values.doctor:
         known = model_flags.load_split(model_flags.data_source(values, subject.dataset))
         found = [str(finding) for finding in model_flags.examine(values, subject, known)]
-        voice.say(*(f"doctor: {line}" for line in found or ["nothing found"]))
+        output.lines(*(f"doctor: {line}" for line in found or ["nothing found"]))
     plan = _plan(values, subject, source, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
-        voice.say(f"{resumed} of {len(plan.chunks())} chunks were there already")
+        output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
     evaluation = files.finish(store, places, subject.model, subject.class_names)
     folder = tensorboard.new_run(values.logdir, f"evaluate-{name}", summaries.hparams(plan))
     summaries.write(folder, evaluation)
-    voice.say(
+    output.lines(
         *page.lines(evaluation),
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"report: {store.folder / 'report.html'}",
     )
-    voice.answer(json.loads((store.folder / "summary.json").read_bytes()))
+    output.record(json.loads((store.folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
 
 
@@ -157,7 +156,7 @@ def _name(plan: Plan) -> str:
 
 
 main = cli.Command(
-    summary="Attack a whole data set and measure how robust the model is; start it again to go on.",
+    summary="Attack a whole data set and measure robustness; the same command resumes.",
     define_flags=define_flags,
     groups=(
         cli.Group(

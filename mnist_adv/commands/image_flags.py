@@ -1,4 +1,4 @@
-"""The flags by which a command is given one image, and what they choose."""
+"""The flags that choose one image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mnist_adv.commands import cli
+from mnist_adv.commands import cli, model_flags
 from mnist_adv.data import datasets
-from mnist_adv.commands import model_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,11 +29,11 @@ class Chosen:
     """The image under attack and where it is from.
 
     Attributes:
-        image: `[28, 28, 1]` float32 in [0, 1].
+        image: `[h, w, c]` float32 in [0, 1].
         label: its true class, if known.
-        origin: the same for the record.
-        name: a word for it, fit for a folder.
-        notes: what was done to a picture, to be said.
+        origin: where it is from, for the record.
+        name: a short name of it, usable for a folder.
+        notes: what was done to a picture, to be printed.
     """
 
     image: np.ndarray
@@ -61,7 +60,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def choose(values: flags.FlagValues, subject: Subject) -> Chosen:
-    """Get the image that the flags name.
+    """Load the image that the flags name.
 
     Args:
         values: the parsed flags.

@@ -59,7 +59,8 @@ def define_flags(values: flags.FlagValues) -> None:
     define = functools.partial(cli.define, values)
     define("checkpoint_dir", str, "checkpoints", "The newest checkpoint here is restored.")
     define("checkpoint", str, None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
-    define("model", str, None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
+    forms = "Or a .keras, an .npz, a SavedModel folder, package.module:function."
+    define("model", str, None, forms)
     define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
     define("activation", Activation, None, "Between several layers.")
     define("pixel_scale", PixelScale, PixelScale.UNIT, "Trained on 0..1, 0..255 or -1..1.")

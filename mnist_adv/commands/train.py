@@ -93,15 +93,15 @@ def _run(
     from mnist_adv.models import checkpoints, softmax_regression, training
     from mnist_adv.reporting import run_card, tensorboard
 
-    voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
+    output, dataset, first_epoch = cli.Output(values), values.dataset, 0
     model = softmax_regression.SoftmaxRegression(len(train_set.class_names))
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
         model = resumed.model
         if first_epoch == config.num_epochs:
-            voice.say(f"{resumed.prefix} has all its {first_epoch} epochs; nothing to do")
-            voice.answer({"checkpoint": resumed.prefix, "epoch": first_epoch})
+            output.lines(f"{resumed.prefix} has all its {first_epoch} epochs; nothing to do")
+            output.record({"checkpoint": resumed.prefix, "epoch": first_epoch})
             return cli.DONE
     saver = checkpoints.Saver(
         values.checkpoint_dir,
@@ -116,7 +116,7 @@ def _run(
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
     folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
     curves = tensorboard.TrainingSummaries(folder, train_set.images.shape[1:])
-    voice.say(
+    output.lines(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"
     )
@@ -149,8 +149,8 @@ def _run(
         run_card.card(record, lines, run_card.READ_TRAINING),
         training.epoch_graph(model, len(train_set.labels), config),
     )
-    voice.say(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
-    voice.answer(record)
+    output.lines(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
+    output.record(record)
     return cli.DONE
 
 

@@ -1,8 +1,8 @@
 """Labelled images, from the package's own MNIST files or from tensorflow-datasets.
 
 MNIST is read from the four original files, in their original order, so that test image 0 is the 7
-that everybody's `mnist.test.images[0]` was. `tfds.load("mnist")` cannot give that: TFDS shuffles
-when it prepares (its test labels begin 2 0 4 8 7), and preparing takes about 18 seconds.
+that `mnist.test.images[0]` was in TensorFlow 1. `tfds.load("mnist")` cannot give that: TFDS
+shuffles when it prepares (its test labels begin 2 0 4 8 7), and preparing takes about 18 seconds.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _load_tfds(
     )
     levels, labels = pairs
     if name.startswith("emnist"):
-        levels = levels.transpose(0, 2, 1, 3)  # TFDS hands EMNIST out lying on its side
+        levels = levels.transpose(0, 2, 1, 3)  # TFDS gives EMNIST transposed
     names = tuple(builder.info.features["label"].names)
     return Dataset(to_float(levels), labels.astype(np.int64), names)
 

@@ -70,7 +70,7 @@ def as_classes(classes: Any, num_images: int, num_classes: int, name: str) -> np
         classes: an integer, or `[n]` integers, in [0, num_classes).
         num_images: n.
         num_classes: how many logits the model has.
-        name: what the caller calls them ("targets", "labels"), for the messages.
+        name: the argument's name ("targets", "labels"), for the messages.
 
     Returns:
         `[n]` int64.

@@ -1,6 +1,6 @@
-"""The folder that one attack leaves behind.
+"""The results folder of one attack.
 
-A folder appears whole or not at all, and replaces only an earlier
+A folder is complete or absent, and replaces only an earlier
 result of the same name.
 """
 
@@ -27,7 +27,7 @@ PICTURE, RECORD, ARRAYS = "adversarial.png", "result.json", "result.npz"
 
 @contextlib.contextmanager
 def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]:
-    """Fill a folder under a temporary name and give it its own when all went well.
+    """Fill a folder under a temporary name and rename it when all went well.
 
     Args:
         results_dir: the parent folder; made if missing.
@@ -62,7 +62,7 @@ def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathl
 
 
 def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Write `result.json`; numbers that JSON has no word for are refused.
+    """Write `result.json`; NaN and infinity are refused.
 
     Args:
         folder: where it goes.

@@ -1,6 +1,6 @@
 """TensorBoard: what training and attacks write, under which tags.
 
-Tags say what is measured, runs say where: `loss` and `accuracy` stand under the same tag in a
+Tags name what is measured, runs name where: `loss` and `accuracy` stand under the same tag in a
 training's `train` and `test` runs, so that their curves overlay, and so do attacks' curves.
 """
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_adv.attacks import AttackResult
-from mnist_adv.reporting.figures import seen
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.reporting.figures import seen
 from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.verdict.judge import Verdict
 
@@ -138,7 +138,9 @@ def optimum_lines(comparison: Comparison | None, proof: Optimum | None) -> list[
     lines = [] if proof is None else [f"proof: {proof.sentence(0)}"]
     known, bound = comparison.optimum.lower_bound[0], comparison.ratio[0]
     if math.isfinite(bound):
-        lines.append(f"the saved image: {comparison.sentence} ({comparison.optimum.norm} {known:.6g})")
+        lines.append(
+            f"the saved image: {comparison.sentence} ({comparison.optimum.norm} {known:.6g})"
+        )
     elif 0 < known < math.inf:
         lines.append(f"the smallest possible change: {comparison.optimum.norm} {known:.6g}")
     return lines

@@ -15,12 +15,12 @@ import tensorflow as tf
 from PIL import Image
 
 import mnist_adv as library
-from mnist_adv.data import datasets
-from mnist_adv.reporting import words
-from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.commands import train as train_command
+from mnist_adv.data import datasets
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.reporting import words
+from mnist_adv.reporting.saved_attack import SavedAttack
 
 ROOT = pathlib.Path(__file__).parents[2]
 Attack = Callable[..., int]

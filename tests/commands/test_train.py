@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from mnist_adv.models import checkpoints
 from mnist_adv.commands import train as train_command
+from mnist_adv.models import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.models import checkpoints
+from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import FORMS, NORMS, Places
 from mnist_adv.evaluation.measure.model_source import ModelSource
-from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.measure.store import TIMING, Store
-from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models import checkpoints
 
 # Around the only section that quotes times, and so differs from run to run.
 COSTS = "<!-- costs -->"

@@ -8,12 +8,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from mnist_adv.models import checkpoints
-from mnist_adv.evaluation.analyse import statistics, beside_optimum
-from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.plan import Targets
-from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.evaluation.analyse import beside_optimum, statistics
 from mnist_adv.evaluation.analyse.table import Table, read_table
+from mnist_adv.evaluation.measure import run
+from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.evaluation.plan import Targets
+from mnist_adv.models import checkpoints
 from mnist_adv.optimum import BelowOptimumError
 from tests.evaluation.support import places, small_plan
 
@@ -35,7 +35,9 @@ def table(workshop: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 def test_no_attack_passes_the_line(table: Table, workshop: pathlib.Path) -> None:
-    known = beside_optimum.find(table, checkpoints.restore(workshop / "checkpoints"), places(workshop))
+    known = beside_optimum.find(
+        table, checkpoints.restore(workshop / "checkpoints"), places(workshop)
+    )
     assert known is not None
     for curve in statistics.curves(table):
         for made, possible in zip(curve.success, known.curve.success):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_adv.data import datasets
 from mnist_adv.commands import evaluate as command
+from mnist_adv.data import datasets
 from mnist_adv.evaluation.measure.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -103,7 +103,9 @@ def test_another_file_or_another_reading_is_refused(folder: pathlib.Path, capsys
     assert "reading is '' there and 'pixels --pixel_scale=bytes" in capsys.readouterr().err
 
 
-def test_a_functions_digest_follows_its_file(folder: pathlib.Path, test_set: datasets.Dataset) -> None:
+def test_a_functions_digest_follows_its_file(
+    folder: pathlib.Path, test_set: datasets.Dataset
+) -> None:
     (folder / "my_other_model.py").write_text(_MODULE)
     source = ModelSource("my_other_model:logits", ours=False)
     first = source.open(test_set)[1]

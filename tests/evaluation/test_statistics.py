@@ -50,9 +50,7 @@ def test_both_denominators() -> None:
 
 
 def test_a_targeted_miss_that_leaves_the_label_is_no_success_and_not_robust() -> None:
-    table = hand_made(
-        [1, 2], [1, 2], [[INF, 0.1]], target=[5, 6], float_escape=[[0.05, 0.02]]
-    )
+    table = hand_made([1, 2], [1, 2], [[INF, 0.1]], target=[5, 6], float_escape=[[0.05, 0.02]])
     curve = statistics.curves(table)[0]
     assert [share.count for share in curve.success] == [0, 1, 1]
     assert [share.count for share in curve.robust] == [2, 0, 0]
@@ -69,9 +67,7 @@ def test_the_worst_case_is_per_image() -> None:
 
 
 def test_an_image_is_robust_only_against_all_its_targets() -> None:
-    table = hand_made(
-        [1, 1, 2], [1, 1, 2], [[INF, 0.1, INF]], target=[3, 4, 5], index=[0, 0, 1]
-    )
+    table = hand_made([1, 1, 2], [1, 1, 2], [[INF, 0.1, INF]], target=[3, 4, 5], index=[0, 0, 1])
     curve = statistics.curves(table)[0]
     assert [share.count for share in curve.robust] == [2, 1, 1]
     assert {share.total for share in curve.robust} == {2}
@@ -79,11 +75,9 @@ def test_an_image_is_robust_only_against_all_its_targets() -> None:
 
 
 def test_matrices_of_targets() -> None:
-    table = hand_made(
-        [1, 1, 1, 2], [1, 1, 1, 2], [[0.1, 0.3, INF, INF]], target=[5, 5, 5, 6]
-    )
+    table = hand_made([1, 1, 1, 2], [1, 1, 1, 2], [[0.1, 0.3, INF, INF]], target=[5, 5, 5, 6])
     found = statistics.matrices(table, 0, "float")
-    assert found.rows[1, 5] == 3 and found.rows.sum() == 4
+    assert found.counts[1, 5] == 3 and found.counts.sum() == 4
     assert found.success[1, 5] == pytest.approx(2 / 3) and found.success[2, 6] == 0
     assert found.distance[1, 5] == 0.3 and found.distance[2, 6] == INF
     assert np.isnan(found.success[0, 0]) and np.isnan(found.distance[5, 1])
@@ -97,7 +91,7 @@ def test_matrices_of_what_images_became() -> None:
         float_prediction=[[7, 7, 1, 3]],
     )
     found = statistics.matrices(table, 0, "float")
-    assert found.success[1, 7] == pytest.approx(2 / 3) and found.rows[1, 7] == 2
+    assert found.success[1, 7] == pytest.approx(2 / 3) and found.counts[1, 7] == 2
     assert found.success[1, 1] == 0 and found.success[2, 3] == 1
     assert found.distance[1, 7] == pytest.approx(0.15)
 

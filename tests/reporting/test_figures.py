@@ -15,13 +15,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_adv import attack
-from mnist_adv.geometry.norms import Norm
-from mnist_adv.gradients.goals import make_goal
-from mnist_adv.reporting import figures, saved_attack, tensorboard
 from mnist_adv.attacks import AttackResult, Trace
 from mnist_adv.commands import attack as attack_command
-from mnist_adv.reporting.saved_attack import SavedAttack
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.goals import make_goal
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.reporting import figures, saved_attack, tensorboard
+from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.verdict.judge import judge_goal
 
 DIGITS = tuple("0123456789")

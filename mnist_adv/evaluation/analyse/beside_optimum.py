@@ -32,8 +32,8 @@ class Found:
 
     Attributes:
         name: of the attack.
-        over_optimum: median of distance over optimum, of the tasks whose goal it met.
-        share_found: per epsilon, of the tasks whose goal can be met, those where it was; None where
+        over_optimum: median of distance over optimum, of the cases whose goal it met.
+        share_found: per epsilon, of the cases whose goal can be met, those where it was; None where
             none can.
     """
 
@@ -44,10 +44,10 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class BesideOptimum:
-    """The certified optimum of every task, and the attacks beside it.
+    """The certified optimum of every case, and the attacks beside it.
 
     Attributes:
-        lower_bound: `[r]`, no smaller change of a task's image meets its goal.
+        lower_bound: `[r]`, no smaller change of a case's image meets its goal.
         distance: `[r]`, the smallest known change that does; infinite if there is none.
         curve: success and robust accuracy of an attack that always finds the optimum.
         found: each attack beside it.
@@ -68,10 +68,10 @@ class BesideOptimum:
 
 
 def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
-    """Compute the optimum of every task, and compare the attacks with it.
+    """Compute the optimum of every case, and compare the attacks with it.
 
     Args:
-        table: all tasks.
+        table: all cases.
         model: images -> logits.
         places: where the data are.
 
@@ -103,8 +103,7 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
             table, statistics.OPTIMUM, "float", distance, escape.upper_bound[of_image]
         ),
         found=tuple(
-            _found(table, name, number, lower, distance)
-            for number, name in enumerate(plan.attacks)
+            _found(table, name, number, lower, distance) for number, name in enumerate(plan.attacks)
         ),
     )
 
@@ -119,9 +118,7 @@ def _require_bounds(table: Table, parts: tuple[np.ndarray, np.ndarray], optimum:
             require_bounds(bound, distance, table.plan.norm.value, names)
 
 
-def _found(
-    table: Table, name: str, number: int, lower: np.ndarray, distance: np.ndarray
-) -> Found:
+def _found(table: Table, name: str, number: int, lower: np.ndarray, distance: np.ndarray) -> Found:
     attained = table.distance("float")[number]
     both = np.isfinite(attained) & (lower > 0)
     shares: list[float | None] = []

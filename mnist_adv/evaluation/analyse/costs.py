@@ -1,7 +1,7 @@
-"""What attacks cost beside what they found: steps asked of the model, and time where it was kept.
+"""What attacks cost: evaluations of the model, and time where it was recorded.
 
-Queries and gradients are counted and the same in every run. Time is not: it lies in a file of its
-own, `timing.json`, and only the table below quotes it.
+Queries and gradients are counts and the same in every run. Time is not: it is in a file of its own,
+`timing.json`, and only the table below quotes it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_adv.evaluation.measure.store import Store
-from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
+from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.measure.store import Store
 
 _HEAD = ("attack", "over optimum", "found of feasible", "queries", "gradients", "image/s")
 
@@ -24,11 +24,11 @@ class Cost:
 
     Attributes:
         name: of the attack.
-        over_optimum: median of distance over optimum, of the rows whose goal was met; None: not
+        over_optimum: median of distance over optimum, of the cases whose goal was met; None: not
             known.
-        share_found: at the largest budget, of the rows whose goal can be met; None: not known.
-        queries: images that the model was asked about, per row, over all budgets; None: not known.
-        gradients: how many of these were differentiated; None: not known.
+        share_found: at the largest budget, of the cases whose goal is feasible; None: not known.
+        queries: images that the model evaluated, per case, over all budgets; None: not known.
+        gradients: how many of these evaluations were differentiated; None: not known.
         rate: images attacked per second, at one budget; None: not known.
     """
 
@@ -47,11 +47,11 @@ class Cost:
         """
         return (
             self.name,
-            _told(self.over_optimum, ".4f"),
-            _told(self.share_found, ".2%"),
-            _told(self.queries, ".1f"),
-            _told(self.gradients, ".1f"),
-            _told(self.rate, ".0f"),
+            _format(self.over_optimum, ".4f"),
+            _format(self.share_found, ".2%"),
+            _format(self.queries, ".1f"),
+            _format(self.gradients, ".1f"),
+            _format(self.rate, ".0f"),
         )
 
 
@@ -95,11 +95,11 @@ class Costs:
 
 
 def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
-    """Put the table together.
+    """Make the table of costs.
 
     Args:
-        store: whose times are read.
-        table: all rows.
+        store: the result files, with the recorded times.
+        table: all cases.
         beside: the attacks beside the certified optimum, where it is known.
 
     Returns:
@@ -123,7 +123,7 @@ def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
     return Costs(tuple(lines))
 
 
-def _told(value: float | None, form: str) -> str:
+def _format(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 

@@ -1,7 +1,7 @@
 """Measure one chunk: from its number to the bytes of its result file.
 
 Budgets are tried from the smallest up. An image whose goal is met, in floats and in 8 bits, is
-done: what lies in a small ball lies in every larger one, so success never falls as epsilon grows.
+not attacked again: a small ball lies in every larger one, so success never falls as epsilon grows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from mnist_adv.attacks import attack, registry
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.measure.model_source import ModelSource
-from mnist_adv.evaluation.plan import Plan, make_rows
 from mnist_adv.evaluation.measure.store import Timing, pack
+from mnist_adv.evaluation.plan import Plan, list_cases
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
@@ -34,10 +34,10 @@ NUM_PROBES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where a worker finds the model and the data; no part of what is measured.
+    """Where a worker finds the model and the data; not part of the plan.
 
     Attributes:
-        model: where the model is, and how it is read.
+        model: how any process opens the model.
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
     """
@@ -47,7 +47,7 @@ class Places:
     manual_dir: str | None = None
 
     def data(self, plan: Plan) -> datasets.DataSource:
-        """Say where the images of a plan are.
+        """Name the source of a plan's images.
 
         Args:
             plan: the settings.
@@ -67,13 +67,13 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         number: of the chunk.
 
     Returns:
-        The bytes of its result file: for each row `index`, `label`, `target` (-1: none) and
-        `clean_prediction`, `[r]` int64; for each attack and row, `[attacks, r]`, for the float
+        The bytes of its result file: for each case `index`, `label`, `target` (-1: none) and
+        `clean_prediction`, `[r]` int64; for each attack and case, `[attacks, r]`, for the float
         image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
-        norms, `escape` (the smallest norm of an image that is not seen as its label, infinite if
+        norms, `escape` (the smallest norm of an image that is misclassified, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
         `num_queries` and `num_gradients`, over all budgets;
-        `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
+        `moved_at_zero`, the largest change of a pixel within budget 0; `levels`, uint8
         `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
 
     Raises:
@@ -84,19 +84,19 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     chunk = plan.chunks()[number]
     loaded = places.data(plan).load(chunk.rows)
     logits = np.asarray(model(loaded.images))
-    images, targets = make_rows(plan, chunk, loaded.labels, logits)
-    asked = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
+    images, targets = list_cases(plan, chunk, loaded.labels, logits)
+    cases = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
     timing: Timing = {}
     records = []
     for name in plan.attacks:
         began = time.perf_counter()
-        record, timing[name] = _run_attack(plan, model, name, asked, targets)
+        record, timing[name] = _run_attack(plan, model, name, cases, targets)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
     content = pack(
         {
             "index": chunk.first + images,
-            "label": asked.labels,
+            "label": cases.labels,
             "target": targets,
             "clean_prediction": logits.argmax(axis=1)[images],
             **{name: np.stack([record[name] for record in records]) for name in records[0]},
@@ -118,18 +118,18 @@ def _open_model(places: Places, data: datasets.DataSource, digest: str) -> Model
 
 
 def _run_attack(
-    plan: Plan, model: Model, name: str, asked: datasets.Dataset, targets: np.ndarray
+    plan: Plan, model: Model, name: str, cases: datasets.Dataset, targets: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    wanted = Goal(targets if plan.targeted else asked.labels, plan.targeted)
-    record = _blank(asked.images.shape)
+    wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted)
+    record = _blank(cases.images.shape)
     spent = {"images": 0.0, "attack": 0.0}
     budgets = (math.inf,) if registry.find(name).method.minimal else plan.epsilons
     for epsilon in budgets:
-        rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
-        if not len(rows):
+        active = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
+        if not len(active):
             break
-        images, labels = asked.images[rows], asked.labels[rows]
-        goal = Goal(wanted.classes[rows], plan.targeted)
+        images, labels = cases.images[active], cases.labels[active]
+        goal = Goal(wanted.classes[active], plan.targeted)
         began = time.perf_counter()
         result = attack(
             model,
@@ -144,23 +144,21 @@ def _run_attack(
             seed=plan.seed,
         )
         spent["attack"] += time.perf_counter() - began
-        spent["images"] += len(rows)
-        record["num_queries"][rows] += result.num_queries
-        record["num_gradients"][rows] += result.num_gradients
+        spent["images"] += len(active)
+        record["num_queries"][active] += result.num_queries
+        record["num_gradients"][active] += result.num_gradients
         verdict = result.verdict
-        better = _take(record, rows, "float", verdict, labels, plan.norm.value)
-        record["num_steps"][rows[better]] = result.num_steps[better]
-        record["budget"][rows[better]] = epsilon
+        better = _record_better(record, active, "float", verdict, labels, plan.norm.value)
+        record["num_steps"][active[better]] = result.num_steps[better]
+        record["budget"][active[better]] = epsilon
         if epsilon == 0:
-            record["moved_at_zero"][rows] = verdict.norms["linf"]
-        levels = to_levels(
-            model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon
-        )
+            record["moved_at_zero"][active] = verdict.norms["linf"]
+        levels = to_levels(model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon)
         saved = judge_goal(
             model, images, datasets.to_float(levels), goal, norm=plan.norm, epsilon=epsilon
         )
-        better = _take(record, rows, "saved", saved, labels, plan.norm.value)
-        record["levels"][rows[better]] = levels[better]
+        better = _record_better(record, active, "saved", saved, labels, plan.norm.value)
+        record["levels"][active[better]] = levels[better]
     return record, spent
 
 
@@ -180,23 +178,23 @@ def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return blank
 
 
-def _take(
+def _record_better(
     record: dict[str, np.ndarray],
-    rows: np.ndarray,
+    numbers: np.ndarray,
     form: str,
     verdict: Verdict,
     labels: np.ndarray,
     norm: str,
 ) -> np.ndarray:
-    """Note what is better than what is there: success, then the shorter, else the latest miss."""
-    lengths, already = verdict.norms[norm], record[f"{form}_success"][rows]
-    better = ~already | (verdict.success & (lengths < record[f"{form}_{norm}"][rows]))
-    chosen = rows[better]
+    """Record what is better than before: success, then the smaller norm, else the latest miss."""
+    lengths, already = verdict.norms[norm], record[f"{form}_success"][numbers]
+    better = ~already | (verdict.success & (lengths < record[f"{form}_{norm}"][numbers]))
+    chosen = numbers[better]
     record[f"{form}_success"][chosen] = verdict.success[better]
     record[f"{form}_prediction"][chosen] = verdict.predictions[better]
     for name in NORMS:
         record[f"{form}_{name}"][chosen] = verdict.norms[name][better]
     allowed = verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
     escape = np.where(allowed, lengths, np.inf)
-    record[f"{form}_escape"][rows] = np.minimum(record[f"{form}_escape"][rows], escape)
+    record[f"{form}_escape"][numbers] = np.minimum(record[f"{form}_escape"][numbers], escape)
     return better

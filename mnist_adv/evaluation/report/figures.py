@@ -57,10 +57,10 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
 
 
 def distances(table: Table) -> np.ndarray:
-    """Draw how far the goals were: a histogram and the cumulative curve.
+    """Draw the distances at which goals were met: a histogram and the cumulative curve.
 
     Args:
-        table: all rows.
+        table: all cases.
 
     Returns:
         `[height, width, 3]` uint8.
@@ -79,7 +79,7 @@ def distances(table: Table) -> np.ndarray:
         ends = np.concatenate([[0], met, [longest]])
         right.step(ends, np.append(shares, shares[-1]), where="post", color=colour, label=name)
     norm = table.plan.norm.value
-    left.set(title="distances at which the goal was met", xlabel=norm, ylabel="rows")
+    left.set(title="distances at which the goal was met", xlabel=norm, ylabel="cases")
     right.set(title="share met within a distance", xlabel=norm, ylim=(-0.02, 1.02))
     for axis in (left, right):
         axis.set_xlim(0, longest)
@@ -104,8 +104,10 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     figure = Figure(figsize=(2 * side + 0.8, side))
     other = "target" if table.plan.targeted else "seen as"
     what = "success" if table.plan.targeted else "share of the images of the class"
-    drawn = ((found.success, f"{name}: {what}", "Blues", "{:.0%}"),
-             (found.distance, f"{name}: median {table.plan.norm.value} distance", "viridis", "{}"))
+    drawn = (
+        (found.success, f"{name}: {what}", "Blues", "{:.0%}"),
+        (found.distance, f"{name}: median {table.plan.norm.value} distance", "viridis", "{}"),
+    )
     for place, (values, title, colours, form) in enumerate(drawn):
         axis = figure.add_axes((0.06 + 0.5 * place, 0.11, 0.42, 0.79))
         finite = values[np.isfinite(values)]
@@ -115,8 +117,15 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
             if not np.isnan(value):
                 dark = value > 0.55 * top if colours == "Blues" else value < 0.55 * top
                 text = "inf" if np.isinf(value) else form.format(_short(value, form))
-                axis.text(column, row, text, ha="center", va="center", fontsize=7.5,
-                          color="white" if dark else "black")
+                axis.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if dark else "black",
+                )
         ticks = np.arange(len(class_names))
         crowded = max(map(len, class_names)) > 2
         axis.set_xticks(ticks, class_names, rotation=60 if crowded else 0, fontsize=8)
@@ -173,8 +182,15 @@ def mosaic(pairs: Sequence[Pair], columns: int) -> np.ndarray:
     axis.set_axis_off()
     for place, pair in enumerate(pairs):
         centre = wide * (place % columns) + margin + width
-        axis.text(centre, high * (place // columns) + above - 1.5 * unit, pair.caption, ha="center",
-                  va="bottom", fontsize=8, color="black" if pair.met else "#b00020")
+        axis.text(
+            centre,
+            high * (place // columns) + above - 1.5 * unit,
+            pair.caption,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color="black" if pair.met else "#b00020",
+        )
     return rasterise(figure)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import jinja2
 
-from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.statistics import Curve, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import png
+from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.reporting.figures import png
 
 # Picture, title and text of the sections that show images.
 _GALLERIES = (
@@ -74,7 +74,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         found: the evaluation.
-        extremes: the easiest and hardest tasks.
+        extremes: the easiest and hardest cases.
 
     Returns:
         JSON-serialisable; the same for the same results, with no clock and no path.
@@ -113,7 +113,7 @@ def clean_accuracy(table: Table) -> Share:
     """Count the clean images that are classified correctly.
 
     Args:
-        table: all tasks.
+        table: all cases.
 
     Returns:
         Their share of all images.

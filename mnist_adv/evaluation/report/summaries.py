@@ -10,15 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.tensors.lazy import tf
-from mnist_adv.evaluation.report import page
-from mnist_adv.evaluation.plan import Plan
 from mnist_adv.evaluation.analyse.result import Evaluation
+from mnist_adv.evaluation.plan import Plan
+from mnist_adv.evaluation.report import page
 from mnist_adv.reporting.tensorboard import writing
+from mnist_adv.tensors.lazy import tf
 
 
 def hparams(plan: Plan) -> dict[str, Any]:
-    """List what TensorBoard's table shows of a plan."""
+    """List the hyper-parameters that TensorBoard shows of a plan.
+
+    Args:
+        plan: what was measured.
+
+    Returns:
+        Name -> value.
+    """
     return {
         "command": "evaluate",
         "dataset": plan.dataset,
@@ -36,8 +43,9 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
     """Write curves, distances and pictures.
 
     Args:
-        folder: the run's folder, from `summaries.new_run`; each attack gets a run of its own in it.
-        evaluation: what was found.
+        folder: the run's folder, from `tensorboard.new_run`; each attack
+            gets a run of its own in it.
+        evaluation: the results.
     """
     table = evaluation.table
     steps = [round(1000 * epsilon) for epsilon in table.plan.epsilons]
