@@ -126,7 +126,7 @@ def test_verdicts_and_the_csv() -> None:
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 10, 1), (32, 32, 3)])
 def test_the_mosaic_takes_any_shape(shape: tuple[int, int, int]) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.uint8)
-    drawn = figures.mosaic([figures.Pair(*levels, "1 to 2", met=True)] * 3, columns=2)
+    drawn = figures.mosaic([figures.Pair(levels[0], levels[1], "1 to 2", met=True)] * 3, columns=2)
     colours = np.ptp(drawn.astype(int), axis=-1).max()
     assert drawn.std() > 30 and (colours > 50) == (shape[2] == 3)
 

@@ -177,7 +177,7 @@ def mosaic(pairs: Sequence[Pair], columns: int) -> np.ndarray:
     per_inch = 42 * unit
     figure = Figure(figsize=(columns * wide / per_inch, rows * high / per_inch + 0.08))
     axis = figure.add_axes((0, 0, 1, rows * high / (rows * high + 0.08 * per_inch)))
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
     axis.imshow(without_grey_channel(canvas), aspect="auto", interpolation="nearest", **grey)
     axis.set_axis_off()
     for place, pair in enumerate(pairs):
