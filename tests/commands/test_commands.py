@@ -132,10 +132,16 @@ def test_without_a_target_it_moves_away(attack: Attack, tmp_path: pathlib.Path) 
     assert record["after"]["prediction"] != 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("step", ["steepest", "sign", "unit", "raw"])
-def test_every_norm_and_step(attack: Attack, norm: str, step: str) -> None:
-    assert attack("--target=3", f"--norm={norm}", f"--step={step}", "--num_steps=150") == 0
+def test_the_attacks_settings_are_flags(
+    attack: Attack, tmp_path: pathlib.Path, trained: SoftmaxRegression, seven: np.ndarray
+) -> None:
+    settings = {"norm": "l2", "step": "unit", "loss": "margin", "source": "central_difference"}
+    numbers = {"epsilon": 2.5, "step_size": 0.2, "num_steps": 30, "seed": 3}
+    chosen = {**settings, **numbers}
+    assert attack("--target=3", *(f"--{name}={value}" for name, value in chosen.items())) == 0
+    direct = library.attack(trained, seven, targets=3, trace=True, **chosen)
+    with np.load(tmp_path / "results/mnist-test-0-to-3/result.npz") as arrays:
+        np.testing.assert_array_equal(arrays["adversarial"], direct.adversarial)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
@@ -163,11 +169,6 @@ def test_every_report_says_how_far_above_the_optimum_it_is(
     assert "NOT reached within the budget" in capsys.readouterr().out
     assert attack("--target=2", "--epsilon=0.01") == 1
     assert "the smallest possible change: linf 0.08" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("source", ["forward_mode", "forward_difference", "central_difference"])
-def test_numerical_sources_attack_too(attack: Attack, source: str) -> None:
-    assert attack("--target=2", f"--source={source}", "--loss=cross_entropy") == 0
 
 
 def test_the_gradient_check_prints_every_source(

@@ -82,7 +82,7 @@ def test_every_kind_of_model_gives_the_same_picture(
     )
     pictures = []
     for model in (checkpoint, "my.npz", "my.keras", "folder", "my_module_for_test:logits"):
-        assert attack(f"--model={model}", "--doctor") == 0
+        assert attack(f"--model={model}") == 0
         pictures.append((tmp_path / "results/mnist-test-0-to-2/adversarial.png").read_bytes())
     assert len(set(pictures)) == 1
 
