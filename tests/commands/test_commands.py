@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,9 +136,9 @@ def test_without_a_target_it_moves_away(attack: Attack, tmp_path: pathlib.Path) 
 def test_the_attacks_settings_are_flags(
     attack: Attack, tmp_path: pathlib.Path, trained: SoftmaxRegression, seven: np.ndarray
 ) -> None:
-    settings = {"norm": "l2", "step": "unit", "loss": "margin", "source": "central_difference"}
+    words_given = {"norm": "l2", "step": "unit", "loss": "margin", "source": "central_difference"}
     numbers = {"epsilon": 2.5, "step_size": 0.2, "num_steps": 30, "seed": 3}
-    chosen = {**settings, **numbers}
+    chosen: dict[str, Any] = {**words_given, **numbers}
     assert attack("--target=3", *(f"--{name}={value}" for name, value in chosen.items())) == 0
     direct = library.attack(trained, seven, targets=3, trace=True, **chosen)
     with np.load(tmp_path / "results/mnist-test-0-to-3/result.npz") as arrays:
