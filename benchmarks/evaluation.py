@@ -28,12 +28,12 @@ from mnist_adv.data import datasets
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store
-from mnist_adv.evaluation.plan import Plan, Targets, make_rows, parse_epsilons
+from mnist_adv.evaluation.plan import Plan, Targets, list_cases, parse_epsilons
 from mnist_adv.evaluation.report import files
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models import checkpoints
 from mnist_adv.models.model_source import ModelSource
-from mnist_adv.reporting import words
+from mnist_adv.reporting import run_card
 from mnist_adv.reporting.figures import png, rasterise
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -69,7 +69,7 @@ class Subject:
             step_size=None,
             seed=0,
             chunk_size=1000,
-            versions=words.versions(),
+            versions=run_card.versions(),
         )
 
 
@@ -105,7 +105,7 @@ def measure(subject: Subject, targets: Targets, num_images: int) -> Times:
     if plan.targeted:
         whole = dataclasses.replace(plan, chunk_size=num_images)
         logits = subject.model(images).numpy()
-        wanted = {"targets": make_rows(whole, whole.chunks()[0], labels, logits)[1]}
+        wanted = {"targets": list_cases(whole, whole.chunks()[0], labels, logits)[1]}
     alone = sum(
         timed(
             lambda epsilon=epsilon: mnist_adv.attack(  # type: ignore[misc]

@@ -1,18 +1,17 @@
-"""Restore a model, take one image, and move its pixels until the model sees what is wanted."""
+"""Restore a model, take one image, and change it until the model predicts what is wanted."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
 from mnist_adv.commands import cli, image_flags, model_flags
-from mnist_adv.data import datasets
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import LOSSES
@@ -23,81 +22,64 @@ if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
     from mnist_adv.commands.image_flags import Chosen
     from mnist_adv.models.loaded import LoadedModel
+    from mnist_adv.reporting.saved_attack import SavedAttack
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags.
 
     Args:
-        values: the holder on which the flags are defined.
+        values: where they are defined.
     """
-
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def number(name: str, default: int | None, help_text: str) -> None:
-        flags.DEFINE_integer(name, default, help_text, flag_values=values)
-
-    def real(name: str, default: float | None, help_text: str) -> None:
-        flags.DEFINE_float(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: type[enum.Enum], help_text: str) -> None:
-        flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
-
-    def row(name: str, registry: Mapping[str, Any], help_text: str) -> None:
-        flags.DEFINE_enum(name, None, list(registry), help_text, flag_values=values)
-
-    def switch(name: str, help_text: str) -> None:
-        flags.DEFINE_boolean(name, False, help_text, flag_values=values)
-
-    number("target", None, "Class to reach; without it: away from the label.")
-    real("confidence", None, "Go on until the new class has this probability.")
+    define = functools.partial(cli.define, values)
+    define("target", int, None, "Class to reach; without it: away from the label.")
+    define("confidence", float, None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
-    text("attack", "pgd", "A name of --list; optimum: the smallest change, with its proof.")
-    flags.DEFINE_enum_class("norm", Norm.LINF, Norm, "Norm of the budget.", flag_values=values)
-    real("epsilon", None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
-    real("step_size", None, "Length of a step; epsilon / 30 if not given.")
-    number("num_steps", None, "Most steps taken; 40 for pgd, if not given.")
-    number("seed", 0, "Of what is drawn at random.")
-    choice("step", Step, "How a gradient becomes a step; steepest, if not given.")
-    row("loss", LOSSES, "What the gradient is of; cross_entropy, if not given.")
-    row("source", SOURCES, "Where it comes from; tape, if not given.")
-    real("difference_step", None, "e of the two differences.")
-    switch("check_gradient", "Compare all sources on the chosen image.")
+    define("attack", str, "pgd", "A name of --list; optimum: the smallest change, with its proof.")
+    define("norm", Norm, Norm.LINF, "Norm of the budget.")
+    define("epsilon", float, None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
+    define("step_size", float, None, "Length of a step; epsilon / 30 if not given.")
+    define("num_steps", int, None, "Most steps taken; 40 for pgd, if not given.")
+    define("seed", int, 0, "Of what is drawn at random.")
+    define("step", Step, None, "How a gradient becomes a step; steepest, if not given.")
+    define("loss", tuple(LOSSES), None, "What the gradient is of; cross_entropy, if not given.")
+    define("source", tuple(SOURCES), None, "Where it comes from; tape, if not given.")
+    define("difference_step", float, None, "e of the two differences.")
+    define("check_gradient", bool, False, "Compare all sources on the chosen image.")
     model_flags.define_flags(values)
-    text("results_dir", "results", "The result's folder is made here.")
-    text("name", None, "The folder's name; from image and goal if not given.")
-    text("logdir", "logs", "Where TensorBoard's files go.")
-    switch("save_iterates", "Save every iterate as PNG.")
-    switch("animation", "Save the digit changing as GIF.")
-    switch("list", "List attacks, losses, gradient sources, norms, steps and data sets.")
+    define("results_dir", str, "results", "The result's folder is made here.")
+    define("name", str, None, "The folder's name; from image and goal if not given.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
+    define("save_iterates", bool, False, "Save every iterate as PNG.")
+    define("animation", bool, False, "Save the image changing as GIF.")
+    define("list", bool, False, "List attacks, losses, gradient sources, norms, steps, data sets.")
 
 
 def _attack(values: flags.FlagValues) -> int:
-    voice = cli.Voice(values)
+    output = cli.Output(values)
     if values.list:
-        voice.say(*_choices())
+        output.lines(*_choices())
         return cli.DONE
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
     subject = model_flags.open_model(values)
     chosen = image_flags.choose(values, subject)
-    voice.say(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
+    output.lines(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
     findings = _examine(values, subject)
     label = _predict(subject, chosen) if chosen.label is None else chosen.label
-    result = _make(values, subject, chosen, label)
+    result = _run_attack(values, subject, chosen, label)
     class_names = subject.class_names
-    told = "" if chosen.label is None else f", labelled {class_names[label]}"
+    labelled = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
-    voice.say(
-        f"{chosen.name}{told}: the model sees {before}",
+    output.lines(
+        f"{chosen.name}{labelled}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
     return _report(values, subject, chosen, result, findings)
 
 
-def _make(
+def _run_attack(
     values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, label: int
 ) -> AttackResult:
     from mnist_adv import attacks
@@ -109,11 +91,7 @@ def _make(
         if values[name].value is not None
     }
     if ATTACKS.find(values.attack).attack.needs_donors:
-        given["donors"] = datasets.load_donors(
-            values.dataset or subject.dataset,
-            data_dir=values.data_dir,
-            manual_dir=values.manual_dir,
-        )
+        given["donors"] = model_flags.data_source(values, subject.dataset).load_donors()
     return attacks.attack(
         subject.model,
         chosen.image,
@@ -149,13 +127,13 @@ def _predict(subject: LoadedModel, chosen: Chosen) -> int:
 
 
 def _examine(values: flags.FlagValues, subject: LoadedModel) -> list[str]:
-    dataset = values.dataset or subject.dataset
-    if dataset != "mnist" and values.image is not None and not values.doctor:
+    source = model_flags.data_source(values, subject.dataset, values.split)
+    if source.dataset != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
-    known = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    known = model_flags.load_split(source)
     findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
-    voice = cli.Voice(values)
-    voice.say(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
+    output = cli.Output(values)
+    output.lines(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
     return findings
 
 
@@ -166,60 +144,101 @@ def _report(
     result: AttackResult,
     findings: list[str],
 ) -> int:
-    from mnist_adv.reporting import figures, results_folder, tensorboard, words
+    from mnist_adv.reporting import results_folder, saved_attack, tensorboard
+
+    goal = result.goal.describe(subject.class_names).replace(" ", "-")
+    name = values.name or f"{chosen.name}-{goal}"
+    with results_folder.new_folder(values.results_dir, name) as folder:
+        saved = saved_attack.save(folder / results_folder.PICTURE, subject.model, result)
+        report = _describe(values, subject, chosen, saved, findings)
+        _write_folder(values, folder, saved, report)
+        _write_summaries(values, name, saved, report)
+    folder = pathlib.Path(values.results_dir) / name
+    output = cli.Output(values)
+    output.outcome(report.lines[0], good=saved.success)
+    output.lines(
+        *report.lines[1:],
+        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
+        f"picture: {folder / 'figure.png'}",
+    )
+    output.record({**report.record, "folder": str(folder)})
+    return cli.DONE if saved.success and report.gradients_agree else cli.NOT_REACHED
+
+
+@dataclasses.dataclass
+class _Report:
+    """What is printed, stored and drawn of an attack."""
+
+    lines: list[str]
+    record: dict[str, Any]
+    pictures: dict[str, np.ndarray]
+    gradients_agree: bool = True
+
+
+def _describe(
+    values: flags.FlagValues,
+    subject: LoadedModel,
+    chosen: Chosen,
+    saved: SavedAttack,
+    findings: list[str],
+) -> _Report:
+    from mnist_adv.reporting import figures, run_card, words
     from mnist_adv.verdict.beside_optimum import set_beside
 
-    class_names = subject.class_names
-    name = values.name or f"{chosen.name}-{result.goal.describe(class_names).replace(' ', '-')}"
-    with results_folder.new_folder(values.results_dir, name) as folder:
-        saved, verdict = results_folder.save_picture(folder, subject.model, result)
-        lines = words.outcome(result, verdict, class_names)
-        on_disk = dataclasses.replace(result, adversarial=saved[np.newaxis], verdict=verdict)
-        truth = set_beside(subject.model, on_disk)
-        lines += words.optimum_lines(truth, result.certificate)
-        pictures = {
-            "figure": figures.attack_figure(result, saved, verdict, class_names),
-            "film_strip": figures.film_strip(figures.required_trace(result), class_names),
-        }
-        agreed = True
-        if values.check_gradient:
-            agreed, table, pictures["gradient_check"] = _check_gradient(
-                values, subject, chosen, result
-            )
-            lines += table
-        record = {
+    comparison = set_beside(subject.model, saved.as_result())
+    names = subject.class_names
+    report = _Report(
+        lines=[
+            *words.outcome(saved, names),
+            *words.optimum_lines(comparison, saved.result.certificate),
+        ],
+        record={
             "command": cli.command_line("attack.py", values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
-            "versions": words.versions(),
+            "versions": run_card.versions(),
             "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
             "taken": list(subject.notes),
             "findings": findings,
             "image": chosen.origin,
-            **words.record(result, verdict),
-            "optimum": None if truth is None else words.optimum_record(truth),
-        }
-        results_folder.write_record(folder, record)
-        results_folder.write_arrays(folder, result, saved)
-        results_folder.write_pictures(folder, pictures)
-        if values.save_iterates:
-            results_folder.write_iterates(folder, figures.required_trace(result))
-        if values.animation:
-            animation = figures.animation(figures.required_trace(result))
-            (folder / "animation.gif").write_bytes(animation)
-        run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, record))
-        told = [*(f"doctor: {finding}" for finding in findings), *lines]
-        card = words.card(record, told, words.READ_ATTACK)
-        tensorboard.write_attack(run, result, saved, record["success"], pictures, card)
-    picture = pathlib.Path(values.results_dir) / name / "figure.png"
-    voice = cli.Voice(values)
-    voice.verdict(lines[0], good=record["success"])
-    voice.say(
-        *lines[1:],
-        f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
-        f"picture: {picture}",
+            **words.record(saved),
+            "optimum": None if comparison is None else words.optimum_record(comparison),
+        },
+        pictures={
+            "figure": figures.attack_figure(saved, names),
+            "film_strip": figures.film_strip(saved.trace, names),
+        },
     )
-    voice.answer({**record, "folder": str(picture.parent)})
-    return cli.DONE if record["success"] and agreed else cli.NOT_REACHED
+    if values.check_gradient:
+        agreed, table, curves = _check_gradient(values, subject, chosen, saved.result)
+        report.gradients_agree = agreed
+        report.lines += table
+        report.pictures["gradient_check"] = curves
+    return report
+
+
+def _write_folder(
+    values: flags.FlagValues, folder: pathlib.Path, saved: SavedAttack, report: _Report
+) -> None:
+    from mnist_adv.reporting import figures, results_folder
+
+    results_folder.write_record(folder, report.record)
+    results_folder.write_arrays(folder, saved)
+    results_folder.write_pictures(folder, report.pictures)
+    if values.save_iterates:
+        results_folder.write_iterates(folder, saved.trace)
+    if values.animation:
+        (folder / "animation.gif").write_bytes(figures.animation(saved.trace))
+
+
+def _write_summaries(
+    values: flags.FlagValues, name: str, saved: SavedAttack, report: _Report
+) -> None:
+    from mnist_adv.reporting import run_card, tensorboard
+
+    findings = [f"doctor: {finding}" for finding in report.record["findings"]]
+    run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, report.record))
+    card = run_card.card(report.record, [*findings, *report.lines], run_card.READ_ATTACK)
+    tensorboard.write_attack(run, saved, report.pictures, card)
 
 
 def _check_gradient(

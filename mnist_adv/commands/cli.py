@@ -1,4 +1,4 @@
-"""What all commands share: flags of their own, calm output, one line per mistake.
+"""What all commands share: flags of their own, output, one line per mistake.
 
 Exit status: 0 done, 1 the goal was not reached (or a check failed), 2 the request cannot be
 carried out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import gc
 import json
 import os
@@ -70,8 +71,8 @@ class Command:
         return run(self, argv)
 
 
-class Voice:
-    """What a command says: lines for a person, or with --json one record for a machine.
+class Output:
+    """What a command prints: lines, or with --json one JSON record instead.
 
     Args:
         values: the parsed flags.
@@ -80,28 +81,28 @@ class Voice:
     def __init__(self, values: flags.FlagValues) -> None:
         self._json = bool(values["json"].value)
 
-    def say(self, *lines: str) -> None:
-        """Say lines to a person.
+    def lines(self, *lines: str) -> None:
+        """Print lines, unless --json is given.
 
         Args:
-            lines: one for each thing that matters.
+            *lines: without line ends.
         """
         if not self._json:
             for line in lines:
                 print(line, flush=True)
 
-    def verdict(self, line: str, *, good: bool) -> None:
-        """Say how it came out, in colour on a terminal.
+    def outcome(self, line: str, *, good: bool) -> None:
+        """Print the outcome, in colour on a terminal.
 
         Args:
-            line: what.
+            line: without line end.
             good: green if so, else red.
         """
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self.say(f"\x1b[{32 if good else 31}m{line}\x1b[0m" if coloured else line)
+        self.lines(f"\x1b[{32 if good else 31}m{line}\x1b[0m" if coloured else line)
 
-    def answer(self, record: Mapping[str, Any]) -> None:
-        """Give a machine its record, if one asked.
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Print the record, if --json is given.
 
         Args:
             record: JSON-serialisable.
@@ -110,6 +111,13 @@ class Voice:
             print(json.dumps(record, indent=2, allow_nan=False))
 
 
+_DEFINITIONS: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    list: flags.DEFINE_list,
+}
 _GENERAL = Group("General", "", ("json", "help", "helpfull", "verbosity"))
 
 
@@ -117,11 +125,14 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parse flags, run a command, and turn a user's mistake into one line.
 
     Args:
-        command: which.
+        command: the command.
         argv: the arguments, program name first; those of the process if None.
 
     Returns:
         The exit status.
+
+    Raises:
+        Exception: a defect of this package: no ValueError, OSError or error of TensorFlow.
     """  # noqa: DOC501 - what is raised here is caught here
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
@@ -170,8 +181,27 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+def define(values: flags.FlagValues, name: str, kind: Any, default: object, help_text: str) -> None:
+    """Define one flag of a command.
+
+    Args:
+        values: the command's flags.
+        name: of the flag.
+        kind: `str`, `int`, `float`, `bool`, `list` (texts with commas), an enumeration, or a tuple
+            of the words allowed.
+        default: its value if it is not given; None: none.
+        help_text: what it is, one sentence.
+    """
+    if isinstance(kind, tuple):
+        flags.DEFINE_enum(name, default, kind, help_text, flag_values=values)
+    elif issubclass(kind, enum.Enum):
+        flags.DEFINE_enum_class(name, default, kind, help_text, flag_values=values)
+    else:
+        _DEFINITIONS[kind](name, default, help_text, flag_values=values)
+
+
 def load_tensorflow(values: flags.FlagValues) -> None:
-    """Import TensorFlow, hiding what its start-up prints unless it fails or is asked for.
+    """Import TensorFlow, hiding what its start-up prints unless it fails or --verbosity is given.
 
     The environment variables that used to silence it no longer do: the lines are written to file
     descriptor 2 before they are read.
@@ -184,10 +214,10 @@ def load_tensorflow(values: flags.FlagValues) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Collecting garbage among a million new objects of which none ever dies costs half a second.
     gc.disable()
-    with _descriptor_two_kept_back() if quiet else contextlib.nullcontext():
+    with _stderr_withheld() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
-        tf.zeros([])  # the search for devices speaks up at the first tensor, not at the import
+        tf.zeros([])  # the search for devices prints at the first tensor, not at the import
     gc.freeze()
     gc.enable()
     tf.get_logger().setLevel("ERROR" if quiet else "INFO")
@@ -233,7 +263,7 @@ def command_line(program: str, values: flags.FlagValues) -> str:
 
 
 @contextlib.contextmanager
-def _descriptor_two_kept_back() -> Iterator[None]:
+def _stderr_withheld() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as kept:

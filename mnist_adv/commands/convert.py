@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 from absl import flags
 
 from mnist_adv.commands import cli
-from mnist_adv.data import datasets
+from mnist_adv.data.datasets import DataSource
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import writable
 
@@ -16,30 +16,19 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags.
 
     Args:
-        values: the holder on which the flags are defined.
+        values: where they are defined.
     """
-
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, None, kind, help_text, flag_values=values)
-
-    text("source", "checkpoints", "A checkpoint of ours or of TF1, an .npz, a .keras.")
-    text("variables", None, "Which variables in it are the model: W=NAME,b=NAME")
-    choice("activation", Activation, "Between several layers.")
-    text("destination", None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")
-    flags.DEFINE_enum(
-        "format",
-        None,
-        [row.name for row in writable()],
-        "What to write; by .ckpt (TF1), .npz or .keras, if not given.",
-        flag_values=values,
-    )
-    text("names", None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
-    text("dataset", "mnist", "Data set of the weights, for a checkpoint of ours.")
-    text("data_dir", None, "Where TFDS keeps its data sets.")
-    flags.DEFINE_boolean("overwrite", False, "Replace what is there.", flag_values=values)
+    define = functools.partial(cli.define, values)
+    define("source", str, "checkpoints", "A checkpoint of ours or of TF1, an .npz, a .keras.")
+    define("variables", str, None, "Which variables in it are the model: W=NAME,b=NAME")
+    define("activation", Activation, None, "Between several layers.")
+    define("destination", str, None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")
+    formats = tuple(row.name for row in writable())
+    define("format", formats, None, "What to write; by .ckpt (TF1), .npz or .keras, if not given.")
+    define("names", str, None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
+    define("dataset", str, "mnist", "Data set of the weights, for a checkpoint of ours.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("overwrite", bool, False, "Replace what is there.")
 
 
 def _convert(values: flags.FlagValues) -> int:
@@ -48,7 +37,7 @@ def _convert(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
     from mnist_adv.models.formats.convert import convert
 
-    class_names = datasets.load(values.dataset, data_dir=values.data_dir).class_names
+    class_names = DataSource(values.dataset, data_dir=values.data_dir).load().class_names
     converted = convert(
         values.source,
         values.destination,
@@ -60,9 +49,11 @@ def _convert(values: flags.FlagValues) -> int:
         class_names=class_names,
         overwrite=values.overwrite,
     )
-    voice = cli.Voice(values)
-    voice.say(*(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}")
-    voice.answer({"saved": str(converted.path), "notes": list(converted.notes)})
+    output = cli.Output(values)
+    output.lines(
+        *(f"{values.source}: {note}" for note in converted.notes), f"saved {converted.path}"
+    )
+    output.record({"saved": str(converted.path), "notes": list(converted.notes)})
     return cli.DONE
 
 

@@ -1,10 +1,11 @@
-"""Restore a model, attack a whole data set, and say how robust the model is."""
+"""Restore a model, attack a whole data set, and report how robust the model is."""
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -22,46 +23,33 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags.
 
     Args:
-        values: the holder on which the flags are defined.
+        values: where they are defined.
     """
-
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def number(name: str, default: int | None, help_text: str) -> None:
-        flags.DEFINE_integer(name, default, help_text, flag_values=values)
-
-    def choice(name: str, default: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, default, type(default), help_text, flag_values=values)
-
-    flags.DEFINE_list("attack", ["pgd"], "Attacks, with commas.", flag_values=values)
-    choice("norm", Norm.LINF, "Norm of the budgets.")
-    text("epsilons", None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
-    choice("targets", Targets.UNTARGETED, "Classes to reach.")
-    number("num_steps", None, "Most steps of every attack; its own if not given.")
-    flags.DEFINE_float(
-        "step_size", None, "Length of a step; its own if not given.", flag_values=values
-    )
-    number("seed", 0, "Of random targets and attacks.")
-    number("num_images", None, "The first so many of the split; all if not given.")
-    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
-    text("dataset", None, "The checkpoint's own, if not given.")
-    text("data_dir", None, "Where TFDS keeps its data sets.")
-    text("manual_dir", None, "Folder of a TFDS data set's original files.")
-    number("jobs", 1, "Local processes; 1 is this one.")
-    flags.DEFINE_enum(
-        "backend", "local", ("local", "dask"), "Where the processes are.", flag_values=values
-    )
-    text("scheduler", None, "Dask's scheduler, tcp://host:port.")
-    number("chunk_size", 1000, "Images per result file.")
-    text("results_dir", "results", "The folder of results is made here, or gone on with.")
-    text("name", None, "Its name; from the settings if not given.")
-    text("logdir", "logs", "Where TensorBoard's files go.")
+    define = functools.partial(cli.define, values)
+    define("attack", list, ["pgd"], "Attacks, with commas.")
+    define("norm", Norm, Norm.LINF, "Norm of the budgets.")
+    define("epsilons", str, None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
+    define("targets", Targets, Targets.UNTARGETED, "Classes to reach.")
+    define("num_steps", int, None, "Most steps of every attack; its own if not given.")
+    define("step_size", float, None, "Length of a step; its own if not given.")
+    define("seed", int, 0, "Of random targets and attacks.")
+    define("num_images", int, None, "The first so many of the split; all if not given.")
+    define("split", datasets.SPLITS, "test", "Of the data set.")
+    define("dataset", str, None, "The checkpoint's own, if not given.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("jobs", int, 1, "Local processes; 1 is this one.")
+    define("backend", ("local", "dask"), "local", "Where the processes are.")
+    define("scheduler", str, None, "Dask's scheduler, tcp://host:port.")
+    define("chunk_size", int, 1000, "Images per result file.")
+    define("results_dir", str, "results", "The folder of results is made here, or resumed.")
+    define("name", str, None, "Its name; from the settings if not given.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
     model_flags.define_flags(values)
 
 
 def _evaluate(values: flags.FlagValues) -> int:
-    voice, epsilons = cli.Voice(values), _epsilons(values)
+    output, epsilons = cli.Output(values), _epsilons(values)
     cli.load_tensorflow(values)
     from mnist_adv.attacks.registry import ATTACKS, require_norm
     from mnist_adv.evaluation.measure import run
@@ -74,30 +62,29 @@ def _evaluate(values: flags.FlagValues) -> int:
     for name in values.attack:
         require_norm(ATTACKS.find(name), values.norm)
     subject = model_flags.open_model(values)
-    voice.say(*(f"{subject.where}: {note}" for note in subject.notes))
+    output.lines(*(f"{subject.where}: {note}" for note in subject.notes))
     source = model_flags.model_source(values).with_absolute_path()
     places = Places(source, values.data_dir, values.manual_dir)
     if values.doctor:
-        dataset = values.dataset or subject.dataset
-        known = model_flags.load_split(dataset, "test", values.data_dir, values.manual_dir)
+        known = model_flags.load_split(model_flags.data_source(values, subject.dataset))
         found = [str(finding) for finding in model_flags.examine(values, subject, known)]
-        voice.say(*(f"doctor: {line}" for line in found or ["nothing found"]))
+        output.lines(*(f"doctor: {line}" for line in found or ["nothing found"]))
     plan = _plan(values, subject, source, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
-        voice.say(f"{resumed} of {len(plan.chunks())} chunks were there already")
+        output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
     evaluation = files.finish(store, places, subject.model, subject.class_names)
     folder = tensorboard.new_run(values.logdir, f"evaluate-{name}", summaries.hparams(plan))
     summaries.write(folder, evaluation)
-    voice.say(
+    output.lines(
         *page.lines(evaluation),
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"report: {store.folder / 'report.html'}",
     )
-    voice.answer(json.loads((store.folder / "summary.json").read_bytes()))
+    output.record(json.loads((store.folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
 
 
@@ -114,12 +101,10 @@ def _plan(
     source: ModelSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
-    from mnist_adv.reporting import words
+    from mnist_adv.reporting import run_card
 
-    dataset = values.dataset or subject.dataset
-    there = datasets.count(
-        dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir
-    )
+    data = model_flags.data_source(values, subject.dataset, values.split)
+    there = data.count()
     wanted = there if values.num_images is None else values.num_images
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
@@ -127,8 +112,8 @@ def _plan(
         checkpoint=subject.digest,
         reading=source.reading,
         num_classes=len(subject.class_names),
-        dataset=dataset,
-        split=values.split,
+        dataset=data.dataset,
+        split=data.split,
         num_images=wanted,
         attacks=tuple(values.attack),
         norm=values.norm,
@@ -138,7 +123,7 @@ def _plan(
         step_size=values.step_size,
         seed=values.seed,
         chunk_size=values.chunk_size,
-        versions=words.versions(),
+        versions=run_card.versions(),
     )
 
 
@@ -148,7 +133,7 @@ def _name(plan: Plan) -> str:
 
 
 main = cli.Command(
-    summary="Attack a whole data set and measure how robust the model is; start it again to go on.",
+    summary="Attack a whole data set and measure robustness; the same command resumes.",
     define_flags=define_flags,
     groups=(
         cli.Group(

@@ -1,8 +1,9 @@
-"""The flags by which a command is given one image, and what they choose."""
+"""The flags that choose one image."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,11 @@ class Chosen:
     """The image under attack and where it is from.
 
     Attributes:
-        image: `[28, 28, 1]` float32 in [0, 1].
+        image: `[h, w, c]` float32 in [0, 1].
         label: its true class, if known.
-        origin: the same for the record.
-        name: a word for it, fit for a folder.
-        notes: what was done to a picture, to be said.
+        origin: where it is from, for the record.
+        name: a short name of it, usable for a folder.
+        notes: what was done to a picture, to be printed.
     """
 
     image: np.ndarray
@@ -46,25 +47,20 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this group.
 
     Args:
-        values: the holder on which the flags are defined.
+        values: where they are defined.
     """
-    flags.DEFINE_integer("index", 0, "Which image of the split.", flag_values=values)
-    flags.DEFINE_enum("split", "test", datasets.SPLITS, "Of the data set.", flag_values=values)
-    flags.DEFINE_string(
-        "dataset", None, "Its data set; the model's own, if not given.", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
-    flags.DEFINE_string(
-        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
-    )
-    flags.DEFINE_string("image", None, "A PNG or JPEG of a digit instead.", flag_values=values)
-    flags.DEFINE_integer(
-        "label", None, "Its true class; what the model sees, if not given.", flag_values=values
-    )
+    define = functools.partial(cli.define, values)
+    define("index", int, 0, "Which image of the split.")
+    define("split", datasets.SPLITS, "test", "Of the data set.")
+    define("dataset", str, None, "Its data set; the model's own, if not given.")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("image", str, None, "A PNG or JPEG of a digit instead.")
+    define("label", int, None, "Its true class; the model's prediction, if not given.")
 
 
 def choose(values: flags.FlagValues, subject: LoadedModel) -> Chosen:
-    """Get the image that the flags name.
+    """Load the image that the flags name.
 
     Args:
         values: the parsed flags.
@@ -81,14 +77,14 @@ def choose(values: flags.FlagValues, subject: LoadedModel) -> Chosen:
         return _from_picture(values)
     if values.label is not None:
         raise ValueError("--label is for --image; images of a data set have labels of their own")
-    dataset = values.dataset or subject.dataset
-    loaded = model_flags.load_split(dataset, values.split, values.data_dir, values.manual_dir)
+    source = model_flags.data_source(values, subject.dataset, values.split)
+    loaded = model_flags.load_split(source)
     index, count = values.index, len(loaded.labels)
     if not 0 <= index < count:
         raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
     label = int(loaded.labels[index])
-    origin = {"dataset": dataset, "split": values.split, "index": index, "label": label}
-    name = f"{dataset.replace('/', '-')}-{values.split}-{index}"
+    origin = {"dataset": source.dataset, "split": source.split, "index": index, "label": label}
+    name = f"{source.dataset.replace('/', '-')}-{source.split}-{index}"
     return Chosen(loaded.images[index], label, origin, name)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mnist_adv.commands import cli
-from mnist_adv.data import datasets
+from mnist_adv.data.datasets import Dataset, DataSource
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.model_source import ModelSource
@@ -33,23 +33,16 @@ def define_flags(values: flags.FlagValues) -> None:
     Args:
         values: where they are defined.
     """
-
-    def text(name: str, default: str | None, help_text: str) -> None:
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-
-    def choice(name: str, kind: Any, default: Any, help_text: str) -> None:
-        flags.DEFINE_enum_class(name, default, kind, help_text, flag_values=values)
-
-    text("checkpoint_dir", "checkpoints", "The newest checkpoint here is restored.")
-    text("checkpoint", None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
-    text("model", None, "Or a .keras, an .npz, a SavedModel folder, package.module:function.")
-    text("variables", None, "Which variables are the model: W=NAME,b=NAME")
-    choice("activation", Activation, None, "Between several layers.")
-    choice("pixel_scale", PixelScale, PixelScale.UNIT, "Its pixels: 0..1, 0..255 or -1..1.")
-    choice("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
-    flags.DEFINE_boolean(
-        "doctor", False, "Run every check of the model before the attack.", flag_values=values
-    )
+    define = functools.partial(cli.define, values)
+    define("checkpoint_dir", str, "checkpoints", "The newest checkpoint here is restored.")
+    define("checkpoint", str, None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
+    forms = "Or a .keras, an .npz, a SavedModel folder, package.module:function."
+    define("model", str, None, forms)
+    define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
+    define("activation", Activation, None, "Between several layers.")
+    define("pixel_scale", PixelScale, PixelScale.UNIT, "Its pixels: 0..1, 0..255 or -1..1.")
+    define("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
+    define("doctor", bool, False, "Run every check of the model before the attack.")
 
 
 def model_source(values: flags.FlagValues) -> ModelSource:
@@ -97,14 +90,11 @@ def open_model(values: flags.FlagValues) -> LoadedModel:
     source = model_source(values)
     if source.ours:
         return source.open()
-    dataset = values.dataset or "mnist"
-    known = load_split(dataset, "test", values.data_dir, values.manual_dir)
-    return source.open(dataset, known)
+    split = data_source(values, "mnist")
+    return source.open(split.dataset, load_split(split))
 
 
-def examine(
-    values: flags.FlagValues, loaded: LoadedModel, known: datasets.Dataset
-) -> list[Finding]:
+def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[Finding]:
     """Check the model: everything with --doctor, else only what is severe.
 
     Args:
@@ -128,23 +118,32 @@ def examine(
     return found if thorough else [finding for finding in found if finding.severe]
 
 
-@functools.cache
-def load_split(
-    dataset: str, split: str, data_dir: str | None, manual_dir: str | None
-) -> datasets.Dataset:
-    """Load a split once per process.
+def data_source(values: flags.FlagValues, dataset: str, split: str = "test") -> DataSource:
+    """Say where a split is, by the flags.
 
     Args:
-        dataset: as in `datasets.load`, and so are the others.
+        values: the parsed flags.
+        dataset: the model's own, taken if --dataset is not given.
         split: "train" or "test".
-        data_dir: where TFDS keeps its data sets.
-        manual_dir: folder of a data set's original files.
 
     Returns:
-        The split.
+        The source of the data.
+    """
+    return DataSource(values.dataset or dataset, split, values.data_dir, values.manual_dir)
+
+
+@functools.cache
+def load_split(source: DataSource) -> Dataset:
+    """Load a whole split, once per process.
+
+    Args:
+        source: of the data.
+
+    Returns:
+        The images and labels.
 
     Raises:
-        ValueError: no such data set.
-        OSError: it cannot be read.
+        ValueError: as `datasets.load`.
+        OSError: as `datasets.load`.
     """
-    return datasets.load(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
+    return source.load()

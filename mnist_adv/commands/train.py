@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -23,34 +24,21 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags.
 
     Args:
-        values: the holder on which the flags are defined.
+        values: where they are defined.
     """
+    define = functools.partial(cli.define, values)
     default = TrainingConfig()
-    flags.DEFINE_string(
-        "dataset", "mnist", "mnist, or a TFDS name: fashion_mnist, ...", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=values)
-    flags.DEFINE_string(
-        "manual_dir", None, "Folder of a TFDS data set's original files.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "num_epochs", default.num_epochs, "Passes over the images.", flag_values=values
-    )
-    flags.DEFINE_integer("batch_size", default.batch_size, "Images per step.", flag_values=values)
-    flags.DEFINE_float(
-        "learning_rate",
-        default.learning_rate,
-        "Of the first step; falls to 0 along a cosine.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("seed", default.seed, "Of the order of the images.", flag_values=values)
-    flags.DEFINE_boolean(
-        "resume", False, "Go on from the newest checkpoint, with its settings.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "checkpoint_dir", "checkpoints", "Where checkpoints are saved.", flag_values=values
-    )
-    flags.DEFINE_string("logdir", "logs", "Where TensorBoard's files go.", flag_values=values)
+    define("dataset", str, "mnist", "mnist, or a TFDS name: fashion_mnist, ...")
+    define("data_dir", str, None, "Where TFDS keeps its data sets.")
+    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("num_epochs", int, default.num_epochs, "Passes over the images.")
+    define("batch_size", int, default.batch_size, "Images per step.")
+    rate = "Of the first step; falls to 0 along a cosine."
+    define("learning_rate", float, default.learning_rate, rate)
+    define("seed", int, default.seed, "Of the order of the images.")
+    define("resume", bool, False, "Go on from the newest checkpoint, with its settings.")
+    define("checkpoint_dir", str, "checkpoints", "Where checkpoints are saved.")
+    define("logdir", str, "logs", "Where TensorBoard's files go.")
 
 
 def _train(values: flags.FlagValues) -> int:
@@ -90,7 +78,7 @@ def _resumed(values: flags.FlagValues) -> LoadedModel:
 
 def _load(values: flags.FlagValues, resumed: LoadedModel | None, split: str) -> datasets.Dataset:
     name = values.dataset if resumed is None else resumed.config["dataset"]
-    return datasets.load(name, split, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    return datasets.DataSource(name, split, values.data_dir, values.manual_dir).load()
 
 
 def _run(
@@ -103,17 +91,17 @@ def _run(
     from tqdm import tqdm
 
     from mnist_adv.models import checkpoints, softmax_regression, training
-    from mnist_adv.reporting import tensorboard, words
+    from mnist_adv.reporting import run_card, tensorboard
 
-    voice, dataset, first_epoch = cli.Voice(values), values.dataset, 0
+    output, dataset, first_epoch = cli.Output(values), values.dataset, 0
     model = softmax_regression.SoftmaxRegression(len(train_set.class_names))
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
         model = cast(softmax_regression.SoftmaxRegression, resumed.model)
         if first_epoch == config.num_epochs:
-            voice.say(f"{resumed.where} has all its {first_epoch} epochs; nothing to do")
-            voice.answer({"checkpoint": resumed.where, "epoch": first_epoch})
+            output.lines(f"{resumed.where} has all its {first_epoch} epochs; nothing to do")
+            output.record({"checkpoint": resumed.where, "epoch": first_epoch})
             return cli.DONE
     saver = checkpoints.Saver(
         values.checkpoint_dir,
@@ -127,8 +115,8 @@ def _run(
     )
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
     folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
-    curves = tensorboard.TrainingSummaries(folder, train_set.class_names)
-    voice.say(
+    curves = tensorboard.TrainingSummaries(folder, train_set.images.shape[1:])
+    output.lines(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"
     )
@@ -153,16 +141,16 @@ def _run(
     record = {
         "command": cli.command_line("train.py", values),
         "flags": cli.settings(values),
-        "versions": words.versions(),
+        "versions": run_card.versions(),
         "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
         **dataclasses.asdict(epoch),
     }
     curves.close(
-        words.card(record, lines, words.READ_TRAINING),
+        run_card.card(record, lines, run_card.READ_TRAINING),
         training.epoch_graph(model, len(train_set.labels), config),
     )
-    voice.say(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
-    voice.answer(record)
+    output.lines(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
+    output.record(record)
     return cli.DONE
 
 

@@ -1,8 +1,8 @@
 """Labelled images, from the package's own MNIST files or from tensorflow-datasets.
 
 MNIST is read from the four original files, in their original order, so that test image 0 is the 7
-that everybody's `mnist.test.images[0]` was. `tfds.load("mnist")` cannot give that: TFDS shuffles
-when it prepares (its test labels begin 2 0 4 8 7), and preparing takes about 18 seconds.
+that `mnist.test.images[0]` was in TensorFlow 1. `tfds.load("mnist")` cannot give that: TFDS
+shuffles when it prepares (its test labels begin 2 0 4 8 7), and preparing takes about 18 seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Dataset:
     """One split of a data set.
 
     Attributes:
-        images: `[n, 28, 28, 1]` float32 in [0, 1].
+        images: `[n, h, w, c]` float32 in [0, 1].
         labels: `[n]` int64 in [0, len(class_names)).
         class_names: the name of each class, in label order.
     """
@@ -51,6 +51,78 @@ class Dataset:
         return f"Dataset({len(self.labels)} images, {len(self.class_names)} classes)"
 
 
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """One split of a data set, and where its files are: all that any process needs to load it.
+
+    Attributes:
+        dataset: a name that `load` takes.
+        split: "train" or "test".
+        data_dir: where TFDS keeps prepared data sets; its own default if None.
+        manual_dir: a folder that holds the data set's original files, for use without network.
+    """
+
+    dataset: str = "mnist"
+    split: str = "test"
+    data_dir: str | None = None
+    manual_dir: str | None = None
+
+    def load(self, rows: tuple[int, int] | None = None) -> Dataset:
+        """Load the split, or some images of it.
+
+        Args:
+            rows: as in `load`.
+
+        Returns:
+            The images and labels.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        return load(
+            self.dataset,
+            self.split,
+            data_dir=self.data_dir,
+            manual_dir=self.manual_dir,
+            rows=rows,
+        )
+
+    def count(self) -> int:
+        """Count the images of the split without reading them.
+
+        Returns:
+            How many images the split has.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        _check_split(self.split)
+        if self.dataset == "mnist":
+            return len(_read_once(_FOLDER / _FILES[self.split][1]))
+        builder = _prepared(self.dataset, self.data_dir, self.manual_dir)
+        return int(builder.info.splits[self.split].num_examples)
+
+    def load_donors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Load the images that attacks such as "blend" mix into others.
+
+        Returns:
+            The first 2,000 training images `[m, 28, 28, 1]`, or test images of a data set that has
+            no others, and their labels `[m]`; all of them if there are fewer.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        there = SPLITS
+        if self.dataset != "mnist":
+            there = _prepared(self.dataset, self.data_dir, self.manual_dir).info.splits
+        source = dataclasses.replace(self, split="train" if "train" in there else "test")
+        donors = source.load((0, min(_NUM_DONORS, source.count())))
+        return donors.images, donors.labels
+
+
 def load(
     name: str = "mnist",
     split: str = "test",
@@ -59,7 +131,7 @@ def load(
     manual_dir: str | None = None,
     rows: tuple[int, int] | None = None,
 ) -> Dataset:
-    """Load one split of a data set of 28 x 28 grey images, or some rows of it.
+    """Load one split of a data set of 28 x 28 grey images, or a range of its images.
 
     Args:
         name: "mnist" for the package's own copy, else any TFDS data set of 28 x 28 x 1 images
@@ -67,10 +139,10 @@ def load(
         split: "train" or "test".
         data_dir: where TFDS keeps prepared data sets; its own default if None.
         manual_dir: a folder that holds the data set's original files, for use without network.
-        rows: the first row and the one after the last; None: all. Others are not turned to floats.
+        rows: index of the first image and one past the last; None: all images.
 
     Returns:
-        The split's images and labels; MNIST in the original order.
+        The images, `[n, 28, 28, 1]`, and labels of the split; MNIST in the original order.
 
     Raises:
         ValueError: `split` is neither "train" nor "test"; a folder is given for "mnist"; TFDS does
@@ -82,8 +154,7 @@ def load(
         >>> mnist_adv.load("mnist", "test").labels[:5]
         array([7, 2, 1, 0, 4])
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    _check_split(split)
     if rows is not None and not 0 <= rows[0] < rows[1]:
         raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
     if name != "mnist":
@@ -98,60 +169,6 @@ def load(
     labels = _read_once(_FOLDER / labels_file).astype(np.int64)
     chosen = slice(None) if rows is None else slice(*rows)
     return Dataset(to_float(images[chosen]), labels[chosen], tuple("0123456789"))
-
-
-def count(
-    name: str = "mnist",
-    split: str = "test",
-    *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
-) -> int:
-    """Count the images of a split without reading them.
-
-    Args:
-        name: as in `load`.
-        split: as in `load`.
-        data_dir: as in `load`.
-        manual_dir: as in `load`.
-
-    Returns:
-        How many images the split has.
-
-    Raises:
-        ValueError: as `load`.
-        OSError: as `load`.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    if name == "mnist":
-        return len(_read_once(_FOLDER / _FILES[split][1]))
-    return int(_prepared(name, data_dir, manual_dir).info.splits[split].num_examples)
-
-
-def load_donors(
-    name: str = "mnist", *, data_dir: str | None = None, manual_dir: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Load the images that attacks such as "blend" mix into others.
-
-    Args:
-        name: as in `load`.
-        data_dir: as in `load`.
-        manual_dir: as in `load`.
-
-    Returns:
-        The first 2,000 training images `[m, 28, 28, 1]`, or test images of a data set that has no
-        others, and their labels `[m]`; all of them if there are fewer.
-
-    Raises:
-        ValueError: as `load`.
-        OSError: as `load`.
-    """
-    where: dict[str, Any] = {"data_dir": data_dir, "manual_dir": manual_dir}
-    split = _train_or_test(name, data_dir, manual_dir)
-    rows = (0, min(_NUM_DONORS, count(name, split, **where)))
-    donors = load(name, split, rows=rows, **where)
-    return donors.images, donors.labels
 
 
 def to_float(levels: np.ndarray) -> np.ndarray:
@@ -201,10 +218,15 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+
+
 @functools.lru_cache(maxsize=4)
 def _read_once(path: pathlib.Path) -> np.ndarray:
-    # The package's own files never change; unpacking them for every chunk of a split takes longer
-    # than many an attack.
+    # The package's own files never change, and unpacking them for every chunk of a split takes
+    # longer than many an attack.
     return read_idx(path)
 
 
@@ -224,14 +246,9 @@ def _load_tfds(
     )
     levels, labels = pairs
     if name.startswith("emnist"):
-        levels = levels.transpose(0, 2, 1, 3)  # TFDS hands EMNIST out lying on its side
+        levels = levels.transpose(0, 2, 1, 3)  # TFDS gives EMNIST transposed
     names = tuple(builder.info.features["label"].names)
     return Dataset(to_float(levels), labels.astype(np.int64), names)
-
-
-def _train_or_test(name: str, data_dir: str | None, manual_dir: str | None) -> str:
-    there = SPLITS if name == "mnist" else _prepared(name, data_dir, manual_dir).info.splits
-    return "train" if "train" in there else "test"
 
 
 def _prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:

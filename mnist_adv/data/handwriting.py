@@ -1,4 +1,4 @@
-"""Bring any picture of a digit to the form of MNIST.
+"""Convert any picture of a digit to the form of MNIST.
 
 LeCun et al. (1998): the ink is bright on black, size-normalised into 20 x 20 pixels with its
 aspect ratio kept, and centred by its centre of mass in 28 x 28.
@@ -13,9 +13,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_adv.data.datasets import IMAGE_SHAPE
-
-_SIDE = IMAGE_SHAPE[0]
+_SIDE = 28
 _INK_SIDE = 20
 # Weaker marks are paper, shadow and JPEG ringing.
 _FAINTEST = 0.15

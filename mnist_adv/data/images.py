@@ -1,4 +1,4 @@
-"""The one form in which images, and the classes that go with them, travel through the package."""
+"""The one form in which images, and the classes that go with them, are passed on."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def _checked(bounds: Bounds) -> Bounds:
 def _batch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Find the shape `[n, h, w, c]` that an accepted shape stands for."""
     pixels = _MNIST[0] * _MNIST[1]
-    if len(shape) == 4:
+    if len(shape) == 4 and 0 not in shape[1:]:
         return shape
     if shape in ((pixels,), _MNIST) or (len(shape) >= 2 and shape[1:] in ((pixels,), _MNIST)):
         return (-1, *_MNIST, 1)
-    if len(shape) == 3:
+    if len(shape) == 3 and 0 not in shape:
         return (1, *shape)
     raise ValueError(
         "images must have shape [h, w, c] or [n, h, w, c], or one of MNIST's: [28, 28], [784], "
@@ -116,7 +116,7 @@ def as_classes(classes: Any, num_images: int, num_classes: int, name: str) -> np
         classes: an integer, or `[n]` integers, in [0, num_classes).
         num_images: n.
         num_classes: how many logits the model has.
-        name: what the caller calls them ("targets", "labels"), for the messages.
+        name: the argument's name ("targets", "labels"), for the messages.
 
     Returns:
         `[n]` int64.

@@ -30,16 +30,21 @@ class Targets(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """A run of consecutive images: `first` to `end - 1` of the split."""
+    """Consecutive images: `first` to `end - 1` of the split."""
 
     number: int
     first: int
     end: int
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Index of the first image in the split, and one past the last."""
+        return self.first, self.end
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that the result depends on, and nothing else.
+    """Everything that the result depends on, and nothing else.
 
     Attributes:
         checkpoint: SHA-256 of the model's files.
@@ -109,10 +114,10 @@ class Plan:
         return self.targets is not Targets.UNTARGETED
 
     def settings(self) -> dict[str, Any]:
-        """List the settings as JSON has them, in the order of their definition.
+        """List the settings in the order of their definition.
 
         Returns:
-            name -> value.
+            Name -> value, as JSON has it.
         """
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
@@ -123,10 +128,10 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def chunks(self) -> list[Chunk]:
-        """Cut the images into chunks; the last may be shorter.
+        """Cut the images into chunks.
 
         Returns:
-            The chunks, in order.
+            The chunks in order; the last may be shorter.
         """
         starts = range(0, self.num_images, self.chunk_size)
         return [
@@ -135,10 +140,10 @@ class Plan:
         ]
 
 
-def make_rows(
+def list_cases(
     plan: Plan, chunk: Chunk, labels: np.ndarray, logits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """List what is asked of a chunk: one row per image, or per image and target.
+    """List the cases of a chunk: one per image, or per image and target.
 
     Args:
         plan: the settings.
@@ -147,7 +152,7 @@ def make_rows(
         logits: `[m, k]`, the model's, for the clean images.
 
     Returns:
-        `[r]` int64, each row's image, counted from the chunk's first; `[r]` int64, its target,
+        `[r]` int64, each case's image, counted from the chunk's first; `[r]` int64, its target,
         never the label; -1 without targets.
     """
     images = np.arange(len(labels))

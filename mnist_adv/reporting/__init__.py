@@ -1,1 +1,1 @@
-"""The results folder, figures, TensorBoard, and what is said."""
+"""Reports of one attack: results folder, figures, TensorBoard, lines and records."""

@@ -1,7 +1,6 @@
-"""The folder that one attack leaves behind.
+"""The results folder of one attack.
 
-The adversarial image is written as an 8-bit PNG, read back from disk and classified again; that
-verdict is the one reported. A folder appears whole or not at all, and replaces only an earlier
+A folder is complete or absent, and replaces only an earlier
 result of the same name.
 """
 
@@ -15,26 +14,20 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from mnist_adv.attacks import AttackResult, Trace
-from mnist_adv.data import datasets
-from mnist_adv.quantize.levels import to_levels
+from mnist_adv.attacks import Trace
 from mnist_adv.reporting.figures import png
-from mnist_adv.verdict.judge import Verdict, judge_goal
-
-if TYPE_CHECKING:
-    from mnist_adv.models.model import Model
+from mnist_adv.reporting.saved_attack import SavedAttack
 
 PICTURE, RECORD, ARRAYS = "adversarial.png", "result.json", "result.npz"
 
 
 @contextlib.contextmanager
 def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]:
-    """Fill a folder under a temporary name and give it its own when all went well.
+    """Fill a folder under a temporary name and rename it when all went well.
 
     Args:
         results_dir: the parent folder; made if missing.
@@ -68,44 +61,8 @@ def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathl
         shutil.rmtree(filling, ignore_errors=True)
 
 
-def save_picture(
-    folder: pathlib.Path, model: Model, result: AttackResult
-) -> tuple[np.ndarray, Verdict]:
-    """Save one adversarial image as an 8-bit PNG, read it back from disk, and judge what is there.
-
-    Args:
-        folder: where `adversarial.png` goes.
-        model: images -> logits.
-        result: of one image; its clean image, goal and budget are what the file is held to.
-
-    Returns:
-        The image as read back, `[28, 28, 1]` float32 in [0, 1], and the verdict on it.
-    """
-    rounded = to_levels(
-        model,
-        result.images,
-        result.adversarial,
-        result.goal,
-        norm=result.norm,
-        epsilon=result.epsilon,
-    )
-    path = folder / PICTURE
-    Image.fromarray(rounded[0, ..., 0]).save(path, "PNG")
-    with Image.open(path) as picture:
-        saved = datasets.to_float(np.asarray(picture)[..., np.newaxis])
-    verdict = judge_goal(
-        model,
-        result.images,
-        saved[np.newaxis],
-        result.goal,
-        norm=result.norm,
-        epsilon=result.epsilon,
-    )
-    return saved, verdict
-
-
 def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Write `result.json`; numbers that JSON has no word for are refused.
+    """Write `result.json`; NaN and infinity are refused.
 
     Args:
         folder: where it goes.
@@ -117,20 +74,20 @@ def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
-def write_arrays(folder: pathlib.Path, result: AttackResult, saved: np.ndarray) -> None:
+def write_arrays(folder: pathlib.Path, saved: SavedAttack) -> None:
     """Write `result.npz`, which `np.load` reads without pickle.
 
     Args:
         folder: where it goes.
-        result: with or without its trace.
-        saved: `[28, 28, 1]`, as read back from its file.
+        saved: the attack, with or without its trace, and its saved image.
     """
+    result = saved.result
     trace = {} if result.trace is None else dataclasses.asdict(result.trace)
     np.savez_compressed(
         folder / ARRAYS,
         images=result.images,
         adversarial=result.adversarial,
-        saved=saved[np.newaxis],
+        saved=saved.image[np.newaxis],
         classes=result.goal.classes,
         num_steps=result.num_steps,
         **{f"trace_{name}": values for name, values in trace.items()},
@@ -156,6 +113,6 @@ def write_iterates(folder: pathlib.Path, trace: Trace) -> None:
         trace: of one image.
     """
     (folder / "iterates").mkdir()
-    for step, image in enumerate(trace.images[:, 0, ..., 0]):
+    for step, image in enumerate(trace.images[:, 0]):
         levels = np.rint(255 * image).astype(np.uint8)
         (folder / "iterates" / f"step_{step:03d}.png").write_bytes(png(levels))

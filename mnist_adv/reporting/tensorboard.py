@@ -1,6 +1,6 @@
 """TensorBoard: what training and attacks write, under which tags.
 
-Tags say what is measured, runs say where: `loss` and `accuracy` stand under the same tag in a
+Tags name what is measured, runs name where: `loss` and `accuracy` stand under the same tag in a
 training's `train` and `test` runs, so that their curves overlay, and so do attacks' curves.
 """
 
@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
-from mnist_adv.attacks import AttackResult
 from mnist_adv.models.training import EpochReport
-from mnist_adv.reporting import figures
+from mnist_adv.reporting.saved_attack import SavedAttack
 
 _HPARAMS = (
     hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),
@@ -51,7 +50,7 @@ _SAMPLES = "--samples_per_plugin=images=100"
 
 
 def tensorboard_line(logdir: str | os.PathLike[str]) -> str:
-    """Say how to look at what was written.
+    """Write the command that shows the summaries.
 
     Args:
         logdir: the parent folder of the runs.
@@ -100,22 +99,22 @@ class TrainingSummaries:
 
     Args:
         folder: the run's folder, from `new_run`.
-        class_names: k names.
+        shape: `(h, w, c)` of the images that the weights belong to.
     """
 
-    def __init__(self, folder: pathlib.Path, class_names: Sequence[str]) -> None:
+    def __init__(self, folder: pathlib.Path, shape: Sequence[int]) -> None:
         self._writers = {
             split: tf.summary.create_file_writer(os.fspath(folder / split))
             for split in ("train", "test")
         }
-        self._class_names = class_names
+        self._shape = shape
 
     def write(self, report: EpochReport, weights: np.ndarray) -> None:
         """Write one epoch.
 
         Args:
             report: losses and accuracies.
-            weights: `[784, k]`, as they are after the epoch.
+            weights: `[h * w * c, k]`, as they are after the epoch.
         """
         for split, metrics in (("train", report.train), ("test", report.test)):
             with self._writers[split].as_default(step=report.epoch):
@@ -123,14 +122,15 @@ class TrainingSummaries:
                 tf.summary.scalar("accuracy", metrics.accuracy)
         with self._writers["train"].as_default(step=report.epoch):
             tf.summary.scalar("learning_rate", report.learning_rate)
-            tf.summary.image("templates", _template_images(weights), max_outputs=weights.shape[1])
+            templates = _centred(weights.T.reshape(-1, *self._shape))
+            tf.summary.image("templates", templates, max_outputs=len(templates))
             tf.summary.histogram("weights", weights)
 
     def close(self, card: str, graph: Any) -> None:
-        """Write what is said once, and what is still in memory.
+        """Write the run card and the graph, and flush the files.
 
         Args:
-            card: Markdown that says what the run was.
+            card: Markdown, from `run_card.card`.
             graph: the `tf.Graph` of the compiled epoch.
         """
         with self._writers["train"].as_default(step=0):
@@ -142,9 +142,7 @@ class TrainingSummaries:
 
 def write_attack(
     folder: pathlib.Path,
-    result: AttackResult,
-    saved: np.ndarray,
-    success: bool,
+    saved: SavedAttack,
     pictures: Mapping[str, np.ndarray],
     card: str,
 ) -> None:
@@ -152,13 +150,11 @@ def write_attack(
 
     Args:
         folder: the run's folder, from `new_run`.
-        result: of one image, with its trace.
-        saved: `[28, 28, 1]` in [0, 1], as read back from its file.
-        success: whether the goal was reached, and still is in the saved image.
+        saved: the attack, with its trace, and its saved image.
         pictures: name -> `[height, width, 3]` uint8, each logged as one image.
-        card: Markdown that says what the run was.
+        card: Markdown, from `run_card.card`.
     """
-    trace = figures.required_trace(result)
+    result, trace = saved.result, saved.trace
     probabilities = tf.nn.softmax(trace.logits[:, 0]).numpy()
     label = int(probabilities[0].argmax())
     with writing(folder):
@@ -181,8 +177,8 @@ def write_attack(
         tf.summary.experimental.set_step(0)
         for name, picture in pictures.items():
             tf.summary.image(f"attack/{name}", picture[np.newaxis])
-        tf.summary.image("attack/saved", saved[np.newaxis])
-        tf.summary.scalar("attack/success", float(success))
+        tf.summary.image("attack/saved", saved.image[np.newaxis])
+        tf.summary.scalar("attack/success", float(saved.success))
         tf.summary.scalar("attack/distance", result.verdict.norms[result.norm.value][0])
         tf.summary.scalar("attack/steps", float(result.num_steps[0]))
         tf.summary.text("card", card)
@@ -197,16 +193,12 @@ def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
         suffix: of the file's name.
 
     Yields:
-        Nothing; summaries written inside go to the folder.
+        Nothing.
     """
     writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
     with writer.as_default(step=0):
         yield
     writer.close()
-
-
-def _template_images(weights: np.ndarray) -> np.ndarray:
-    return _centred(weights.T.reshape(-1, 28, 28, 1))
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -196,36 +197,90 @@ def _require_feasible(
 ) -> None:
     if not reached.any():
         return
-    goal = result.goal
+    goal, final, index = result.goal, result.adversarial[reached], np.flatnonzero(reached)
     wanted: dict[str, Any] = {"targets" if goal.targeted else "labels": goal.classes[reached]}
-    clean, final = result.images[reached], result.adversarial[reached]
     short = -bounds.margins(W, b, final, **wanted)
-    size = np.abs(final.reshape(len(final), -1)).astype(np.float64) @ np.abs(W)
-    rounding = np.finfo(np.float32).eps * (size + np.abs(b)).max(axis=1)
-    bound = bounds.lower_bounds(
-        W,
-        b,
-        clean,
-        norm=optimum.norm,
-        dual_variables=optimum.dual_variables[reached],
-        margin=np.minimum(-short, optimum.margin),
-        lower=result.bounds[0],
-        upper=result.bounds[1],
-        **wanted,
-    )
-    index = np.flatnonzero(reached)
-    denied = short > _ROUNDING * rounding
+    denied = short > float32_rounding(W, b, final)
     if denied.any():
         first = int(np.argmax(denied))
         raise BelowOptimumError(
             f"image {index[first]} counts as reached, but in float64 the wanted logit is short by "
             f"{short[first]:.3g}, more than float32 rounding explains"
         )
-    impossible = distance[reached] < bound * (1 - _TOLERANCE)
-    if impossible.any():
-        first = int(np.argmax(impossible))
+    bound = bounds_with_rounding(W, b, optimum, short, index, result.bounds)
+    require_bounds(bound, distance[reached], optimum.norm, [f"image {each}" for each in index])
+
+
+def float32_rounding(W: np.ndarray, b: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Bound the error of a linear model's float32 logits.
+
+    Args:
+        W: `[pixels, k]`.
+        b: `[k]`.
+        images: `[n, ...]` with as many pixels.
+
+    Returns:
+        `[n]`, in units of the logits.
+    """
+    size = np.abs(images.reshape(len(images), -1)).astype(np.float64) @ np.abs(W)
+    return np.asarray(_ROUNDING * np.finfo(np.float32).eps * (size + np.abs(b)).max(axis=1))
+
+
+def bounds_with_rounding(
+    W: np.ndarray,
+    b: np.ndarray,
+    optimum: Optimum,
+    shortfall: np.ndarray,
+    chosen: slice | np.ndarray = slice(None),
+    box: Bounds = UNIT,
+) -> np.ndarray:
+    """Bound from below the distance of images that may miss their goal by some rounding.
+
+    Args:
+        W: `[pixels, k]`.
+        b: `[k]`.
+        optimum: of n images, with its certificate.
+        shortfall: `[m]` or `[1]`, by how much the wanted logit may trail.
+        chosen: which m of the n images; all if not given.
+        box: the least and the largest value of a pixel.
+
+    Returns:
+        `[m]`, in the optimum's norm.
+    """
+    wanted: dict[str, Any] = {"targets" if optimum.targeted else "labels": optimum.classes[chosen]}
+    images = optimum.images[chosen]
+    return bounds.lower_bounds(
+        W,
+        b,
+        images,
+        norm=optimum.norm,
+        dual_variables=optimum.dual_variables[chosen],
+        margin=np.broadcast_to(np.minimum(-shortfall, optimum.margin), (len(images),)),
+        lower=box[0],
+        upper=box[1],
+        **wanted,
+    )
+
+
+def require_bounds(
+    bound: np.ndarray, distance: np.ndarray, norm: str, names: Sequence[str]
+) -> None:
+    """Refuse distances that the certificate proves infeasible.
+
+    Args:
+        bound: `[n]`, from `bounds_with_rounding`.
+        distance: `[n]`, as attacks report it; infinite where the goal was missed.
+        norm: of both.
+        names: of the n images, for the error message.
+
+    Raises:
+        BelowOptimumError: a distance is below its bound.
+    """
+    infeasible = distance < bound * (1 - _TOLERANCE)
+    if infeasible.any():
+        first = int(np.argmax(infeasible))
         raise BelowOptimumError(
-            f"image {index[first]} claims a {optimum.norm} distance of "
-            f"{distance[reached][first]:.9g}, but the dual variables prove that none below "
-            f"{bound[first]:.9g} exists: the attack, its measurement or the certificate is wrong"
+            f"{names[first]} claims a {norm} distance of {distance[first]:.9g}, but the dual "
+            f"variables prove that no distance below {bound[first]:.9g} is feasible: the attack, "
+            "its measurement or the certificate is wrong"
         )

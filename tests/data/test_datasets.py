@@ -160,18 +160,12 @@ def test_without_network_the_remedy_is_named(builder: FakeBuilder) -> None:
         datasets.load("kmnist")
 
 
-def test_donors_are_the_first_training_images(
-    builder: FakeBuilder, train_set: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, labels = datasets.load_donors("mnist")
-    np.testing.assert_array_equal(images, train_set.images[:2000])
-    np.testing.assert_array_equal(labels, train_set.labels[:2000])
-    for sizes, expected in (
-        ({"train": 60_000, "test": 10_000}, "train[0:2000]"),
-        ({"train": 70}, "train[0:70]"),
-        ({"test": 3000}, "test[0:2000]"),
-    ):
-        splits = {name: types.SimpleNamespace(num_examples=size) for name, size in sizes.items()}
-        monkeypatch.setattr(builder.info, "splits", splits)
-        assert len(datasets.load_donors("kmnist")[1]) == 1
-        assert builder.asked == expected
+def test_a_source_loads_what_its_fields_name(test_set: datasets.Dataset) -> None:
+    source = datasets.DataSource("mnist", "test")
+    part = source.load((3, 5))
+    np.testing.assert_array_equal(part.images, test_set.images[3:5])
+    assert part.labels.tolist() == [0, 4]
+    assert (source.count(), datasets.DataSource(split="train").count()) == (10_000, 60_000)
+    for use in (datasets.DataSource.load, datasets.DataSource.count):
+        with pytest.raises(ValueError, match="split must be one of train, test"):
+            use(datasets.DataSource(split="dev"))

@@ -21,6 +21,22 @@ def test_as_batch_accepts_the_usual_shapes(shape: tuple[int, ...], count: int) -
     np.testing.assert_array_equal(batch.ravel(), pixels.ravel())
 
 
+@pytest.mark.parametrize(
+    ("given", "batch"),
+    [
+        ((2, 8, 9, 1), (2, 8, 9, 1)),
+        ((8, 9, 1), (1, 8, 9, 1)),
+        ((32, 32, 3), (1, 32, 32, 3)),
+        ((0, 8, 8, 1), (0, 8, 8, 1)),
+        ((2, 6, 6, 2), (2, 6, 6, 2)),
+    ],
+)
+def test_as_batch_takes_the_shape_from_the_images(
+    given: tuple[int, ...], batch: tuple[int, ...]
+) -> None:
+    assert as_batch(np.zeros(given)).shape == batch
+
+
 def test_as_batch_keeps_float64_and_makes_the_rest_float32() -> None:
     assert as_batch(np.zeros((28, 28), np.float64)).dtype == np.float64
     assert as_batch(np.zeros((28, 28), np.float16)).dtype == np.float32
@@ -36,7 +52,8 @@ def broken(value: float) -> np.ndarray:
     ("images", "message"),
     [
         (np.zeros((27, 28)), r"must have shape .* Received: \[27, 28\]"),
-        (np.zeros((2, 28, 28, 3)), r"Received: \[2, 28, 28, 3\]"),
+        (np.zeros((2, 0, 8, 1)), r"Received: \[2, 0, 8, 1\]"),
+        (np.zeros((8, 8)), r"must have shape \[h, w, c\] .* Received: \[8, 8\]"),
         (np.zeros((28, 28), np.uint8), "divide grey levels 0..255 by 255. Received: dtype=uint8"),
         (broken(np.nan), "must be finite. Received: 1 pixels"),
         (broken(np.inf), "must be finite. Received: 1 pixels"),

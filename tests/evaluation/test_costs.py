@@ -1,7 +1,8 @@
-"""What is told of an evaluation beside its results: costs, times, a model with findings."""
+"""What is told of an evaluation beside its results: costs, times, a faulty model."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -18,7 +19,7 @@ from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Targets
-from mnist_adv.evaluation.report import files
+from mnist_adv.evaluation.report import files, page
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import SMALL, places, small_plan
@@ -51,7 +52,7 @@ def test_queries_and_gradients_are_those_of_the_attacks(
     np.testing.assert_array_equal(table["num_queries"][0], expected)
     assert (table["num_gradients"][0] == expected).all()
     assert (table["num_gradients"][1] == 0).all() and (table["num_queries"][1] > 0).all()
-    lines = costs.find(store, table, None).rows
+    lines = costs.find(store, table, None).attacks
     assert [line.queries for line in lines] == table["num_queries"].mean(axis=1).tolist()
     header, first = to_csv(table).decode().splitlines()[:2]
     cells = dict(zip(header.split(","), first.split(",")))
@@ -66,9 +67,9 @@ def test_the_rate_is_that_of_the_middle_chunk(tmp_path: pathlib.Path) -> None:
         store.put(chunk, b"", {"pgd": {"images": 4, "attack": seconds, "all": 50.0}})
     store = Store(tmp_path / "run", store.plan)  # as a run that goes on finds it
     table = read_table_of_ones(store)
-    assert costs.find(store, table, None).rows[0].rate == 2.0
+    assert costs.find(store, table, None).attacks[0].rate == 2.0
     (store.folder / "timing.json").write_text("{ torn")
-    assert costs.find(store, table, None).rows[0].rate is None
+    assert costs.find(store, table, None).attacks[0].rate is None
     assert costs.find(store, table, None).lines()[1].split()[-1] == "-"
 
 
@@ -86,10 +87,10 @@ def _evaluated(folder: pathlib.Path, workshop: pathlib.Path, model: object) -> E
 
 
 @pytest.mark.parametrize(
-    ("ill", "word"), [("no gradient", "gradient"), ("probabilities", "probabilities")]
+    ("fault", "word"), [("no gradient", "gradient"), ("probabilities", "probabilities")]
 )
-def test_an_ill_model_is_told_of(
-    ill: str,
+def test_a_faulty_model_is_reported(
+    fault: str,
     word: str,
     workshop: pathlib.Path,
     trained: SoftmaxRegression,
@@ -97,18 +98,21 @@ def test_an_ill_model_is_told_of(
 ) -> None:
     def model(images: tf.Tensor) -> tf.Tensor:
         logits = trained(images)
-        return tf.nn.softmax(logits) if ill == "probabilities" else tf.round(logits)
+        return tf.nn.softmax(logits) if fault == "probabilities" else tf.round(logits)
 
     found = _evaluated(tmp_path, workshop, model)
     assert any(word in warning for warning in found.warnings)
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Look at the model first" in page and found.warnings[0][:40] in page
+    said = (tmp_path / "run" / "report.html").read_text()
+    assert "Look at the model first" in said and found.warnings[0][:40] in said
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]
 
 
-def test_a_healthy_model_gets_no_warning(
+def test_a_sound_model_gets_no_warning(
     workshop: pathlib.Path, trained: SoftmaxRegression, tmp_path: pathlib.Path
 ) -> None:
-    assert _evaluated(tmp_path, workshop, trained).warnings == []
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Look at the model first" not in page and "<th>image/s</th>" in page
+    found = _evaluated(tmp_path, workshop, trained)
+    assert found.warnings == []
+    said = page.page(dataclasses.replace(found, warnings=["gradients <= 0"])).decode()
+    assert "Look at the model first" in said and "gradients &lt;= 0" in said
+    said = (tmp_path / "run" / "report.html").read_text()
+    assert "Look at the model first" not in said and "<th>image/s</th>" in said

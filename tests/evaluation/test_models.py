@@ -50,7 +50,6 @@ def folder(
         tf.keras.layers.Dense(10),
     ])
     keras.set_weights([weights, bias])
-    keras.save("model.keras")
     keras.export("saved", verbose=False)
     return tmp_path
 
@@ -99,6 +98,7 @@ def test_every_kind_of_model_is_measured_alike(
         "ours": (ours,),
         "checkpoint": ("--checkpoint=model.ckpt",),
         "scaled": ("--model=bytes.npz", "--pixel_scale=bytes"),
+        "saved": ("--model=saved",),
         "function": ("--model=my_own_model:logits",),
     }
     for name, flags in kinds.items():
@@ -113,7 +113,7 @@ def test_every_kind_of_model_is_measured_alike(
 
 
 def test_worker_processes_open_the_model_again(folder: pathlib.Path) -> None:
-    flag = "--model=my_own_model:logits"
+    flag = "--model=my_own_model:logits"  # which is imported from the current folder
     assert evaluate("--name=one", flag) == evaluate("--name=two", "--jobs=2", flag) == 0
     one, two = (contents(folder / "results" / name) for name in ("one", "two"))
     assert one == two and len(one) > 8

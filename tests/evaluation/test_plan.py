@@ -1,4 +1,4 @@
-"""Plans: chunks, rows and budgets as arithmetic; folders of one plan only."""
+"""Plans: chunks, cases and budgets as arithmetic; folders of one plan only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mnist_adv.evaluation.measure.store import Store, pack
-from mnist_adv.evaluation.plan import Chunk, Plan, Targets, make_rows, parse_epsilons
+from mnist_adv.evaluation.plan import Chunk, Plan, Targets, list_cases, parse_epsilons
 from mnist_adv.geometry.norms import Norm
 from tests.evaluation.support import SMALL
 
@@ -28,14 +28,14 @@ def test_chunks_cover_every_image_once(num_images: int) -> None:
 
 
 @pytest.mark.parametrize("targets", list(Targets))
-def test_rows_do_not_depend_on_the_chunks(targets: Targets) -> None:
+def test_cases_do_not_depend_on_the_chunks(targets: Targets) -> None:
     generator = np.random.default_rng(0)
     labels, logits = generator.integers(0, 10, 12), generator.normal(size=(12, 10))
     asked = plan(targets=targets, num_images=12)
 
     def rows(first: int, end: int) -> list[tuple[int, int]]:
         part = slice(first, end)
-        images, wanted = make_rows(asked, Chunk(0, first, end), labels[part], logits[part])
+        images, wanted = list_cases(asked, Chunk(0, first, end), labels[part], logits[part])
         return list(zip((first + images).tolist(), wanted.tolist()))
 
     whole = rows(0, 12)
@@ -53,7 +53,7 @@ def test_rows_do_not_depend_on_the_chunks(targets: Targets) -> None:
 def test_random_targets_follow_the_seed_and_take_every_class() -> None:
     labels, logits = np.zeros(300, np.int64), np.zeros((300, 10))
     drawn = [
-        make_rows(plan(seed=seed), Chunk(0, 0, 300), labels, logits)[1].tolist() for seed in (3, 4)
+        list_cases(plan(seed=seed), Chunk(0, 0, 300), labels, logits)[1].tolist() for seed in (3, 4)
     ]
     assert drawn[0] != drawn[1]
     assert set(drawn[0]) == set(range(1, 10))

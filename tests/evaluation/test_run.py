@@ -128,6 +128,7 @@ def test_what_a_chunk_says_is_what_its_images_do(
     store = Store(unbroken, plan)
     table = read_table(store)
     levels = np.concatenate([part["levels"] for part in store.read(("levels",))], axis=1)[0]
+    levels = levels.reshape(-1, 784)
     clean = test_set.images[table["index"]].reshape(-1, 784).astype(np.float64)
     pixels = levels.astype(np.float64) / 255
     seen = (pixels @ trained.W.numpy() + trained.b.numpy()).argmax(axis=1)
@@ -195,7 +196,7 @@ def test_the_page_needs_nothing_else(unbroken: pathlib.Path) -> None:
     assert not re.search(r"(src|href)=(?!\"data:)", page)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     assert "url(" not in page and "@import" not in page and "<script" not in page
-    assert "$" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "{{" not in page and "{%" not in page
 
 
 def test_the_summary_is_derived_from_the_rows(
@@ -266,7 +267,7 @@ def test_the_command(
     assert contents(tmp_path / "results/run") == before
 
     for flags, message in (
-        (("--attack=fgsm_deluxe",), "attack must be one of "),
+        (("--attack=fgsm_deluxe",), "method must be one of "),
         (("--jobs=0",), "jobs must be at least 1. Received: 0"),
         (("--backend=dask",), "backend dask and scheduler tcp://host:port go together"),
         (("--num_images=10001",), "num_images must be at most 10000. Received: 10001"),

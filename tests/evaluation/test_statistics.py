@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.evaluation.analyse import checks, statistics
 from mnist_adv.evaluation.analyse.table import to_csv
+from mnist_adv.evaluation.report import figures
 from tests.evaluation.support import hand_made
 
 INF = math.inf
@@ -77,7 +78,7 @@ def test_an_image_is_robust_only_against_all_its_targets() -> None:
 def test_matrices_of_targets() -> None:
     table = hand_made([1, 1, 1, 2], [1, 1, 1, 2], [[0.1, 0.3, INF, INF]], target=[5, 5, 5, 6])
     found = statistics.matrices(table, 0, "float")
-    assert found.rows[1, 5] == 3 and found.rows.sum() == 4
+    assert found.counts[1, 5] == 3 and found.counts.sum() == 4
     assert found.success[1, 5] == pytest.approx(2 / 3) and found.success[2, 6] == 0
     assert found.distance[1, 5] == 0.3 and found.distance[2, 6] == INF
     assert np.isnan(found.success[0, 0]) and np.isnan(found.distance[5, 1])
@@ -91,7 +92,7 @@ def test_matrices_of_what_images_became() -> None:
         float_prediction=[[7, 7, 1, 3]],
     )
     found = statistics.matrices(table, 0, "float")
-    assert found.success[1, 7] == pytest.approx(2 / 3) and found.rows[1, 7] == 2
+    assert found.success[1, 7] == pytest.approx(2 / 3) and found.counts[1, 7] == 2
     assert found.success[1, 1] == 0 and found.success[2, 3] == 1
     assert found.distance[1, 7] == pytest.approx(0.15)
 
@@ -121,6 +122,14 @@ def test_verdicts_and_the_csv() -> None:
     assert len(lines) == 5 and lines[0].startswith("id,label,target,clean_prediction,attack,")
     assert lines[2].startswith("1,2,,2,pgd,reached,1,0.2,1,2,0.1,")
     assert lines[4].startswith("3,4,,4,pgd,missed,1,0.2,0,4,0.2,")
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (8, 10, 1), (32, 32, 3)])
+def test_the_mosaic_takes_any_shape(shape: tuple[int, int, int]) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.uint8)
+    drawn = figures.mosaic([figures.Pair(levels[0], levels[1], "1 to 2", met=True)] * 3, columns=2)
+    colours = np.ptp(drawn.astype(int), axis=-1).max()
+    assert drawn.std() > 30 and (colours > 50) == (shape[2] == 3)
 
 
 def test_success_that_falls_is_noticed() -> None:

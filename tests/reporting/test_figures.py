@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pathlib
 from collections import defaultdict
@@ -14,10 +15,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_adv import attack
-from mnist_adv.attacks import AttackResult
+from mnist_adv.attacks import AttackResult, Trace
 from mnist_adv.commands import attack as attack_command
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.goals import make_goal
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.reporting import figures, tensorboard
+from mnist_adv.reporting import figures, saved_attack, tensorboard
+from mnist_adv.reporting.saved_attack import SavedAttack
+from mnist_adv.verdict.judge import judge_goal
 
 DIGITS = tuple("0123456789")
 
@@ -40,10 +45,12 @@ def scalars(folder: pathlib.Path, tag: str) -> list[float]:
 
 
 def test_the_figure_changes_with_what_it_shows(result: AttackResult) -> None:
-    saved = result.adversarial[0]
-    drawn = figures.attack_figure(result, saved, result.verdict, DIGITS)
+    saved = SavedAttack(result, result.adversarial[0], result.verdict)
+    drawn = figures.attack_figure(saved, DIGITS)
     assert drawn.dtype == np.uint8 and drawn.shape[2] == 3
-    brighter = figures.attack_figure(result, np.clip(saved + 0.3, 0, 1), result.verdict, DIGITS)
+    brighter = figures.attack_figure(
+        dataclasses.replace(saved, image=np.clip(saved.image + 0.3, 0, 1)), DIGITS
+    )
     assert (drawn != brighter).any()
     assert drawn.std() > 20
 
@@ -53,9 +60,9 @@ def test_the_film_strip_shows_first_and_last(result: AttackResult) -> None:
     strip = figures.film_strip(result.trace, DIGITS)
     assert strip.shape[1] > 5 * strip.shape[0]
     with pytest.raises(ValueError, match="must be of one image, with trace=True"):
-        figures.required_trace(
-            AttackResult(**{**vars(result), "trace": None}),
-        )
+        _ = SavedAttack(
+            dataclasses.replace(result, trace=None), result.adversarial[0], result.verdict
+        ).trace
 
 
 def test_png_and_animation_decode_to_what_went_in(result: AttackResult) -> None:
@@ -65,14 +72,6 @@ def test_png_and_animation_decode_to_what_went_in(result: AttackResult) -> None:
     with Image.open(io.BytesIO(figures.animation(result.trace))) as animation:
         assert animation.n_frames == len(result.trace.images)
         assert animation.size == (224, 224)
-
-
-def test_templates_draw_more_than_ten_classes(trained: SoftmaxRegression) -> None:
-    names = [f"class {number}" for number in range(12)]
-    weights = np.random.default_rng(0).normal(size=(784, 12))
-    twelve = figures.templates(weights, names)
-    ten = figures.templates(trained.W.numpy(), DIGITS)
-    assert twelve.shape[0] > ten.shape[0]
 
 
 def test_training_curves_overlay_under_one_tag(workshop: pathlib.Path) -> None:
@@ -128,3 +127,59 @@ def test_an_attack_is_logged_step_by_step(
 
 def test_the_tensorboard_line_names_the_folder() -> None:
     assert tensorboard.tensorboard_line("logs").startswith("tensorboard --logdir logs ")
+
+
+def _linear(images: Any) -> tf.Tensor:
+    pixels = tf.reshape(images, [len(images), -1])
+    weights = np.random.default_rng(1).normal(size=(pixels.shape[1], 3))
+    return pixels @ tf.constant(weights, pixels.dtype)
+
+
+@pytest.fixture(params=[(8, 8, 1), (12, 10, 3)])
+def other_shape(request: pytest.FixtureRequest) -> AttackResult:
+    """An attack of three steps on a grey or a colour image that is not 28 x 28."""
+    generator = np.random.default_rng(0)
+    images = generator.random((4, 1, *request.param), np.float32)
+    logits = np.stack([_linear(image).numpy() for image in images])
+    goal = make_goal(1, 3, labels=int(logits[0].argmax()))
+    verdict = judge_goal(_linear, images[0], images[-1], goal, norm="linf", epsilon=1.0)
+    return AttackResult(
+        images=images[0],
+        adversarial=images[-1],
+        goal=goal,
+        norm=Norm.LINF,
+        epsilon=1.0,
+        num_steps=np.array([3]),
+        num_queries=np.array([3]),
+        num_gradients=np.array([3]),
+        verdict=verdict,
+        method="pgd",
+        trace=Trace(images, logits, np.zeros([4, 1]), images[:3] - 0.5, np.array([3])),
+    )
+
+
+def test_figures_take_any_shape(other_shape: AttackResult, tmp_path: pathlib.Path) -> None:
+    saved = SavedAttack(other_shape, other_shape.adversarial[0], other_shape.verdict)
+    names = ("a", "b", "c")
+    drawn = figures.attack_figure(saved, names)
+    assert drawn.shape[2] == 3 and drawn.std() > 20
+    assert figures.film_strip(saved.trace, names).std() > 20
+    height, width, channels = saved.image.shape
+    with Image.open(io.BytesIO(figures.animation(saved.trace))) as animation:
+        assert animation.size[0] * height == animation.size[1] * width
+    levels = np.rint(255 * saved.image).astype(np.uint8)
+    with Image.open(io.BytesIO(figures.png(levels))) as picture:
+        assert picture.mode == ("L" if channels == 1 else "RGB")
+        np.testing.assert_array_equal(np.asarray(picture).reshape(levels.shape), levels)
+
+
+def test_an_image_of_any_shape_is_verified_from_its_file(
+    other_shape: AttackResult, tmp_path: pathlib.Path
+) -> None:
+    saved = saved_attack.save(tmp_path / "image.png", _linear, other_shape)
+    with Image.open(tmp_path / "image.png") as picture:
+        pixels = np.asarray(picture).reshape(saved.image.shape) / 255
+    np.testing.assert_allclose(saved.image, pixels, atol=1e-7)
+    moved = np.abs(pixels - other_shape.images[0]).max()
+    assert saved.verdict.norms["linf"][0] == pytest.approx(moved, abs=1e-6)
+    assert saved.verdict.predictions[0] == _linear(saved.image[np.newaxis]).numpy().argmax()

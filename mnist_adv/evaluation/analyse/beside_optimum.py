@@ -1,8 +1,8 @@
-"""The certified optimum beside the attacks: what exists, and how much of it each one found.
+"""Attacks beside the certified optimum: how much each found of what can be found.
 
-For models that are linear in the pixels the smallest change is known with a proof, so attacks are
-measured against the truth instead of against each other. One that claims less than is possible
-stops the run: it is a bug.
+For models that are linear in the pixels the smallest adversarial change is known with a proof, so
+attacks are compared with it instead of with each other. An attack that reports a smaller change
+than the proof allows stops the run: one of the two is wrong.
 """
 
 from __future__ import annotations
@@ -12,33 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.linear import linear_parts
-from mnist_adv.optimum import smallest_perturbation
-from mnist_adv.verdict.beside_optimum import BelowOptimumError
+from mnist_adv.optimum import Optimum, smallest_perturbation
+from mnist_adv.verdict.beside_optimum import bounds_with_rounding, float32_rounding, require_bounds
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-# Attacks are judged by float32 logits, which err by up to 1e-5: they call an image reached that is
-# so much short of the border. Per unit of the norm the logits of a digit change by 0.5 and more.
-_ROUNDING = 1e-4
-
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """One attack beside the truth.
+    """One attack beside the optimum.
 
     Attributes:
         name: of the attack.
-        over_optimum: median of distance over optimum, of the rows whose goal it met.
-        share_found: per epsilon, of the rows whose goal can be met, those where it was; None where
+        over_optimum: median of distance over optimum, of the cases whose goal it met.
+        share_found: per epsilon, of the cases whose goal can be met, those where it was; None where
             none can.
     """
 
@@ -48,13 +43,13 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True)
-class Truth:
-    """What is possible.
+class BesideOptimum:
+    """The certified optimum of every case, and the attacks beside it.
 
     Attributes:
-        lower_bound: `[r]`, no change of a row's image below this meets its goal.
+        lower_bound: `[r]`, no smaller change of a case's image meets its goal.
         distance: `[r]`, the smallest known change that does; infinite if there is none.
-        curve: success and robust accuracy of an attack that finds all there is.
+        curve: success and robust accuracy of an attack that always finds the optimum.
         found: each attack beside it.
     """
 
@@ -67,94 +62,69 @@ class Truth:
         """Turn into JSON.
 
         Returns:
-            One record per attack.
+            One object per attack.
         """
         return [dataclasses.asdict(each) for each in self.found]
 
 
-def find(table: Table, model: Model, places: Places) -> Truth | None:
-    """Compute the optimum of every row, and hold the attacks against it.
+def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
+    """Compute the optimum of every case, and compare the attacks with it.
 
     Args:
-        table: all rows.
+        table: all cases.
         model: images -> logits.
         places: where the data are.
 
     Returns:
-        The truth; None where none is known (a model that is not linear in the pixels) or where it
-        would take hours (the fewest pixels to a target).
+        The comparison; None where no optimum is known (a model that is not linear in the pixels)
+        or where it would take hours (targeted L0).
 
     Raises:
-        BelowOptimumError: an attack claims a change smaller than is possible.
+        BelowOptimumError: an attack reports a change smaller than the certified lower bound.
     """
     parts, plan = linear_parts(model), table.plan
     if parts is None or (plan.norm is Norm.L0 and plan.targeted):
         return None
     starts = np.flatnonzero(np.diff(table["index"], prepend=-1))
-    images = _images(table, places)
-    labels = table["label"][starts]
-    leave = _solve(parts, images, labels, plan.norm, targeted=False)
-    escape = np.repeat(leave[1], np.diff([*starts, len(table)]))
-    lower, distance = leave
+    loaded = places.data(plan).load((0, plan.num_images))
+    images, labels = loaded.images[table["index"][starts]], table["label"][starts]
+    of_image = np.repeat(np.arange(len(starts)), np.diff([*starts, len(table)]))
+    optimum = escape = smallest_perturbation(*parts, images, norm=plan.norm.value, labels=labels)
     if plan.targeted:
-        rows = np.searchsorted(table["index"][starts], table["index"])
-        lower, distance = _solve(parts, images[rows], table["target"], plan.norm, targeted=True)
-    _require_possible(table, lower)
-    return Truth(
+        optimum = smallest_perturbation(
+            *parts, images[of_image], norm=plan.norm.value, targets=table["target"]
+        )
+    _require_bounds(table, parts, optimum)
+    lower, distance = optimum.lower_bound, optimum.upper_bound
+    return BesideOptimum(
         lower_bound=lower,
         distance=distance,
-        curve=statistics.curve(table, statistics.OPTIMUM, "float", distance, escape),
+        curve=statistics.curve(
+            table, statistics.OPTIMUM, "float", distance, escape.upper_bound[of_image]
+        ),
         found=tuple(
             _found(table, name, number, lower, distance) for number, name in enumerate(plan.attacks)
         ),
     )
 
 
-def _images(table: Table, places: Places) -> np.ndarray:
-    plan = table.plan
-    loaded = datasets.load(
-        plan.dataset,
-        plan.split,
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(0, plan.num_images),
-    )
-    return loaded.images[np.unique(table["index"])]
-
-
-def _solve(
-    parts: tuple[np.ndarray, np.ndarray],
-    images: np.ndarray,
-    classes: np.ndarray,
-    norm: Norm,
-    *,
-    targeted: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    wanted: dict[str, Any] = {"targets" if targeted else "labels": classes}
-    optimum = smallest_perturbation(*parts, images, norm=norm.value, **wanted)
-    return optimum.lower_bound, optimum.upper_bound
-
-
-def _require_possible(table: Table, lower: np.ndarray) -> None:
+def _require_bounds(table: Table, parts: tuple[np.ndarray, np.ndarray], optimum: Optimum) -> None:
+    # The float images are not kept: the rounding is that of an image whose pixels are all 1.
+    rounding = float32_rounding(*parts, np.ones([1, len(parts[0])]))
+    bound = bounds_with_rounding(*parts, optimum, rounding)
     for form in FORMS:
-        distance = table.distance(form)
-        below = distance < lower * (1 - _ROUNDING) - _ROUNDING
-        if below.any():
-            number, row = np.argwhere(below)[0]
-            raise BelowOptimumError(
-                f"{table.plan.attacks[number]} claims that image {table['index'][row]} meets its "
-                f"goal at {table.plan.norm.value} {distance[number, row]:.9g}, but the certificate "
-                f"proves that nothing below {lower[row]:.9g} does: one of the two is wrong"
-            )
+        for name, distance in zip(table.plan.attacks, table.distance(form)):
+            names = [f"{name} on image {index}" for index in table["index"]]
+            require_bounds(bound, distance, table.plan.norm.value, names)
 
 
 def _found(table: Table, name: str, number: int, lower: np.ndarray, distance: np.ndarray) -> Found:
-    made = table.distance("float")[number]
-    both = np.isfinite(made) & (lower > 0)
+    attained = table.distance("float")[number]
+    both = np.isfinite(attained) & (lower > 0)
     shares: list[float | None] = []
     for epsilon in table.plan.epsilons:
-        exists = distance <= epsilon + TOLERANCE
-        met = made[exists] <= epsilon + TOLERANCE
-        shares.append(float(met.mean()) if exists.any() else None)
-    ratio = statistics.median(made[both] / lower[both])
+        feasible = distance <= epsilon + TOLERANCE
+        met = attained[feasible] <= epsilon + TOLERANCE
+        shares.append(float(met.mean()) if feasible.any() else None)
+    ratio = statistics.median(attained[both] / lower[both])
     return Found(name, statistics.finite(ratio), tuple(shares))

@@ -1,7 +1,7 @@
-"""What must be true of any sound evaluation, held against what was found.
+"""Checks of what must be true of any sound evaluation.
 
-After Carlini et al., "On Evaluating Adversarial Robustness", 2019. A check that fails points to a
-bug in an attack or in the measuring, or to gradients that lead nowhere.
+See Carlini et al., "On Evaluating Adversarial Robustness", 2019. A check that fails points to a
+bug in an attack or in the measuring, or to useless gradients.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Check:
 def check_all(
     store: Store, table: Table, curves: list[Curve], model: Model, places: Places
 ) -> list[Check]:
-    """Hold an evaluation against what must be true.
+    """Check an evaluation.
 
     Args:
-        store: the result files, whose images are judged again.
-        table: their rows.
-        curves: what is claimed.
+        store: the result files, whose images are classified again.
+        table: their cases.
+        curves: the curves that are reported.
         model: images -> logits.
         places: where the data are.
 
     Returns:
-        The checks, those that hold and those that do not.
+        All checks, whether they hold or not.
     """
     return [
         _clean_accuracy(table, curves),
@@ -79,7 +79,7 @@ def _zero_budget(table: Table) -> list[Check]:
         Check(
             "epsilon 0 leaves every image as it is, and the clean accuracy",
             moved == 0 and wrong == 0,
-            f"pixels moved by at most {moved:g}; {wrong} rows differ from the clean prediction",
+            f"pixels changed by at most {moved:g}; {wrong} cases differ from the clean prediction",
         )
     ]
 
@@ -100,8 +100,8 @@ def _never_falls(curves: list[Curve]) -> Check:
 
 
 def _saved_images(store: Store, table: Table, model: Model, places: Places) -> list[Check]:
-    """Judge the 8-bit images again from the bytes on disk, sharing nothing with what made them."""
-    plan, judged, wrong, longest = store.plan, 0, 0, 0.0
+    """Verify the 8-bit images from the bytes on disk, by code that did not make them."""
+    plan, verified, wrong, longest = store.plan, 0, 0, 0.0
     names = (
         "index",
         "label",
@@ -113,33 +113,32 @@ def _saved_images(store: Store, table: Table, model: Model, places: Places) -> l
         *(f"saved_{norm}" for norm in ("linf", "l2", "l1", "l0")),
     )
     for chunk, part in zip(plan.chunks(), store.read(names)):
-        loaded = datasets.load(
-            plan.dataset,
-            plan.split,
-            data_dir=places.data_dir,
-            manual_dir=places.manual_dir,
-            rows=(chunk.first, chunk.end),
-        )
-        clean = loaded.images.reshape(-1, 784)[part["index"] - chunk.first].astype(np.float64)
+        loaded = places.data(plan).load(chunk.rows)
+        clean = loaded.images.reshape(len(loaded.images), -1)[part["index"] - chunk.first]
+        clean = clean.astype(np.float64)
         for number in range(len(plan.attacks)):
             pixels = datasets.to_float(part["levels"][number])
-            logits = np.asarray(model(pixels.reshape(-1, 28, 28, 1)), np.float64)
-            seen = logits.argmax(axis=1)
-            length = _length(plan.norm.value, pixels.astype(np.float64) - clean)
-            met = seen == part["target"] if plan.targeted else seen != part["label"]
+            logits = np.asarray(model(pixels), np.float64)
+            predictions = logits.argmax(axis=1)
+            length = _length(
+                plan.norm.value, pixels.reshape(clean.shape).astype(np.float64) - clean
+            )
+            met = predictions == part["target"] if plan.targeted else predictions != part["label"]
             claimed = part["saved_success"][number]
-            told = part[f"saved_{plan.norm.value}"][number]
-            wrong += int((claimed & ~met).sum() + (np.abs(length - told) > TOLERANCE).sum())
-            wrong += int((seen != part["saved_prediction"][number]).sum())
-            judged += len(seen)
+            claimed_length = part[f"saved_{plan.norm.value}"][number]
+            wrong += int(
+                (claimed & ~met).sum() + (np.abs(length - claimed_length) > TOLERANCE).sum()
+            )
+            wrong += int((predictions != part["saved_prediction"][number]).sum())
+            verified += len(predictions)
             if not ATTACKS[plan.attacks[number]].attack.minimal:
                 longest = max(longest, float(length.max(initial=0)))
     budget = plan.epsilons[-1]
     return [
         Check(
-            "the saved 8-bit images, read back from disk, are what is claimed of them",
+            "the saved 8-bit images, read back from disk, agree with what is reported of them",
             wrong == 0,
-            f"{judged} images judged again, {wrong} claims differ",
+            f"{verified} images classified again, {wrong} claims differ",
         ),
         Check(
             "no saved image leaves the largest budget",
@@ -169,7 +168,7 @@ def _baselines(table: Table) -> list[Check]:
     weakest = names[rest[int(counts[rest].argmin())]]
     return [
         Check(
-            "every attack beats the noise",
+            "every attack reaches more goals than random noise",
             worst > best,
             f"the weakest, {weakest}, meets {worst} goals, the strongest noise {best}",
         )

@@ -1,7 +1,7 @@
-"""What attacks cost beside what they found: steps asked of the model, and time where it was kept.
+"""What attacks cost: evaluations of the model, and time where it was recorded.
 
-Queries and gradients are counted and the same in every run. Time is not: it lies in a file of its
-own, `timing.json`, and only the table below quotes it.
+Queries and gradients are counts and the same in every run. Time is not: it is in a file of its own,
+`timing.json`, and only the table below quotes it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_adv.evaluation.analyse.beside_optimum import Truth
+from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.store import Store
 
-_HEAD = ("attack", "over optimum", "found of what is feasible", "queries", "gradients", "image/s")
+_HEAD = ("attack", "over optimum", "found of feasible", "queries", "gradients", "image/s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Cost:
 
     Attributes:
         name: of the attack.
-        over_optimum: median of distance over optimum, of the rows whose goal was met; None: not
+        over_optimum: median of distance over optimum, of the cases whose goal was met; None: not
             known.
-        share_found: at the largest budget, of the rows whose goal can be met; None: not known.
-        queries: images that the model was asked about, per row, over all budgets; None: not known.
-        gradients: how many of these were differentiated; None: not known.
+        share_found: at the largest budget, of the cases whose goal is feasible; None: not known.
+        queries: images that the model evaluated, per case, over all budgets; None: not known.
+        gradients: how many of these evaluations were differentiated; None: not known.
         rate: images attacked per second, at one budget; None: not known.
     """
 
@@ -40,30 +40,34 @@ class Cost:
     rate: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Write the row's cells, a dash for what is not known.
+        """Format the line, with a dash for what is not known.
 
         Returns:
-            One text per column.
+            One cell per column.
         """
         return (
             self.name,
-            _told(self.over_optimum, ".4f"),
-            _told(self.share_found, ".2%"),
-            _told(self.queries, ".1f"),
-            _told(self.gradients, ".1f"),
-            _told(self.rate, ".0f"),
+            _format(self.over_optimum, ".4f"),
+            _format(self.share_found, ".2%"),
+            _format(self.queries, ".1f"),
+            _format(self.gradients, ".1f"),
+            _format(self.rate, ".0f"),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The table.
+    """The table: one line per attack."""
 
-    Attributes:
-        rows: one per attack.
-    """
+    attacks: tuple[Cost, ...]
 
-    rows: tuple[Cost, ...]
+    def rows(self) -> list[tuple[str, ...]]:
+        """Format the table's cells.
+
+        Returns:
+            One tuple per attack, as long as `head`.
+        """
+        return [cost.cells() for cost in self.attacks]
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -74,36 +78,36 @@ class Costs:
         """Lay the table out for a terminal.
 
         Returns:
-            Lines.
+            The lines, head first.
         """
-        return [_line(_HEAD), *(_line(cost.cells()) for cost in self.rows)]
+        return [_line(row) for row in (_HEAD, *self.rows())]
 
     def record(self) -> list[dict[str, Any]]:
         """Turn into JSON, without what differs from run to run.
 
         Returns:
-            One record per attack.
+            One object per attack.
         """
         return [
             {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
-            for cost in self.rows
+            for cost in self.attacks
         ]
 
 
-def find(store: Store, table: Table, truth: Truth | None) -> Costs:
-    """Put the table together.
+def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
+    """Make the table of costs.
 
     Args:
-        store: whose times are read.
-        table: all rows.
-        truth: what is possible, where it is known.
+        store: the result files, with the recorded times.
+        table: all cases.
+        beside: the attacks beside the certified optimum, where it is known.
 
     Returns:
         The table.
     """
     timing, lines = store.timing(), []
     for number, name in enumerate(table.plan.attacks):
-        found = None if truth is None else truth.found[number]
+        found = None if beside is None else beside.found[number]
         # A process compiles an attack in its first chunk: the middle chunk is free of that.
         rates = [kept[name]["images"] / kept[name]["attack"] for kept in timing if name in kept]
         lines.append(
@@ -119,12 +123,12 @@ def find(store: Store, table: Table, truth: Truth | None) -> Costs:
     return Costs(tuple(lines))
 
 
-def _told(value: float | None, form: str) -> str:
+def _format(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
 def _line(cells: Sequence[str]) -> str:
     widths = (14, 22, 11, 11, 9)
-    return f"  {cells[0]:<30}" + "".join(
+    return f"  {cells[0]:<16}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
     )

@@ -1,4 +1,4 @@
-"""All that an evaluation found, in one place for those who tell of it."""
+"""The results of an evaluation, from which every report is made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mnist_adv.evaluation.analyse.beside_optimum import Truth
+from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 from mnist_adv.evaluation.analyse.checks import Check
 from mnist_adv.evaluation.analyse.costs import Costs
 from mnist_adv.evaluation.analyse.statistics import Curve
@@ -15,15 +15,15 @@ from mnist_adv.evaluation.analyse.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """All that was found.
+    """The results of an evaluation.
 
     Attributes:
-        table: the rows.
+        table: all cases.
         curves: security curves, float and saved.
         checks: what must be true, and whether it is.
         pictures: name -> `[height, width, 3]` uint8.
-        truth: what is possible, where it is known.
-        costs: what the attacks asked of the model, and how fast they were.
+        beside: the attacks beside the certified optimum, where it is known.
+        costs: how often each attack evaluated the model, and how fast it was.
         warnings: what is wrong with the model itself, one sentence each.
     """
 
@@ -31,7 +31,7 @@ class Evaluation:
     curves: list[Curve]
     checks: list[Check]
     pictures: dict[str, np.ndarray]
-    truth: Truth | None
+    beside: BesideOptimum | None
     costs: Costs
     warnings: list[str]
 

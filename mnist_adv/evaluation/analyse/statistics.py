@@ -1,4 +1,4 @@
-"""What can be said of a table: shares with their intervals, curves, matrices, ranks."""
+"""Statistics of a table: shares with their intervals, curves, matrices, ranks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """So many of so many, with Wilson's interval.
+    """A share of a total, with Wilson's interval.
 
     Attributes:
         count: how many.
@@ -42,7 +42,7 @@ class Share:
         """Turn into JSON.
 
         Returns:
-            Count, total, share and the ends of its interval.
+            Count, total, share and both ends of the interval.
         """
         low, high = self.interval
         return {
@@ -88,9 +88,9 @@ class Curve:
     Attributes:
         name: of the attack, or "worst case".
         form: "float" or "saved".
-        success: per epsilon, of all rows: the goal is met.
-        success_of_correct: per epsilon, of the rows whose clean image is classified correctly.
-        robust: per epsilon, of all images: classified correctly whatever was tried.
+        success: per epsilon, of all cases: the goal is met.
+        success_of_correct: per epsilon, of the cases whose clean image is classified correctly.
+        robust: per epsilon, of all images: classified correctly after every attack.
         robust_of_correct: per epsilon, of the images that are classified correctly when clean.
         median: of the distances, unmet goals counting as infinite; None if infinite.
     """
@@ -111,7 +111,7 @@ def curves(table: Table) -> list[Curve]:
     """Compute the security curves of every attack, and of the worst of them per image.
 
     Args:
-        table: all rows.
+        table: all cases.
 
     Returns:
         Float and saved form of each attack, then of the worst case if there are several attacks.
@@ -128,14 +128,14 @@ def curves(table: Table) -> list[Curve]:
 
 
 def curve(table: Table, name: str, form: str, distance: np.ndarray, escape: np.ndarray) -> Curve:
-    """Count at each budget what lies within it.
+    """Count at each budget the goals met within it.
 
     Args:
-        table: all rows.
-        name: of what is drawn.
+        table: all cases.
+        name: of the attack, or `WORST` or `OPTIMUM`.
         form: "float" or "saved".
-        distance: `[r]`, where each row's goal is met; infinite if nowhere.
-        escape: `[r]`, where each row's image is first seen as another class than its label.
+        distance: `[r]`, distance at which each case's goal is met; infinite if it is not.
+        escape: `[r]`, smallest distance at which each case's image is misclassified.
 
     Returns:
         The curve.
@@ -168,7 +168,7 @@ class Matrices:
     """True class by target, or by what the image became where there was no target.
 
     Attributes:
-        rows: `[k, k]` int64, how many rows there are (with targets), or how many images of the
+        counts: `[k, k]` int64, how many cases there are (with targets), or how many images of the
             true class ended as the other.
         success: `[k, k]`, the share of them that met the goal (with targets), or the share of the
             true class's images that ended so; NaN where there is none.
@@ -176,7 +176,7 @@ class Matrices:
             is none.
     """
 
-    rows: np.ndarray
+    counts: np.ndarray
     success: np.ndarray
     distance: np.ndarray
 
@@ -185,7 +185,7 @@ def matrices(table: Table, number: int, form: str) -> Matrices:
     """Compare classes with one another, at the largest budget.
 
     Args:
-        table: all rows.
+        table: all cases.
         number: of the attack.
         form: "float" or "saved".
 
@@ -196,7 +196,7 @@ def matrices(table: Table, number: int, form: str) -> Matrices:
     met, distance = table[f"{form}_success"][number], table.distance(form)[number]
     label = table["label"]
     other = table["target"] if table.plan.targeted else table[f"{form}_prediction"][number]
-    rows = np.zeros((k, k), np.int64)
+    counts = np.zeros((k, k), np.int64)
     success, medians = np.full((k, k), np.nan), np.full((k, k), np.nan)
     for true in range(k):
         of_class = label == true
@@ -204,41 +204,41 @@ def matrices(table: Table, number: int, form: str) -> Matrices:
             cell = of_class & (other == final)
             if not table.plan.targeted:
                 cell &= met
-            rows[true, final] = cell.sum()
+            counts[true, final] = cell.sum()
             total = cell.sum() if table.plan.targeted else of_class.sum()
             if total:
                 success[true, final] = (met & cell).sum() / total
             if cell.any():
                 medians[true, final] = median(distance[cell])
-    return Matrices(rows, success, medians)
+    return Matrices(counts, success, medians)
 
 
 def ranked(table: Table, form: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rows that give way first and last, among those classified correctly.
+    """Find the cases of smallest and largest distance, among those classified correctly.
 
     Args:
-        table: all rows.
+        table: all cases.
         form: "float" or "saved".
         count: how many of each.
 
     Returns:
-        Row numbers of the easiest (smallest distance first) and of the hardest (largest first;
-        rows whose goal nobody met count as infinitely far), by the best attack of each row.
+        Indices of the easiest cases (smallest distance first) and of the hardest (largest first;
+        where no attack met the goal the distance is infinite), by the best attack of each case.
     """
     distance = table.distance(form).min(axis=0)
-    rows = np.flatnonzero(table.clean_correct)
-    order = rows[np.argsort(distance[rows], kind="stable")]
+    cases = np.flatnonzero(table.clean_correct)
+    order = cases[np.argsort(distance[cases], kind="stable")]
     return order[:count], order[::-1][:count]
 
 
 def median(values: np.ndarray) -> float:
-    """Take the middle, where infinity is a value like any other; NaN of nothing.
+    """Compute the median, where infinity is a value like any other.
 
     Args:
-        values: of any shape.
+        values: any shape.
 
     Returns:
-        The median; NaN of nothing.
+        The median; NaN of no values.
     """
     if not values.size:
         return math.nan
@@ -248,12 +248,12 @@ def median(values: np.ndarray) -> float:
 
 
 def finite(value: float) -> float | None:
-    """Say what JSON can say.
+    """Replace what JSON cannot hold.
 
     Args:
         value: any float.
 
     Returns:
-        The value; None if it is infinite or NaN.
+        The same; None if it is NaN or infinite.
     """
     return value if math.isfinite(value) else None

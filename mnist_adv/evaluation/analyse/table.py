@@ -1,4 +1,4 @@
-"""Everything that was found, one row per image and target: read from chunks, written as CSV."""
+"""The table of results, one case per image and target: read from chunks, written as CSV."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Plan
 from mnist_adv.verdict.judge import TOLERANCE
 
-_ROW = ("index", "label", "target", "clean_prediction")
+_CASE = ("index", "label", "target", "clean_prediction")
 _FOUND = ("success", "prediction", *NORMS, "escape")
 _COSTS = ("num_steps", "num_queries", "num_gradients")
 _NAMES = (
-    *_ROW,
+    *_CASE,
     *(f"{form}_{name}" for form in FORMS for name in _FOUND),
     *_COSTS,
     "budget",
@@ -28,7 +28,7 @@ _NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """All rows, without the images.
+    """All cases, without the images.
 
     Attributes:
         plan: what was measured.
@@ -46,11 +46,11 @@ class Table:
 
     @property
     def clean_correct(self) -> np.ndarray:
-        """Which rows' clean images are classified correctly, `[r]` bool."""
+        """Whether each case's clean image is classified correctly, `[r]` bool."""
         return self["clean_prediction"] == self["label"]
 
     def distance(self, form: str) -> np.ndarray:
-        """How far each goal was, in the budgets' norm.
+        """Compute the distance at which each goal was met, in the budgets' norm.
 
         Args:
             form: "float" or "saved".
@@ -62,7 +62,7 @@ class Table:
         return np.where(self[f"{form}_success"], lengths, np.inf)
 
     def per_image(self, values: np.ndarray) -> np.ndarray:
-        """Take the smallest value over the rows of each image.
+        """Take the smallest value over the cases of each image.
 
         Args:
             values: `[..., r]`.
@@ -74,10 +74,10 @@ class Table:
         return np.minimum.reduceat(values, starts, axis=-1)
 
     def verdicts(self) -> np.ndarray:
-        """Say in a word what became of each row, `[attacks, r]`.
+        """Summarise each case in a word.
 
         Returns:
-            "already", "reached", "lost in rounding" or "missed".
+            `[attacks, r]`: "already", "reached", "lost in rounding" or "missed".
         """
         met, saved = self["float_success"], self["saved_success"]
         at_once = self.distance("saved") <= TOLERANCE
@@ -87,7 +87,7 @@ class Table:
 
 
 def read_table(store: Store) -> Table:
-    """Read the rows of all chunks.
+    """Read the cases of all chunks.
 
     Args:
         store: with no chunk missing.
@@ -104,7 +104,7 @@ def to_csv(table: Table) -> bytes:
     """Write the table for spreadsheets: one line per image, target and attack.
 
     Args:
-        table: all rows.
+        table: all cases.
 
     Returns:
         CSV with a header; empty cells where there is no number.
@@ -123,11 +123,11 @@ def to_csv(table: Table) -> bytes:
         *measured_names,
     ])
     verdicts = table.verdicts()
-    for row in range(len(table)):
-        fixed = [_cell(table[name][row]) for name in _ROW]
+    for case in range(len(table)):
+        fixed = [_cell(table[name][case]) for name in _CASE]
         for number, attack in enumerate(table.plan.attacks):
-            measured = [_cell(table[name][number, row]) for name in measured_names]
-            writer.writerow([*fixed, attack, verdicts[number, row], *measured])
+            measured = [_cell(table[name][number, case]) for name in measured_names]
+            writer.writerow([*fixed, attack, verdicts[number, case], *measured])
     return text.getvalue().encode()
 
 

@@ -1,7 +1,7 @@
 """Measure one chunk: from its number to the bytes of its result file.
 
 Budgets are tried from the smallest up. An image whose goal is met, in floats and in 8 bits, is
-done: what lies in a small ball lies in every larger one, so success never falls as epsilon grows.
+not attacked again: a small ball lies in every larger one, so success never falls as epsilon grows.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mnist_adv.attacks import attack
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.measure.store import Timing, pack
-from mnist_adv.evaluation.plan import Plan, make_rows
-from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.evaluation.plan import Plan, list_cases
+from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
@@ -30,42 +30,15 @@ if TYPE_CHECKING:
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
 # Enough images to see what kind of outputs a model has.
-_NUM_PROBES = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What is asked of an attack.
-
-    Attributes:
-        images: `[n, h, w, c]` float32 in [0, 1].
-        labels: `[n]` int64.
-        targets: `[n]` int64, or None: away from the labels.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    targets: np.ndarray | None
-
-    def of(self, rows: np.ndarray) -> Question:
-        """Take some rows.
-
-        Args:
-            rows: `[m]`, their numbers.
-
-        Returns:
-            The question about them.
-        """
-        targets = None if self.targets is None else self.targets[rows]
-        return Question(self.images[rows], self.labels[rows], targets)
+NUM_PROBES = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where a worker finds the model and the data; no part of what is measured.
+    """Where a worker finds the model and the data; not part of the plan.
 
     Attributes:
-        model: where the model is, and how it is read.
+        model: how any process opens the model.
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
     """
@@ -73,6 +46,17 @@ class Places:
     model: ModelSource
     data_dir: str | None = None
     manual_dir: str | None = None
+
+    def data(self, plan: Plan) -> datasets.DataSource:
+        """Name the source of a plan's images.
+
+        Args:
+            plan: the settings.
+
+        Returns:
+            The plan's split, to be loaded from these folders.
+        """
+        return datasets.DataSource(plan.dataset, plan.split, self.data_dir, self.manual_dir)
 
 
 def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
@@ -84,47 +68,39 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         number: of the chunk.
 
     Returns:
-        The bytes of its result file: for each row `index`, `label`, `target` (-1: none) and
-        `clean_prediction`, `[r]` int64; for each attack and row, `[attacks, r]`, for the float
+        The bytes of its result file: for each case `index`, `label`, `target` (-1: none) and
+        `clean_prediction`, `[r]` int64; for each attack and case, `[attacks, r]`, for the float
         image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
-        norms, `escape` (the smallest norm of an image that is not seen as its label, infinite if
+        norms, `escape` (the smallest norm of an image that is misclassified, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
         `num_queries` and `num_gradients`, over all budgets;
-        `moved_at_zero`, the farthest that a pixel moved within budget 0; `levels`, uint8
-        `[attacks, r, h * w * c]`. And how long each attack took, which is no result.
+        `moved_at_zero`, the largest change of a pixel within budget 0; `levels`, uint8
+        `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
         OSError: model or data cannot be read.
     """
-    model = _model(plan, places)
+    model = _open_model(places, places.data(plan), plan.checkpoint)
     chunk = plan.chunks()[number]
-    loaded = datasets.load(
-        plan.dataset,
-        plan.split,
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(chunk.first, chunk.end),
-    )
+    loaded = places.data(plan).load(chunk.rows)
     logits = np.asarray(model(loaded.images))
-    images, targets = make_rows(plan, chunk, loaded.labels, logits)
-    question = Question(
-        images=loaded.images[images],
-        labels=loaded.labels[images],
-        targets=targets if plan.targeted else None,
-    )
+    images, targets = list_cases(plan, chunk, loaded.labels, logits)
+    cases = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
     timing: Timing = {}
     records = []
-    donors = _donors(plan, places)
+    donors = None
+    if any(ATTACKS.find(name).attack.needs_donors for name in plan.attacks):
+        donors = places.data(plan).load_donors()
     for name in plan.attacks:
         began = time.perf_counter()
-        record, timing[name] = _pursue(plan, model, name, question, donors)
+        record, timing[name] = _run_attack(plan, model, name, cases, targets, donors)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
     content = pack(
         {
             "index": chunk.first + images,
-            "label": question.labels,
+            "label": cases.labels,
             "target": targets,
             "clean_prediction": logits.argmax(axis=1)[images],
             **{name: np.stack([record[name] for record in records]) for name in records[0]},
@@ -134,24 +110,10 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     return content, timing
 
 
-def _donors(plan: Plan, places: Places) -> tuple[np.ndarray, np.ndarray] | None:
-    if not any(ATTACKS[name].attack.needs_donors for name in plan.attacks):
-        return None
-    return datasets.load_donors(
-        plan.dataset, data_dir=places.data_dir, manual_dir=places.manual_dir
-    )
-
-
-def _model(plan: Plan, places: Places) -> Model:
-    return _opened(places, plan.dataset, plan.checkpoint)
-
-
 @functools.lru_cache(maxsize=1)
-def _opened(places: Places, dataset: str, digest: str) -> Model:
-    known = datasets.load(
-        dataset, data_dir=places.data_dir, manual_dir=places.manual_dir, rows=(0, _NUM_PROBES)
-    )
-    loaded = places.model.open(dataset, known)
+def _open_model(places: Places, data: datasets.DataSource, digest: str) -> Model:
+    known = dataclasses.replace(data, split="test").load((0, NUM_PROBES))
+    loaded = places.model.open(data.dataset, known)
     if loaded.digest != digest:
         raise ValueError(
             f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "
@@ -160,36 +122,33 @@ def _opened(places: Places, dataset: str, digest: str) -> Model:
     return loaded.model
 
 
-def _pursue(
+def _run_attack(
     plan: Plan,
     model: Model,
     name: str,
-    question: Question,
+    cases: datasets.Dataset,
+    targets: np.ndarray,
     donors: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    goal = make_goal(
-        len(question.labels),
-        plan.num_classes,
-        targets=question.targets,
-        labels=question.labels,
-    )
-    record = _blank(len(question.labels), question.images[0].size)
+    wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted)
+    record = _blank(cases.images.shape)
     spent = {"images": 0.0, "attack": 0.0}
     chosen = ATTACKS.find(name).attack
     settings: dict[str, Any] = {"donors": donors} if chosen.needs_donors else {}
     budgets = (math.inf,) if chosen.minimal else plan.epsilons
     for epsilon in budgets:
-        rows = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
-        if not len(rows):
+        active = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
+        if not len(active):
             break
-        part, wanted = question.of(rows), Goal(goal.classes[rows], goal.targeted)
+        images, labels = cases.images[active], cases.labels[active]
+        goal = Goal(wanted.classes[active], plan.targeted)
         began = time.perf_counter()
         result = attack(
             model,
-            part.images,
+            images,
             method=name,
-            targets=part.targets,
-            labels=part.labels,
+            targets=goal.classes if plan.targeted else None,
+            labels=labels,
             norm=plan.norm,
             epsilon=epsilon,
             num_steps=plan.num_steps if chosen.takes_steps else None,
@@ -198,27 +157,26 @@ def _pursue(
             **settings,
         )
         spent["attack"] += time.perf_counter() - began
-        spent["images"] += len(rows)
-        record["num_queries"][rows] += result.num_queries
-        record["num_gradients"][rows] += result.num_gradients
+        spent["images"] += len(active)
+        record["num_queries"][active] += result.num_queries
+        record["num_gradients"][active] += result.num_gradients
         verdict = result.verdict
-        better = _take(record, rows, "float", verdict, part.labels, plan.norm.value)
-        record["num_steps"][rows[better]] = result.num_steps[better]
-        record["budget"][rows[better]] = epsilon
+        better = _record_better(record, active, "float", verdict, labels, plan.norm.value)
+        record["num_steps"][active[better]] = result.num_steps[better]
+        record["budget"][active[better]] = epsilon
         if epsilon == 0:
-            record["moved_at_zero"][rows] = verdict.norms["linf"]
-        levels = to_levels(
-            model, part.images, result.adversarial, wanted, norm=plan.norm, epsilon=epsilon
-        )
+            record["moved_at_zero"][active] = verdict.norms["linf"]
+        levels = to_levels(model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon)
         saved = judge_goal(
-            model, part.images, datasets.to_float(levels), wanted, norm=plan.norm, epsilon=epsilon
+            model, images, datasets.to_float(levels), goal, norm=plan.norm, epsilon=epsilon
         )
-        better = _take(record, rows, "saved", saved, part.labels, plan.norm.value)
-        record["levels"][rows[better]] = levels[better].reshape(rows[better].size, -1)
+        better = _record_better(record, active, "saved", saved, labels, plan.norm.value)
+        record["levels"][active[better]] = levels[better]
     return record, spent
 
 
-def _blank(count: int, num_pixels: int) -> dict[str, np.ndarray]:
+def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    count = shape[0]
     blank: dict[str, np.ndarray] = {}
     for form in FORMS:
         blank[f"{form}_success"] = np.zeros(count, bool)
@@ -229,27 +187,27 @@ def _blank(count: int, num_pixels: int) -> dict[str, np.ndarray]:
         blank[name] = np.zeros(count, np.int64)
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
-    blank["levels"] = np.zeros((count, num_pixels), np.uint8)
+    blank["levels"] = np.zeros(shape, np.uint8)
     return blank
 
 
-def _take(
+def _record_better(
     record: dict[str, np.ndarray],
-    rows: np.ndarray,
+    numbers: np.ndarray,
     form: str,
     verdict: Verdict,
     labels: np.ndarray,
     norm: str,
 ) -> np.ndarray:
-    """Note what is better than what is there: success, then the shorter, else the latest miss."""
-    lengths, already = verdict.norms[norm], record[f"{form}_success"][rows]
-    better = ~already | (verdict.success & (lengths < record[f"{form}_{norm}"][rows]))
-    chosen = rows[better]
+    """Record what is better than before: success, then the smaller norm, else the latest miss."""
+    lengths, already = verdict.norms[norm], record[f"{form}_success"][numbers]
+    better = ~already | (verdict.success & (lengths < record[f"{form}_{norm}"][numbers]))
+    chosen = numbers[better]
     record[f"{form}_success"][chosen] = verdict.success[better]
     record[f"{form}_prediction"][chosen] = verdict.predictions[better]
     for name in NORMS:
         record[f"{form}_{name}"][chosen] = verdict.norms[name][better]
     allowed = verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
     escape = np.where(allowed, lengths, np.inf)
-    record[f"{form}_escape"][rows] = np.minimum(record[f"{form}_escape"][rows], escape)
+    record[f"{form}_escape"][numbers] = np.minimum(record[f"{form}_escape"][numbers], escape)
     return better

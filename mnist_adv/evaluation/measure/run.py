@@ -1,4 +1,4 @@
-"""Hand chunks to an engine and keep what comes back, whichever comes first.
+"""Compute chunks on an engine and store the results in the order in which they finish.
 
 Workers return bytes; only this process writes. Engines are joblib's: this process, several local
 ones (loky), or whatever machines a Dask scheduler knows.
@@ -30,7 +30,7 @@ class Backend(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """Where chunks are computed, and by how many at once; no part of what is measured.
+    """Where chunks are computed, and by how many at once; not part of the plan.
 
     Attributes:
         backend: this machine, or a Dask cluster.
@@ -61,7 +61,7 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     Args:
         store: where results go, as they come.
         places: where model and data are.
-        engine: who computes.
+        engine: where they are computed.
         quiet: whether to show no progress bar.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: a manifest, one result file per chunk, each whole or not there.
+"""The folder of an evaluation: a manifest and one result file per chunk, each complete or absent.
 
 Files are written under a temporary name, flushed to the disk and renamed, and hold the same bytes
 for the same content: npz members carry no clock, JSON is sorted where order means nothing.
@@ -24,9 +24,8 @@ MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
 _TEMPORARY = ".part-"
 _DIGEST = "digest"
 # Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
-# with rounding and judging.
+# with rounding and verification.
 Timing = dict[str, dict[str, float]]
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Store:
@@ -60,10 +59,10 @@ class Store:
         """Name a chunk's result file.
 
         Args:
-            chunk: any of the plan's.
+            chunk: any of the plan.
 
         Returns:
-            The file's path, whether it is there or not.
+            The path, whether the file is there or not.
         """
         return self.folder / CHUNKS / f"{chunk.number:06d}.npz"
 
@@ -71,17 +70,17 @@ class Store:
         """List the chunks that have no intact result file of this plan.
 
         Returns:
-            The chunks, in order.
+            The chunks in order.
         """
         return [chunk for chunk in self.plan.chunks() if not self._intact(self.path(chunk))]
 
     def put(self, chunk: Chunk, content: bytes, timing: Timing | None = None) -> None:
-        """Write a chunk's result file, and how long it took beside it: that is no result.
+        """Write a chunk's result file, and its time into `timing.json`.
 
         Args:
-            chunk: whose result it is.
-            content: the file's bytes.
-            timing: attack -> what was timed; None leaves it out.
+            chunk: which.
+            content: from `pack`.
+            timing: how long each attack took, if known.
         """
         write(self.path(chunk), content)
         if timing is not None:
@@ -89,10 +88,10 @@ class Store:
             write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
 
     def timing(self) -> list[Timing]:
-        """List how long chunks took, those of which it is known.
+        """List how long chunks took.
 
         Returns:
-            One record per chunk.
+            One entry per chunk whose time is known.
         """
         return list(self._kept_times().values())
 
@@ -117,10 +116,10 @@ class Store:
     def read_chunk(
         self, chunk: Chunk, names: tuple[str, ...] | None = None
     ) -> dict[str, np.ndarray]:
-        """Read one chunk's result file; arguments and arrays as in `read`.
+        """Read one chunk's result file.
 
         Args:
-            chunk: any of the plan's.
+            chunk: which.
             names: which arrays; None: all.
 
         Returns:
@@ -130,7 +129,7 @@ class Store:
             return {name: arrays[name] for name in names or arrays.files if name != _DIGEST}
 
     def sweep(self) -> None:
-        """Remove what killed runs left half written."""
+        """Remove the temporary files of killed runs."""
         for path in self.folder.rglob(f"{_TEMPORARY}*"):
             path.unlink(missing_ok=True)
 
@@ -158,34 +157,32 @@ def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
         What `np.load(..., allow_pickle=False)` reads.
     """
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, values in {**arrays, _DIGEST: np.array(digest)}.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.array(values, order="C"), allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, member.getvalue(), compresslevel=1)
+    named = {**arrays, _DIGEST: np.array(digest)}
+    np.savez_compressed(content, allow_pickle=False, **named)
     return content.getvalue()
 
 
 def json_bytes(content: Any) -> bytes:
-    """Encode as JSON; numbers that it has no word for are refused.
+    """Encode as JSON.
 
     Args:
-        content: JSON-serialisable.
+        content: lists, dicts, strings, numbers, None.
 
     Returns:
-        UTF-8, indented, with a newline at its end.
+        Indented UTF-8.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
     """
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, even after a power cut.
+    """Write a file so that it is complete or absent, even after a power cut.
 
     Args:
-        path: the file.
-        content: its bytes.
+        path: of the file; replaced if it is there.
+        content: all of it.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:

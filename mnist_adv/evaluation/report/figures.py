@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import rasterise
+from mnist_adv.reporting.figures import rasterise, without_grey_channel
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
@@ -57,10 +57,10 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
 
 
 def distances(table: Table) -> np.ndarray:
-    """Draw how far the goals were: a histogram and the cumulative curve.
+    """Draw the distances at which goals were met: a histogram and the cumulative curve.
 
     Args:
-        table: all rows.
+        table: all cases.
 
     Returns:
         `[height, width, 3]` uint8.
@@ -79,7 +79,7 @@ def distances(table: Table) -> np.ndarray:
         ends = np.concatenate([[0], met, [longest]])
         right.step(ends, np.append(shares, shares[-1]), where="post", color=colour, label=name)
     norm = table.plan.norm.value
-    left.set(title="distances at which the goal was met", xlabel=norm, ylabel="rows")
+    left.set(title="distances at which the goal was met", xlabel=norm, ylabel="cases")
     right.set(title="share met within a distance", xlabel=norm, ylim=(-0.02, 1.02))
     for axis in (left, right):
         axis.set_xlim(0, longest)
@@ -142,8 +142,8 @@ class Pair:
     """A clean image beside what became of it.
 
     Attributes:
-        clean: `[28, 28]` uint8.
-        changed: `[28, 28]` uint8.
+        clean: `[h, w, c]` uint8, grey or RGB.
+        changed: `[h, w, c]` uint8.
         caption: up to two lines.
         met: whether the goal was met.
     """
@@ -155,32 +155,36 @@ class Pair:
 
 
 def mosaic(pairs: Sequence[Pair], columns: int) -> np.ndarray:
-    """Draw pairs of images in rows, each with its caption.
+    """Draw pairs of images on a grid, each with its caption.
 
     Args:
-        pairs: at least one.
+        pairs: at least one, all of one shape.
         columns: pairs per row.
 
     Returns:
         `[height, width, 3]` uint8.
     """
-    side, gap, above = 28, 2, 16
-    wide, high = 2 * side + 8, side + above
+    height, width, channels = pairs[0].clean.shape
+    unit = width / 28  # lengths below are those of an image that is 28 pixels wide
+    gap, margin, above = (max(1, round(unit * length)) for length in (2, 3, 16))
+    wide, high = 2 * (width + margin) + gap, height + above
     rows = -(-len(pairs) // columns)
-    canvas = np.full((rows * high, columns * wide), 255, np.uint8)
+    canvas = np.full((rows * high, columns * wide, channels), 255, np.uint8)
     for place, pair in enumerate(pairs):
-        top, left = high * (place // columns) + above, wide * (place % columns) + 3
-        canvas[top : top + side, left : left + side] = pair.clean
-        canvas[top : top + side, left + side + gap : left + 2 * side + gap] = pair.changed
-    figure = Figure(figsize=(columns * wide / 42, rows * high / 42 + 0.08))
-    axis = figure.add_axes((0, 0, 1, rows * high / (rows * high + 3.4)))
-    axis.imshow(canvas, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
+        top, left = high * (place // columns) + above, wide * (place % columns) + margin
+        canvas[top : top + height, left : left + width] = pair.clean
+        canvas[top : top + height, left + width + gap : left + 2 * width + gap] = pair.changed
+    per_inch = 42 * unit
+    figure = Figure(figsize=(columns * wide / per_inch, rows * high / per_inch + 0.08))
+    axis = figure.add_axes((0, 0, 1, rows * high / (rows * high + 0.08 * per_inch)))
+    grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    axis.imshow(without_grey_channel(canvas), aspect="auto", interpolation="nearest", **grey)
     axis.set_axis_off()
     for place, pair in enumerate(pairs):
-        centre = wide * (place % columns) + 3 + side
+        centre = wide * (place % columns) + margin + width
         axis.text(
             centre,
-            high * (place // columns) + above - 1.5,
+            high * (place // columns) + above - 1.5 * unit,
             pair.caption,
             ha="center",
             va="bottom",

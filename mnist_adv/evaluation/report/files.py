@@ -1,4 +1,4 @@
-"""The files that an evaluation ends in: the same bytes, however often it was cut off.
+"""The files of a finished evaluation: the same bytes, however often it was interrupted.
 
 Only `timing.json`, and the section of the page that quotes it, differ from run to run.
 """
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv import diagnostics
-from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
-from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.measure.chunk import NUM_PROBES, Places
 from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
 from mnist_adv.evaluation.report import figures, page
 from mnist_adv.evaluation.report.figures import Pair
@@ -25,11 +24,11 @@ from mnist_adv.reporting.figures import png
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-_EXTREMES, _COLUMNS, _MOSAIC, _PROBES = 20, 10, 60, 200
+_EXTREMES, _COLUMNS, _MOSAIC = 20, 10, 60
 
 
 def finish(store: Store, places: Places, model: Model, class_names: Sequence[str]) -> Evaluation:
-    """Read the chunks and write everything that is said of them beside them.
+    """Read the chunks, analyse them and write the reports into the same folder.
 
     Args:
         store: with no chunk missing.
@@ -38,19 +37,19 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
         class_names: k names.
 
     Returns:
-        What was written: `summary.json`, `images.csv`, `results.npz`, `report.html` and the
+        The results; written are `summary.json`, `images.csv`, `results.npz`, `report.html` and the
         pictures.
     """
     table = read_table(store)
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
-    known = beside_optimum.find(table, model, places)
-    spent = costs.find(store, table, known)
+    beside = beside_optimum.find(table, model, places)
+    spent = costs.find(store, table, beside)
     warnings = _warnings(store, places, model)
-    drawn = curves if known is None else [*curves, known.curve]
+    drawn = curves if beside is None else [*curves, beside.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
-    rows = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
+    cases = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
     pictures = {
         "curve": figures.security_curve(table, drawn),
         "distances": figures.distances(table),
@@ -62,14 +61,14 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
         },
         **{
             name: figures.mosaic(_pairs(store, table, places, chosen, class_names), _COLUMNS)
-            for name, chosen in rows.items()
+            for name, chosen in cases.items()
             if len(chosen)
         },
     }
     extremes = {
-        name: [_extreme(table, row) for row in rows[name]] for name in ("easiest", "hardest")
+        name: [_extreme(table, case) for case in cases[name]] for name in ("easiest", "hardest")
     }
-    found = Evaluation(table, curves, checks, pictures, known, spent, warnings)
+    found = Evaluation(table, curves, checks, pictures, beside, spent, warnings)
     folder = store.folder
     record = page.record(found, extremes)
     write(folder / "summary.json", json_bytes(record))
@@ -83,15 +82,8 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
 
 
 def _warnings(store: Store, places: Places, model: Model) -> list[str]:
-    """Look at what would make any attack's numbers meaningless, above all useless gradients."""
-    plan = store.plan
-    known = datasets.load(
-        plan.dataset,
-        plan.split,
-        data_dir=places.data_dir,
-        manual_dir=places.manual_dir,
-        rows=(0, _PROBES),
-    )
+    """Find what would make any attack's results meaningless, above all useless gradients."""
+    known = places.data(store.plan).load((0, NUM_PROBES))
     examined = diagnostics.examine(
         model, known.images, known.labels, pixels=places.model.pixels, thorough=False
     )
@@ -105,56 +97,50 @@ def _arrays(table: Table) -> dict[str, np.ndarray]:
         **table.columns,
         "attacks": np.array(plan.attacks),
         "epsilons": np.array(plan.epsilons),
-        "matrix_rows": np.stack([each.rows for each in found]),
+        "matrix_rows": np.stack([each.counts for each in found]),
         "matrix_success": np.stack([each.success for each in found]),
         "matrix_distance": np.stack([each.distance for each in found]),
     }
 
 
-def _extreme(table: Table, row: int) -> dict[str, Any]:
-    number = int(table.distance("float")[:, row].argmin())
-    target = int(table["target"][row])
+def _extreme(table: Table, case: int) -> dict[str, Any]:
+    number = int(table.distance("float")[:, case].argmin())
+    target = int(table["target"][case])
     return {
-        "id": int(table["index"][row]),
-        "label": int(table["label"][row]),
+        "id": int(table["index"][case]),
+        "label": int(table["label"][case]),
         "target": None if target < 0 else target,
         "attack": table.plan.attacks[number],
-        "distance": statistics.finite(float(table.distance("float")[number, row])),
-        "prediction": int(table["float_prediction"][number, row]),
+        "distance": statistics.finite(float(table.distance("float")[number, case])),
+        "prediction": int(table["float_prediction"][number, case]),
     }
 
 
 def _pairs(
-    store: Store, table: Table, places: Places, rows: np.ndarray, class_names: Sequence[str]
+    store: Store, table: Table, places: Places, cases: np.ndarray, class_names: Sequence[str]
 ) -> list[Pair]:
-    """Fetch the images of some rows, chunk by chunk."""
+    """Fetch the images of some cases, chunk by chunk."""
     plan, distance = table.plan, table.distance("float")
     best = distance.argmin(axis=0)
     firsts = np.searchsorted(table["index"], [chunk.first for chunk in plan.chunks()])
-    home = np.searchsorted(firsts, rows, side="right") - 1
+    home = np.searchsorted(firsts, cases, side="right") - 1
     pairs: dict[int, Pair] = {}
     for chunk in plan.chunks():
-        mine = rows[home == chunk.number]
+        mine = cases[home == chunk.number]
         if not len(mine):
             continue
         levels = store.read_chunk(chunk, ("levels",))["levels"]
-        loaded = datasets.load(
-            plan.dataset,
-            plan.split,
-            data_dir=places.data_dir,
-            manual_dir=places.manual_dir,
-            rows=(chunk.first, chunk.end),
-        )
-        for row in mine.tolist():
-            index, number = int(table["index"][row]), int(best[row])
-            clean = loaded.images[index - chunk.first, ..., 0]
-            seen = class_names[table["saved_prediction"][number, row]]
-            before, length = class_names[table["label"][row]], distance[number, row]
+        loaded = places.data(plan).load(chunk.rows)
+        for case in mine.tolist():
+            index, number = int(table["index"][case]), int(best[case])
+            clean = loaded.images[index - chunk.first]
+            seen = class_names[table["saved_prediction"][number, case]]
+            before, length = class_names[table["label"][case]], distance[number, case]
             far = f"{length:.3g}" if np.isfinite(length) else "not met"
-            pairs[row] = Pair(
+            pairs[case] = Pair(
                 clean=np.rint(255 * clean).astype(np.uint8),
-                changed=levels[number, row - firsts[chunk.number]].reshape(28, 28),
+                changed=levels[number, case - firsts[chunk.number]],
                 caption=f"#{index}: {before} to {seen}\n{far}",
                 met=bool(np.isfinite(length)),
             )
-    return [pairs[row] for row in rows.tolist()]
+    return [pairs[case] for case in cases.tolist()]

@@ -1,25 +1,35 @@
-"""What an evaluation has to say: lines for a person, a record for a machine, one page for both."""
+"""Report an evaluation: lines for a terminal, a record as JSON, one HTML page."""
 
 from __future__ import annotations
 
 import base64
-import html
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mnist_adv.evaluation.analyse.checks import Check
+import jinja2
+
 from mnist_adv.evaluation.analyse.result import Evaluation
-from mnist_adv.evaluation.analyse.statistics import WORST, Curve, Share
+from mnist_adv.evaluation.analyse.statistics import Curve, Share
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.reporting.figures import png
 
-_TEMPLATE = pathlib.Path(__file__).with_name("report.html")
-# Around the only section that quotes times, and so differs from run to run.
-COSTS = "<!-- costs -->"
+# Picture, title and text of the sections that show images.
+_GALLERIES = (
+    ("easiest", "Easiest", "Classified correctly when clean, and misclassified the soonest."),
+    (
+        "hardest",
+        "Hardest",
+        "Classified correctly the longest; in red, where no attack met the goal.",
+    ),
+    (
+        "mosaic",
+        "Overview",
+        "Images spread evenly over what was measured: clean, changed and rounded to 8 bits.",
+    ),
+)
 _GOALS = {
     Targets.UNTARGETED: "away from the label",
     Targets.RANDOM: "to a random other class",
@@ -54,7 +64,7 @@ def summary(curves: Sequence[Curve], form: str = "float") -> list[Curve]:
         form: "float" or "saved".
 
     Returns:
-        Some of them.
+        The curves of that form.
     """
     return [curve for curve in curves if curve.form == form]
 
@@ -63,8 +73,8 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
     """Turn an evaluation into JSON.
 
     Args:
-        found: everything.
-        extremes: the easiest and hardest rows.
+        found: the evaluation.
+        extremes: the easiest and hardest cases.
 
     Returns:
         JSON-serialisable; the same for the same results, with no clock and no path.
@@ -89,7 +99,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
             for curve in found.curves
         ],
         **extremes,
-        "optimum": None if found.truth is None else found.truth.record(),
+        "optimum": None if found.beside is None else found.beside.record(),
         "costs": found.costs.record(),
         "warnings": found.warnings,
         "checks": [
@@ -100,26 +110,26 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clean_accuracy(table: Table) -> Share:
-    """Count the images that are classified correctly before anything is done to them.
+    """Count the clean images that are classified correctly.
 
     Args:
-        table: all rows.
+        table: all cases.
 
     Returns:
-        The share of the images.
+        Their share of all images.
     """
     correct = table.per_image(table.clean_correct.astype(int))
     return Share(int(correct.sum()), len(correct))
 
 
 def lines(found: Evaluation) -> list[str]:
-    """Say what was found, for a terminal.
+    """Summarise an evaluation for a terminal.
 
     Args:
-        found: everything.
+        found: the evaluation.
 
     Returns:
-        Lines.
+        The lines.
     """
     table, curves, checks = found.table, found.curves, found.checks
     plan = table.plan
@@ -144,200 +154,62 @@ def lines(found: Evaluation) -> list[str]:
 
 
 def page(found: Evaluation) -> bytes:
-    """Write the evaluation as one HTML page that needs nothing else.
+    """Write the evaluation as one HTML page that needs no other file.
 
     Args:
-        found: everything.
+        found: the evaluation.
 
     Returns:
         UTF-8, pictures inlined. All of it but the section on costs is the same in every run.
     """
-    table, curves, pictures = found.table, found.curves, found.pictures
-    plan = table.plan
-    last = summary(curves)[-1]
-    title = f"{plan.dataset} {plan.split}: {', '.join(plan.attacks)} ({plan.norm.value})"
+    plan, last = found.table.plan, summary(found.curves)[-1]
     largest = f"{plan.norm.value} {plan.epsilons[-1]:g}"
-    numbers = [
-        ("clean accuracy", clean_accuracy(table)),
-        (f"robust accuracy at {largest}", last.robust[-1]),
-        (f"success at {largest}", last.success[-1]),
-        ("the same, rounded to 8 bits", summary(curves, "saved")[-1].success[-1]),
-    ]
-    sections = [
-        _section("Security curve", _curve_text(plan), _picture(pictures["curve"], "curves")),
-        _section("In numbers", _shares_text(), _shares_table(plan, curves)),
-        *_warnings_section(found.warnings),
-        *_truth_section(found),
-        _section("Distances", "How far the goals were.", _picture(pictures["distances"], "")),
-        _section("Class by class", _matrix_text(plan), *_named(pictures, "matrix_")),
-        _section(
-            "Easiest",
-            "Classified correctly when clean; misclassified after the smallest changes.",
-            _picture(pictures["easiest"], "easiest images"),
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent="{:.2%}".format, interval=_interval, plain=_plain)
+    text = environment.get_template("report.html").render(
+        title=f"{plan.dataset} {plan.split}: {', '.join(plan.attacks)} ({plan.norm.value})",
+        threat=threat(plan),
+        plan=plan,
+        numbers=(
+            ("clean accuracy", clean_accuracy(found.table)),
+            (f"robust accuracy at {largest}", last.robust[-1]),
+            (f"success at {largest}", last.success[-1]),
+            ("the same, rounded to 8 bits", summary(found.curves, "saved")[-1].success[-1]),
         ),
-        _section(
-            "Hardest",
-            "Misclassified after the largest changes; in red, where no attack met the goal.",
-            _picture(pictures["hardest"], "hardest images"),
-        ),
-        _section(
-            "At a glance",
-            "Images spread evenly over what was measured: clean, changed and rounded to 8 bits.",
-            _picture(pictures["mosaic"], "mosaic"),
-        ),
-        _section(
-            "Checks", "What must be true of any sound evaluation.", _checks_table(found.checks)
-        ),
-        _section(
-            "Settings",
-            "The same settings give the same bytes, but for times.",
-            _settings_table(plan),
-        ),
-    ]
-    text = string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=html.escape(title),
-        threat=html.escape(f"Threat model: {threat(plan)}."),
-        numbers="".join(
-            f"<div class=number><b>{share.value:.2%}</b>{html.escape(name)}<br>"
-            f"<span>{share.count} of {share.total}; 95 % interval {_interval(share)}</span></div>"
-            for name, share in numbers
-        ),
-        sections="\n".join(sections),
+        shares=_shares(plan, found.curves),
+        galleries=[each for each in _GALLERIES if each[0] in found.pictures],
+        evaluation=found,
+        pictures={
+            name: base64.b64encode(png(pixels)).decode() for name, pixels in found.pictures.items()
+        },
+        settings={**plan.settings(), "digest": plan.digest},
     )
     return text.encode()
 
 
-def _warnings_section(warnings: Sequence[str]) -> list[str]:
-    if not warnings:
-        return []
-    text = "What is wrong with the model itself: the numbers on this page may mean little."
+def _shares(plan: Plan, curves: Sequence[Curve]) -> list[tuple[str, ...]]:
     return [
-        _section(
-            "Look at the model first", text, _rows([_cells(line, kind="text") for line in warnings])
+        (
+            curve.name,
+            f"{epsilon:g}",
+            f"{curve.success[number].value:.2%}",
+            _interval(curve.success[number]),
+            f"{curve.success_of_correct[number].value:.2%}",
+            f"{saved.success[number].value:.2%}",
+            f"{curve.robust[number].value:.2%}",
+            _interval(curve.robust[number]),
+            f"{curve.robust_of_correct[number].value:.2%}",
+            f"{saved.robust[number].value:.2%}",
         )
+        for curve, saved in zip(summary(curves), summary(curves, "saved"))
+        for number, epsilon in enumerate(plan.epsilons)
     ]
-
-
-def _truth_section(found: Evaluation) -> list[str]:
-    text = "What each attack asked of the model, per row and over all budgets."
-    if found.truth is not None:
-        text = (
-            "The model is linear in the pixels, so the smallest change of every image is known, "
-            "with a proof: the dashed line of the curves, which no valid attack can pass. Below, "
-            "how far above it each attack is, how much it found of what is feasible at the largest "
-            "budget, and what it asked of the model, per row and over all budgets."
-        )
-    text += (
-        " Images per second are those of the middle chunk, one budget each; where there is one "
-        "chunk only, they include compiling."
-    )
-    costs = found.costs
-    tables = [_rows([_cells(*cost.cells()) for cost in costs.rows], costs.head)]
-    name = "What it cost" if found.truth is None else "Beside the certified optimum"
-    return [f"{COSTS}{_section(name, text, *tables)}{COSTS}"]
-
-
-def _curve_text(plan: Plan) -> str:
-    text = (
-        "Left, the images that are classified correctly whatever was tried, of all images; right, "
-        "the rows whose goal was met. Bands are Wilson's 95 % intervals; dotted, the same for "
-        "images rounded to 256 grey levels."
-    )
-    if len(plan.attacks) > 1:
-        text += f" The {WORST} takes, for each image, whichever attack did best."
-    return text
-
-
-def _shares_text() -> str:
-    return (
-        'Success counts an image that is at its goal from the start; "of correct" leaves out '
-        "those that are not classified correctly when clean."
-    )
-
-
-def _matrix_text(plan: Plan) -> str:
-    if plan.targeted:
-        return "Rows: true classes; columns: targets. Where the median is infinite, most missed."
-    return "Rows are the true classes, columns what the images ended as."
-
-
-def _shares_table(plan: Plan, curves: Sequence[Curve]) -> str:
-    head = (
-        "attack",
-        "epsilon",
-        "success",
-        "95 % interval",
-        "of correct",
-        "8 bits",
-        "robust",
-        "95 % interval",
-        "of correct",
-        "8 bits",
-    )
-    rows = []
-    for curve, saved in zip(summary(curves), summary(curves, "saved")):
-        for number, epsilon in enumerate(plan.epsilons):
-            success, robust = curve.success[number], curve.robust[number]
-            rows.append(
-                _cells(
-                    curve.name,
-                    f"{epsilon:g}",
-                    f"{success.value:.2%}",
-                    _interval(success),
-                    f"{curve.success_of_correct[number].value:.2%}",
-                    f"{saved.success[number].value:.2%}",
-                    f"{robust.value:.2%}",
-                    _interval(robust),
-                    f"{curve.robust_of_correct[number].value:.2%}",
-                    f"{saved.robust[number].value:.2%}",
-                )
-            )
-    return _rows(rows, head)
-
-
-def _section(title: str, text: str, *content: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>\n<p>{html.escape(text)}</p>\n" + "\n".join(content)
-
-
-def _picture(pixels: Any, alt: str) -> str:
-    encoded = base64.b64encode(png(pixels)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}">'
-
-
-def _named(pictures: Mapping[str, Any], prefix: str) -> list[str]:
-    return [
-        _picture(pixels, f"{name.removeprefix(prefix)} by class")
-        for name, pixels in pictures.items()
-        if name.startswith(prefix)
-    ]
-
-
-def _rows(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    top = "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"
-    body = "".join("<tr>" + "".join(row) + "</tr>\n" for row in rows)
-    return f"<div class=scroll><table>{top if head else ''}{body}</table></div>"
-
-
-def _cells(*values: str, kind: str = "") -> list[str]:
-    mark = f" class={kind}" if kind else ""
-    return [f"<td{mark}>{html.escape(value)}</td>" for value in values]
-
-
-def _checks_table(checks: Sequence[Check]) -> str:
-    return _rows([
-        [
-            *_cells("holds" if check.holds else "FAILS", kind="good" if check.holds else "bad"),
-            *_cells(check.statement, check.detail, kind="text"),
-        ]
-        for check in checks
-    ])
-
-
-def _settings_table(plan: Plan) -> str:
-    settings = {**plan.settings(), "digest": plan.digest}
-    return _rows([
-        [*_cells(name), *_cells(_plain(value), kind="text")] for name, value in settings.items()
-    ])
 
 
 def _plain(value: Any) -> str:

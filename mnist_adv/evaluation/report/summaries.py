@@ -18,13 +18,13 @@ from mnist_adv.tensors.lazy import tf
 
 
 def hparams(plan: Plan) -> dict[str, Any]:
-    """List what TensorBoard's table shows of a plan.
+    """List the hyper-parameters that TensorBoard shows of a plan.
 
     Args:
         plan: what was measured.
 
     Returns:
-        name -> value.
+        Name -> value.
     """
     return {
         "command": "evaluate",
@@ -43,8 +43,9 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
     """Write curves, distances and pictures.
 
     Args:
-        folder: the run's folder, from `summaries.new_run`; each attack gets a run of its own in it.
-        evaluation: what was found.
+        folder: the run's folder, from `tensorboard.new_run`; each attack
+            gets a run of its own in it.
+        evaluation: the results.
     """
     table = evaluation.table
     steps = [round(1000 * epsilon) for epsilon in table.plan.epsilons]
