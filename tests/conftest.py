@@ -115,5 +115,7 @@ class _Network(tf.Module):
 
 
 def pytest_sessionstart() -> None:
-    """Keep to the two cores that the suite is written for."""
-    tf.config.threading.set_intra_op_parallelism_threads(2)
+    """Compute on one thread beside other workers, else on the two that the suite is written for."""
+    threads = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)

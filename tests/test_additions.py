@@ -21,6 +21,7 @@ from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 ADDITIONS = '''
 import dataclasses
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +32,7 @@ from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.models.formats.registry import FORMATS, Format
 from mnist_adv.models.linear import LinearModel
-from mnist_adv.models.loaded import LoadedModel
+from mnist_adv.models.loaded import LoadedModel, digest
 
 
 def half_logit(logits, classes):
@@ -71,7 +72,8 @@ ATTACKS.add(NamedAttack("whiten", Whiten(), "nobody"))
 
 def read(path, request):
     weights = np.loadtxt(path, delimiter=",")
-    return LoadedModel(LinearModel(weights[:-1], weights[-1]), str(path), ("took a table",))
+    model = LinearModel(weights[:-1], weights[-1])
+    return LoadedModel(model, str(path), digest([pathlib.Path(path)]), ("took a table",))
 
 
 FORMATS.add(Format("csv", "a table of numbers", read, suffix=".csv"))

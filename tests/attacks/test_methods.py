@@ -419,7 +419,7 @@ def test_what_the_library_cannot_do_is_refused(
         attack(toy, images, targets=2, **settings_)
 
 
-def test_a_model_that_xla_cannot_compile_is_attacked_all_the_same(network: Any) -> None:
+def test_a_model_that_xla_cannot_compile_is_attacked_all_the_same(xla: None, network: Any) -> None:
     images = np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)).astype(np.float32)
     labels = network(images).numpy().argmax(axis=1)
 
