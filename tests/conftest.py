@@ -39,8 +39,14 @@ def xla(monkeypatch: pytest.MonkeyPatch) -> None:
 def few_lanes() -> Iterator[int]:
     """Keep batches small: tests attack few images, and would wait for a thousand lanes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "_MOST", 48)
-        yield 48
+        patch.setattr(lanes, "_MOST", 16)
+        yield 16
+
+
+@pytest.fixture
+def many_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change a hundred images at a time, for tests that attack as many."""
+    monkeypatch.setattr(lanes, "_MOST", 100)
 
 
 @pytest.fixture(scope="session")
@@ -117,5 +123,6 @@ class _Network(tf.Module):
 def pytest_sessionstart() -> None:
     """Compute on one thread beside other workers, else on the two that the suite is written for."""
     threads = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

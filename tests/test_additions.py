@@ -19,6 +19,8 @@ from mnist_adv.gradients.sources import SOURCES
 from mnist_adv.models.formats.registry import FORMATS
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 ADDITIONS = '''
 import dataclasses
 import pathlib

@@ -13,6 +13,8 @@ from mnist_adv.attacks.methods import square_l2
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 
@@ -133,7 +135,7 @@ def test_a_repainted_window_moves_budget_and_nothing_else() -> None:
 
 
 def test_square_in_l2_beats_noise_and_stays_inside(
-    trained: SoftmaxRegression, digits: dict[str, Any]
+    xla: None, many_lanes: None, trained: SoftmaxRegression, digits: dict[str, Any]
 ) -> None:
     options: dict[str, Any] = {"norm": "l2", "epsilon": 1.2, "num_steps": 300}
     goal = {"labels": digits["labels"]}

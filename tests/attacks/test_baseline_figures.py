@@ -36,6 +36,9 @@ LOOSE = {"square": 0.04, "apgd_ce": 0.01, "apgd_dlr": 0.015}
 LONGER = {("carlini_wagner", "l2"): 1.016}
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("many_lanes")]
+
+
 @pytest.fixture(scope="module")
 def model() -> LinearModel:
     """The weights on which the others were asked, not another training's."""

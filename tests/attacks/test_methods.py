@@ -20,6 +20,8 @@ from mnist_adv.gradients.sources import Source
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.compilation import NotCompiledWarning
 
+pytestmark = pytest.mark.slow
+
 COUNT = 40
 BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.5, Norm.L1: 10.0, Norm.L0: 20.0}
 
@@ -168,12 +170,13 @@ def donors(name: str, test_set: Any) -> dict[str, Any]:
 BASELINES = ["uniform_noise", "gaussian_noise", "salt_and_pepper", "blend"]
 BUDGETED = [name for name, row in ATTACKS.items() if not row.attack.minimal]
 GROWING = {
-    Norm.LINF: (0.0, 0.05, 0.1, 0.2, 0.3),
-    Norm.L2: (0.0, 0.5, 1.5, 3.0, 4.0),
-    Norm.L1: (0.0, 5.0, 10.0, 20.0, 40.0),
+    Norm.LINF: (0.0, 0.1, 0.3),
+    Norm.L2: (0.0, 1.5, 4.0),
+    Norm.L1: (0.0, 10.0, 40.0),
 }
 
 
+@pytest.mark.usefixtures("many_lanes")
 @pytest.mark.parametrize("norm", GROWING)
 def test_success_grows_with_epsilon_and_every_gradient_attack_beats_every_baseline(
     trained: SoftmaxRegression, digits: dict[str, Any], test_set: Any, norm: Norm
@@ -206,9 +209,9 @@ def test_success_grows_with_epsilon_and_every_gradient_attack_beats_every_baseli
     assert len(gradient) >= 6
     for name, rate in gradient.items():
         # The article's step moves all pixels alike: in L1 it wins where the budget is large only.
-        first = 4 if norm is Norm.L1 and name == "sign_until_flip" else 2
+        first = 2 if norm is Norm.L1 and name == "sign_until_flip" else 1
         assert (rate[first:] > baseline[first:] + 0.25).all(), name
-        assert (rate >= baseline).all() or first == 4, name
+        assert (rate >= baseline).all() or first == 2, name
         assert rate[-1] >= 0.6, name
 
 
@@ -265,7 +268,7 @@ def test_random_starts_and_restarts_do_not_depend_on_the_batch(
 def test_refilled_lanes_change_nothing(
     trained: SoftmaxRegression, test_set: Any, few_lanes: int
 ) -> None:
-    # More images than slots, with budgets and step numbers of their own: slots are taken again.
+    # More images than lanes, with budgets and step numbers of their own: lanes are taken again.
     count = 2 * few_lanes + 7
     images, targets = test_set.images[:count], (test_set.labels[:count] + 1) % 10
     epsilons = np.linspace(0.02, 0.2, count)

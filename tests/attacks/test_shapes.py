@@ -21,6 +21,8 @@ from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data.datasets import to_float
 from mnist_adv.geometry.norms import Norm
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"digits": (8, 8, 1, 10), "colour": (32, 32, 3, 10), "letters": (28, 28, 1, 26)}
 COUNT = 6
 

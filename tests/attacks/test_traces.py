@@ -11,15 +11,17 @@ from mnist_adv import attack
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
-COUNT = 5
+pytestmark = pytest.mark.slow
+
+COUNT = 3
 # Attacks that run several times, with few and short runs of which the last is not the best.
 SEVERAL: dict[str, dict[str, Any]] = {
-    "bisection": {"norm": "linf", "num_searches": 4, "num_steps": 12},
-    "carlini_wagner": {"norm": "l2", "num_searches": 4, "num_steps": 12, "first_constant": 10.0},
-    "ead": {"norm": "l1", "num_searches": 4, "num_steps": 12, "first_constant": 10.0},
+    "bisection": {"norm": "linf", "num_searches": 3, "num_steps": 8},
+    "carlini_wagner": {"norm": "l2", "num_searches": 3, "num_steps": 8, "first_constant": 10.0},
+    "ead": {"norm": "l1", "num_searches": 3, "num_steps": 8, "first_constant": 10.0},
     "pgd": {"norm": "l2", "epsilon": 0.6, "restarts": 3, "num_steps": 6},
-    "apgd_ce": {"norm": "l1", "epsilon": 6.0, "restarts": 2, "num_steps": 20},
-    "square": {"norm": "linf", "epsilon": 0.08, "restarts": 2, "num_steps": 30},
+    "apgd_ce": {"norm": "l1", "epsilon": 6.0, "restarts": 2, "num_steps": 8},
+    "square": {"norm": "linf", "epsilon": 0.08, "restarts": 2, "num_steps": 8},
 }
 
 
@@ -35,7 +37,7 @@ def test_the_result_is_an_iterate_of_its_trace(
     if row.attack.needs_donors:
         options = {**options, "donors": (test_set.images[500:700], test_set.labels[500:700])}
     if row.attack.takes_steps:
-        options = {"num_steps": 8, **options}
+        options = {"num_steps": 5, **options}
     result = attack(trained, images, method=name, trace=True, **goal, **options)
     trace = result.trace
     assert trace is not None
@@ -51,7 +53,8 @@ def test_the_result_is_an_iterate_of_its_trace(
     assert repeated[after].all()
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+# AutoPGD's schedule turns the last bits of a batch's products into other steps.
+@pytest.mark.parametrize("name", [name for name in SEVERAL if name != "apgd_ce"])
 def test_every_image_has_the_trace_that_it_has_alone(
     trained: SoftmaxRegression, test_set: Any, name: str
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ from mnist_adv.data import datasets
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.reporting import words
 from mnist_adv.reporting.saved_attack import SavedAttack
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 Attack = Callable[..., int]
@@ -170,8 +173,9 @@ def test_what_is_blended_in_is_of_the_data_set_under_attack(
         return datasets.Dataset(there.images[part], there.labels[part], there.class_names)
 
     monkeypatch.setattr(datasets, "load", load)
-    monkeypatch.setattr(datasets, "count", lambda *_, **__: 60_000)
-    monkeypatch.setattr(datasets, "_train_or_test", lambda *_: "train")
+    monkeypatch.setattr(datasets.DataSource, "count", lambda _: 60_000)
+    prepared = types.SimpleNamespace(info=types.SimpleNamespace(splits=("train", "test")))
+    monkeypatch.setattr(datasets, "_prepared", lambda *_: prepared)
     attack("--target=2", "--dataset=negatives", "--attack=blend", "--num_steps=3", "--norm=l2")
     assert set(asked) == {"negatives"}
     arrays = np.load(tmp_path / "results" / "negatives-test-0-to-2" / "result.npz")

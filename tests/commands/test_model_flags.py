@@ -15,6 +15,8 @@ from mnist_adv.commands import convert as convert_command
 from mnist_adv.commands import train as train_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 Attack = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
 

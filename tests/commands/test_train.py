@@ -13,6 +13,8 @@ import pytest
 from mnist_adv.commands import train as train_command
 from mnist_adv.models import checkpoints
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

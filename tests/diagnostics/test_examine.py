@@ -18,6 +18,8 @@ from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity, adapt
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 Model = Callable[[Any], Any]
 
 

@@ -16,6 +16,8 @@ import pytest
 import mnist_adv
 from docs import make_tour
 
+pytestmark = pytest.mark.slow
+
 WITH_EXAMPLES = sorted(
     module.name
     for module in pkgutil.walk_packages(mnist_adv.__path__, "mnist_adv.")

@@ -10,8 +10,11 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mnist_adv.data import datasets
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 _PAIR = re.compile(

@@ -17,6 +17,8 @@ import pytest
 
 from docs import make_tour, tour_pictures
 
+pytestmark = pytest.mark.slow
+
 LANGUAGES = [pytest.param(path, id=path.stem) for path in make_tour.LANGUAGES]
 ENGLISH, CHINESE = make_tour.LANGUAGES
 _HAN = re.compile("[\u4e00-\u9fff]")

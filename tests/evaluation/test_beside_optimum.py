@@ -17,6 +17,8 @@ from mnist_adv.models import checkpoints
 from mnist_adv.verdict import BelowOptimumError
 from tests.evaluation.support import places, small_plan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table(workshop: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Table:

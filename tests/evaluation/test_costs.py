@@ -24,6 +24,8 @@ from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import SMALL, places, small_plan
 
+pytestmark = pytest.mark.slow
+
 
 def test_queries_and_gradients_are_those_of_the_attacks(
     workshop: pathlib.Path,

@@ -16,6 +16,8 @@ from mnist_adv.models.preprocessing import Pixels, PixelScale
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import contents
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 _MODULE = """
@@ -50,6 +52,7 @@ def folder(
         tf.keras.layers.Dense(10),
     ])
     keras.set_weights([weights, bias])
+    keras.save("model.keras")
     keras.export("saved", verbose=False)
     return tmp_path
 
@@ -98,7 +101,6 @@ def test_every_kind_of_model_is_measured_alike(
         "ours": (ours,),
         "checkpoint": ("--checkpoint=model.ckpt",),
         "scaled": ("--model=bytes.npz", "--pixel_scale=bytes"),
-        "saved": ("--model=saved",),
         "function": ("--model=my_own_model:logits",),
     }
     for name, flags in kinds.items():
@@ -113,7 +115,7 @@ def test_every_kind_of_model_is_measured_alike(
 
 
 def test_worker_processes_open_the_model_again(folder: pathlib.Path) -> None:
-    flag = "--model=my_own_model:logits"  # which is imported from the current folder
+    flag = "--model=my_own_model:logits"
     assert evaluate("--name=one", flag) == evaluate("--name=two", "--jobs=2", flag) == 0
     one, two = (contents(folder / "results" / name) for name in ("one", "two"))
     assert one == two and len(one) > 8

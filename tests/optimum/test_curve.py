@@ -16,6 +16,8 @@ from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.optimum import robust_accuracy, smallest_perturbation
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_curve_counts_images_that_survive(tmp_path: pathlib.Path) -> None:
     W, b = np.array([[1.0, -1.0]]), np.array([-1.0, 1.0])  # class 0 where x >= 1

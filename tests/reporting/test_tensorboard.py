@@ -15,6 +15,8 @@ import pytest
 
 from mnist_adv.commands import attack as attack_command
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
     reason="needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)",

@@ -21,6 +21,8 @@ from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.perceptron import Perceptron, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 RESTORE = pathlib.Path(__file__).with_name("tf1_restore.py")
 FILES = {"tf1": "model.ckpt", "npz": "model.npz", "keras": "model.keras"}
 

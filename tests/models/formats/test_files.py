@@ -17,6 +17,8 @@ from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 
 def _save(prefix: pathlib.Path, **arrays: Any) -> str:
     """Write a name-based checkpoint."""

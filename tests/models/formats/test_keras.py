@@ -20,6 +20,8 @@ from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 
 

@@ -14,6 +14,8 @@ from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.models.formats.support import NUM_ORACLE_IMAGES, tf1_folder  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = {
     "softmax": ("softmax.ckpt-150", "took Variable [784, 10] as weights and Variable_1 [10]"),
     "old": ("old.ckpt", "took Variable [784, 10] as weights and Variable_1 [10]"),
