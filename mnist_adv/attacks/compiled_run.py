@@ -102,26 +102,27 @@ def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
         (state,) = tf.while_loop(going, body, (state,))
         return state
 
-    by_xla = not convolves(task)
-
-    def first(inputs: Inputs, taken: Any, patience: Any) -> State:
-        return loop(inputs, begin(task, attack, inputs), taken, patience)
-
-    def later(inputs: Inputs, state: State, fresh: Any, taken: Any, patience: Any) -> State:
+    def go_on(inputs: Inputs, state: State, fresh: Any, taken: Any, patience: Any) -> State:
         start = begin(task, attack, inputs)
         merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
         return loop(inputs, merged, taken, patience)
 
-    start_program, go_on_program = compiled(first, xla=by_xla), compiled(later, xla=by_xla)
+    program = compiled(go_on, xla=not convolves(task))
+    layout: dict[str, tuple[Any, Any]] = {}
 
     def call(
         inputs: Inputs, state: State | None, fresh: np.ndarray, taken: np.ndarray, patience: int
     ) -> State:
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
-        limits = tf.constant(taken), tf.constant(patience, tf.int32)
         if state is None:
-            return start_program(tensors, *limits)
-        return go_on_program(tensors, state, tf.constant(fresh), *limits)
+            # A program of its own for the first images would take as long to compile once more.
+            if not layout:
+                start = begin(task, attack, tensors)
+                layout.update({name: (at.shape, at.dtype) for name, at in start.items()})
+            state = {name: tf.zeros(*form) for name, form in layout.items()}
+        return program(
+            tensors, state, tf.constant(fresh), tf.constant(taken), tf.constant(patience, tf.int32)
+        )
 
     return call
 

@@ -90,8 +90,16 @@ def optimum(model: SoftmaxRegression, images: np.ndarray, norm: Norm) -> np.ndar
     return np.array(lengths)
 
 
-@pytest.mark.parametrize(("name", "norm"), FACTORS)
-@pytest.mark.parametrize("targeted", [True, False])
+def goals_in_turn() -> list[tuple[str, Norm, bool]]:
+    """Each attack and norm with one goal: of two classes, to leave one is to reach the other."""
+    return [
+        (name, norm, targeted)
+        for number, (name, norm) in enumerate(FACTORS)
+        for targeted in ([number % 2 == 0] if norm in list(Norm)[:2] else [True, False])
+    ]
+
+
+@pytest.mark.parametrize(("name", "norm", "targeted"), goals_in_turn())
 def test_minimal_attacks_are_near_the_optimum_and_never_below(
     two_classes: SoftmaxRegression, grey: np.ndarray, name: str, norm: Norm, targeted: bool
 ) -> None:

@@ -50,9 +50,9 @@ def network(model: LinearModel) -> Any:
     return call
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_takes_every_shape(name: str, shape: tuple[int, int, int, int]) -> None:
+def test_every_attack_takes_a_shape_that_mnist_has_not(name: str) -> None:
+    shape = (12, 10, 3, 26)
     model, images, labels = problem(shape)
     targets = (labels + 1) % shape[-1]
     row = ATTACKS[name]

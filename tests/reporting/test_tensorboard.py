@@ -15,12 +15,13 @@ import pytest
 
 from mnist_adv.commands import attack as attack_command
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
-    reason="needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)",
+    ),
+]
 
 # TensorBoard nests its panels in shadow roots, which selectors do not enter.
 WALK = """
@@ -106,27 +107,23 @@ def says(browser: Any, *words: str) -> Callable[[], bool]:
     return lambda: all(word in browser.execute_script(TEXT) for word in words)
 
 
-@pytest.mark.parametrize(
-    ("tab", "words"),
-    [
-        ("scalars", ("loss", "accuracy", "attack/objective", "attack/probability_target")),
-        ("images", ("attack/figure", "attack/film_strip")),
-        ("hparams", ("epsilon", "learning_rate", "test accuracy", "success (saved image)")),
-        (
-            "text",
-            ("card", "attack.py --target=2", "num_epochs 8", "How to read the rest", "SHA-256"),
-        ),
-        ("histograms", ("attack/gradient", "weights")),
-        ("graphs", ("Graph",)),
-    ],
-)
-def test_the_tab_opens_and_tells(
-    browser: Any, address: str, tab: str, words: tuple[str, ...]
-) -> None:
-    browser.get(f"{address}#{tab}")
-    browser.refresh()
-    assert wait_for(says(browser, *words)), browser.execute_script(TEXT)
-    if tab == "images":
-        assert wait_for(lambda: browser.execute_script(IMAGES) >= 2)
-    if tab == "scalars":
-        assert wait_for(lambda: browser.execute_script(CURVES) >= 4)
+TABS = {
+    "scalars": ("loss", "accuracy", "attack/objective", "attack/probability_target"),
+    "images": ("attack/figure", "attack/film_strip"),
+    "hparams": ("epsilon", "learning_rate", "test accuracy", "success (saved image)"),
+    "text": ("card", "attack.py --target=2", "num_epochs 8", "How to read the rest", "SHA-256"),
+    "histograms": ("attack/gradient", "weights"),
+    "graphs": ("Graph",),
+}
+
+
+# One test, since another worker would start a server and a browser of its own.
+def test_the_tabs_open_and_tell(browser: Any, address: str) -> None:
+    for tab, words in TABS.items():
+        browser.get(f"{address}#{tab}")
+        browser.refresh()
+        assert wait_for(says(browser, *words)), browser.execute_script(TEXT)
+        if tab == "images":
+            assert wait_for(lambda: browser.execute_script(IMAGES) >= 2)
+        if tab == "scalars":
+            assert wait_for(lambda: browser.execute_script(CURVES) >= 4)
