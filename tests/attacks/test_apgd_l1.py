@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv import attack, smallest_perturbation
+from mnist_adv.attacks import lanes
 from mnist_adv.attacks.methods import square_l2
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 pytestmark = pytest.mark.slow
 
-COUNT = 60
+COUNT = 32
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +136,9 @@ def test_a_repainted_window_moves_budget_and_nothing_else() -> None:
 
 
 def test_square_in_l2_beats_noise_and_stays_inside(
-    xla: None, many_lanes: None, trained: SoftmaxRegression, digits: dict[str, Any]
+    trained: SoftmaxRegression, digits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lanes, "_MOST", COUNT)
     options: dict[str, Any] = {"norm": "l2", "epsilon": 1.2, "num_steps": 300}
     goal = {"labels": digits["labels"]}
     result = attack(trained, digits["images"], method="square", **goal, **options)

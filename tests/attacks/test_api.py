@@ -23,8 +23,9 @@ def probabilities(model: Any, images: np.ndarray) -> np.ndarray:
     return tf.nn.softmax(model(images)).numpy()
 
 
-@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
-@pytest.mark.parametrize("loss", [Loss.CROSS_ENTROPY, Loss.PROBABILITY])
+@pytest.mark.parametrize(
+    ("norm", "loss"), [(Norm.LINF, Loss.CROSS_ENTROPY), (Norm.L2, Loss.PROBABILITY)]
+)
 @pytest.mark.parametrize("step", Step)
 def test_targeted_reaches_the_target(
     trained: SoftmaxRegression, seven: np.ndarray, norm: Norm, loss: Loss, step: Step

@@ -86,15 +86,6 @@ def test_killed_twice_it_ends_in_the_same_bytes(
     assert contents(folder) == contents(unbroken)
 
 
-def test_two_processes_give_the_same_bytes(
-    workshop: pathlib.Path, plan: Plan, unbroken: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    store = Store(tmp_path / "run", plan)
-    run.execute(store, places(workshop), run.Engine(jobs=2), quiet=True)
-    finish(store, workshop)
-    assert contents(store.folder) == contents(unbroken)
-
-
 def test_two_dask_workers_one_of_them_killed_give_the_same_bytes(
     workshop: pathlib.Path, plan: Plan, unbroken: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
