@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -81,16 +82,15 @@ def _l2_length(perturbation: Any) -> Any:
 
 def _sum(values: Any) -> Any:
     # A product with ones: compiled, it uses whole vectors, where a plain sum adds one by one.
-    flat = tf.reshape(values, [tf.shape(values)[0], -1])
-    ones = tf.ones([tf.shape(flat)[1], 1], flat.dtype)
-    return tf.matmul(flat, ones)[:, 0]
+    pixels = math.prod(values.shape[1:])
+    return tf.reshape(tf.reshape(values, [-1, pixels]) @ tf.ones([pixels, 1], values.dtype), [-1])
 
 
 def _l2_project(perturbation: Any, epsilon: Any) -> Any:
     # Shorten only what is too long: clip, do not normalise.
-    shrink = tf.minimum(tf.math.divide_no_nan(epsilon, _l2_length(perturbation)), 1)
-    inside = _l2_length(perturbation) <= epsilon
-    return tf.where(per_image(inside), perturbation, perturbation * per_image(shrink))
+    length = _l2_length(perturbation)
+    shrink = tf.minimum(tf.math.divide_no_nan(epsilon, length), 1)
+    return tf.where(per_image(length <= epsilon), perturbation, perturbation * per_image(shrink))
 
 
 def _l2_steepest(gradient: Any) -> Any:
