@@ -142,7 +142,7 @@ def survives(name: str, path: pathlib.Path, tree: ast.Module, tests: Sequence[st
 
             status = 1
             with contextlib.suppress(BaseException):
-                status = int(pytest.main(["-x", "-q", "-p", "no:xdist", *tests]))
+                status = int(pytest.main(["-x", "--assert=plain", "-p", "no:xdist", *tests]))
             os._exit(status)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) == 0

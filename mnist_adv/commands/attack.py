@@ -63,24 +63,24 @@ def _attack(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
-    subject = model_flags.open_model(values)
-    chosen = image_flags.choose(values, subject)
-    output.lines(*(f"{subject.where}: {note}" for note in subject.notes), *chosen.notes)
-    findings = _examine(values, subject)
-    label = _predict(subject, chosen) if chosen.label is None else chosen.label
-    result = _run_attack(values, subject, chosen, label)
-    class_names = subject.class_names
+    loaded = model_flags.open_model(values)
+    chosen = image_flags.choose(values, loaded)
+    output.lines(*(f"{loaded.where}: {note}" for note in loaded.notes), *chosen.notes)
+    findings = _examine(values, loaded)
+    label = _predict(loaded, chosen) if chosen.label is None else chosen.label
+    result = _run_attack(values, loaded, chosen, label)
+    class_names = loaded.class_names
     labelled = "" if chosen.label is None else f", labelled {class_names[label]}"
     before = figures.seen(result.verdict.clean_probabilities[0], class_names)
     output.lines(
         f"{chosen.name}{labelled}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
-    return _report(values, subject, chosen, result, findings)
+    return _report(values, loaded, chosen, result, findings)
 
 
 def _run_attack(
-    values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, label: int
+    values: flags.FlagValues, loaded: LoadedModel, chosen: Chosen, label: int
 ) -> AttackResult:
     from mnist_adv import attacks
     from mnist_adv.attacks.registry import ATTACKS
@@ -91,9 +91,9 @@ def _run_attack(
         if values[name].value is not None
     }
     if ATTACKS.find(values.attack).attack.needs_donors:
-        given["donors"] = model_flags.data_source(values, subject.dataset).load_donors()
+        given["donors"] = model_flags.data_source(values, loaded.dataset).load_donors()
     return attacks.attack(
-        subject.model,
+        loaded.model,
         chosen.image,
         targets=values.target,
         labels=label,
@@ -122,16 +122,16 @@ def _choices() -> list[str]:
     return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
 
 
-def _predict(subject: LoadedModel, chosen: Chosen) -> int:
-    return int(np.asarray(subject.model(chosen.image[None])).argmax())
+def _predict(loaded: LoadedModel, chosen: Chosen) -> int:
+    return int(np.asarray(loaded.model(chosen.image[None])).argmax())
 
 
-def _examine(values: flags.FlagValues, subject: LoadedModel) -> list[str]:
-    source = model_flags.data_source(values, subject.dataset, values.split)
+def _examine(values: flags.FlagValues, loaded: LoadedModel) -> list[str]:
+    source = model_flags.data_source(values, loaded.dataset, values.split)
     if source.dataset != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
     known = model_flags.load_split(source)
-    findings = [str(finding) for finding in model_flags.examine(values, subject, known)]
+    findings = [str(finding) for finding in model_flags.examine(values, loaded, known)]
     output = cli.Output(values)
     output.lines(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
     return findings
@@ -139,18 +139,18 @@ def _examine(values: flags.FlagValues, subject: LoadedModel) -> list[str]:
 
 def _report(
     values: flags.FlagValues,
-    subject: LoadedModel,
+    loaded: LoadedModel,
     chosen: Chosen,
     result: AttackResult,
     findings: list[str],
 ) -> int:
     from mnist_adv.reporting import results_folder, saved_attack, tensorboard
 
-    goal = result.goal.describe(subject.class_names).replace(" ", "-")
+    goal = result.goal.describe(loaded.class_names).replace(" ", "-")
     name = values.name or f"{chosen.name}-{goal}"
     with results_folder.new_folder(values.results_dir, name) as folder:
-        saved = saved_attack.save(folder / results_folder.PICTURE, subject.model, result)
-        report = _describe(values, subject, chosen, saved, findings)
+        saved = saved_attack.save(folder / results_folder.PICTURE, loaded.model, result)
+        report = _describe(values, loaded, chosen, saved, findings)
         _write_folder(values, folder, saved, report)
         _write_summaries(values, name, saved, report)
     folder = pathlib.Path(values.results_dir) / name
@@ -177,7 +177,7 @@ class _Report:
 
 def _describe(
     values: flags.FlagValues,
-    subject: LoadedModel,
+    loaded: LoadedModel,
     chosen: Chosen,
     saved: SavedAttack,
     findings: list[str],
@@ -185,8 +185,8 @@ def _describe(
     from mnist_adv.reporting import figures, run_card, words
     from mnist_adv.verdict.beside_optimum import set_beside
 
-    comparison = set_beside(subject.model, saved.as_result())
-    names = subject.class_names
+    comparison = set_beside(loaded.model, saved.as_result())
+    names = loaded.class_names
     report = _Report(
         lines=[
             *words.outcome(saved, names),
@@ -196,8 +196,8 @@ def _describe(
             "command": cli.command_line("attack.py", values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
             "versions": run_card.versions(),
-            "checkpoint": {"prefix": subject.where, "sha256": subject.digest},
-            "taken": list(subject.notes),
+            "checkpoint": {"prefix": loaded.where, "sha256": loaded.digest},
+            "taken": list(loaded.notes),
             "findings": findings,
             "image": chosen.origin,
             **words.record(saved),
@@ -209,7 +209,7 @@ def _describe(
         },
     )
     if values.check_gradient:
-        agreed, table, curves = _check_gradient(values, subject, chosen, saved.result)
+        agreed, table, curves = _check_gradient(values, loaded, chosen, saved.result)
         report.gradients_agree = agreed
         report.lines += table
         report.pictures["gradient_check"] = curves
@@ -242,13 +242,13 @@ def _write_summaries(
 
 
 def _check_gradient(
-    values: flags.FlagValues, subject: LoadedModel, chosen: Chosen, result: AttackResult
+    values: flags.FlagValues, loaded: LoadedModel, chosen: Chosen, result: AttackResult
 ) -> tuple[bool, list[str], np.ndarray]:
     from mnist_adv.gradients import check
     from mnist_adv.reporting import figures, words
 
     loss = values.loss or "cross_entropy"
-    question = (subject.model, chosen.image, int(result.goal.classes[0]))
+    question = (loaded.model, chosen.image, int(result.goal.classes[0]))
     errors = check.check_gradient(*question, loss=loss, difference_step=values.difference_step)
     dtype, worst, agreed = check.disagreement(errors)
     verdict = "agree" if agreed else "DISAGREE"

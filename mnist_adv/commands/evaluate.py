@@ -61,22 +61,22 @@ def _evaluate(values: flags.FlagValues) -> int:
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
     for name in values.attack:
         require_norm(ATTACKS.find(name), values.norm)
-    subject = model_flags.open_model(values)
-    output.lines(*(f"{subject.where}: {note}" for note in subject.notes))
+    loaded = model_flags.open_model(values)
+    output.lines(*(f"{loaded.where}: {note}" for note in loaded.notes))
     source = model_flags.model_source(values).with_absolute_path()
     places = Places(source, values.data_dir, values.manual_dir)
     if values.doctor:
-        known = model_flags.load_split(model_flags.data_source(values, subject.dataset))
-        found = [str(finding) for finding in model_flags.examine(values, subject, known)]
+        known = model_flags.load_split(model_flags.data_source(values, loaded.dataset))
+        found = [str(finding) for finding in model_flags.examine(values, loaded, known)]
         output.lines(*(f"doctor: {line}" for line in found or ["nothing found"]))
-    plan = _plan(values, subject, source, epsilons)
+    plan = _plan(values, loaded, source, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
         output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
-    evaluation = files.finish(store, places, subject.model, subject.class_names)
+    evaluation = files.finish(store, places, loaded.model, loaded.class_names)
     folder = tensorboard.new_run(values.logdir, f"evaluate-{name}", summaries.hparams(plan))
     summaries.write(folder, evaluation)
     output.lines(
@@ -97,21 +97,21 @@ def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
 
 def _plan(
     values: flags.FlagValues,
-    subject: LoadedModel,
+    loaded: LoadedModel,
     source: ModelSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
     from mnist_adv.reporting import run_card
 
-    data = model_flags.data_source(values, subject.dataset, values.split)
+    data = model_flags.data_source(values, loaded.dataset, values.split)
     there = data.count()
     wanted = there if values.num_images is None else values.num_images
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
     return Plan(
-        checkpoint=subject.digest,
+        checkpoint=loaded.digest,
         reading=source.reading,
-        num_classes=len(subject.class_names),
+        num_classes=len(loaded.class_names),
         dataset=data.dataset,
         split=data.split,
         num_images=wanted,

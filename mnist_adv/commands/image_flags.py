@@ -59,12 +59,12 @@ def define_flags(values: flags.FlagValues) -> None:
     define("label", int, None, "Its true class; the model's prediction, if not given.")
 
 
-def choose(values: flags.FlagValues, subject: LoadedModel) -> Chosen:
+def choose(values: flags.FlagValues, loaded: LoadedModel) -> Chosen:
     """Load the image that the flags name.
 
     Args:
         values: the parsed flags.
-        subject: the model, for its data set.
+        loaded: the model, for its data set.
 
     Returns:
         The image.
@@ -77,15 +77,15 @@ def choose(values: flags.FlagValues, subject: LoadedModel) -> Chosen:
         return _from_picture(values)
     if values.label is not None:
         raise ValueError("--label is for --image; images of a data set have labels of their own")
-    source = model_flags.data_source(values, subject.dataset, values.split)
-    loaded = model_flags.load_split(source)
-    index, count = values.index, len(loaded.labels)
+    source = model_flags.data_source(values, loaded.dataset, values.split)
+    split = model_flags.load_split(source)
+    index, count = values.index, len(split.labels)
     if not 0 <= index < count:
         raise ValueError(f"index must lie in 0..{count - 1}. Received: {index}")
-    label = int(loaded.labels[index])
+    label = int(split.labels[index])
     origin = {"dataset": source.dataset, "split": source.split, "index": index, "label": label}
     name = f"{source.dataset.replace('/', '-')}-{source.split}-{index}"
-    return Chosen(loaded.images[index], label, origin, name)
+    return Chosen(split.images[index], label, origin, name)
 
 
 def _from_picture(values: flags.FlagValues) -> Chosen:

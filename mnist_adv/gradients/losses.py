@@ -117,7 +117,8 @@ def targeted_dlr(logits: Any, classes: Any) -> Any:
     """Compute the margin over `z_(1) - (z_(3) + z_(4)) / 2`.
 
     Croce and Hein's numerator is `z[label] - z[target]`; here the best other logit stands for the
-    label's, which is the same while the label leads, so that the sign still tells success.
+    label's, which is the same while the label has the largest logit. So the sign still tells
+    success.
 
     Args:
         logits: `[n, k]`, k at least 4.

@@ -178,7 +178,7 @@ def _repair(
         rows, seen = rows[going], seen.of(going)
         if not len(rows):
             break
-        wanted = _SURPLUS * np.maximum(seen.margin + _lead(goal), 0) + 1e-6
+        wanted = _SURPLUS * np.maximum(seen.margin + _confident_margin(goal), 0) + 1e-6
         now[rows], stuck = move(now[rows], seen.slope, wanted, budget.of(rows))
         rows = rows[~stuck]
         if not len(rows):
@@ -216,7 +216,7 @@ def _look(model: Model, levels: np.ndarray, goal: Goal) -> _Seen:
     return _Seen(
         satisfied=satisfied,
         margin=margin,
-        distance=(weights * seen).sum(axis=1) + _lead(goal),
+        distance=(weights * seen).sum(axis=1) + _confident_margin(goal),
         slope=gradient.numpy().reshape(len(levels), -1).astype(np.float64),
     )
 
@@ -242,7 +242,7 @@ def _weights(logits: np.ndarray, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
     return weights, best - own
 
 
-def _lead(goal: Goal) -> float:
-    # How far the first of two classes leads when it has the wanted probability.
+def _confident_margin(goal: Goal) -> float:
+    # The margin of the first of two classes when it has the wanted probability.
     confidence = goal.confidence or 0.5
     return max(0.0, math.log(confidence / (1 - confidence)))

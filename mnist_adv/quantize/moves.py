@@ -27,15 +27,15 @@ def out_of_reach(
     """
     low, high = budget.ends()
     # What each pixel can add, at either end of its way; against the box it adds nothing.
-    room = np.where(slope > 0, budget.origin - low, high - budget.origin) / TOP
-    worth = np.abs(slope) * room
+    slack = np.where(slope > 0, budget.origin - low, high - budget.origin) / TOP
+    worth = np.abs(slope) * slack
     done = (slope * (levels - budget.origin)).sum(axis=1) / TOP
     if budget.norm is Norm.LINF:
         most = worth.sum(axis=1)
     elif budget.norm is Norm.L0:
         most = _largest(worth, budget.allowed)
     else:
-        open_slope = np.where(room > 0, np.abs(slope), 0)
+        open_slope = np.where(slack > 0, np.abs(slope), 0)
         by_length = (
             np.sqrt((open_slope**2).sum(axis=1))
             if budget.norm is Norm.L2
@@ -107,12 +107,12 @@ def _exchanged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose pixels that move on and those that give back for them; none where none helps."""
     useful, giving = gain > 0, (saving > 0) & (loss >= 0)
-    price = np.where(useful, -gain / np.maximum(cost, 1e-9), np.inf)
-    pushes = np.argsort(price, axis=1, kind="stable")
+    ratio = np.where(useful, -gain / np.maximum(cost, 1e-9), np.inf)
+    pushes = np.argsort(ratio, axis=1, kind="stable")
     gained = _summed(np.where(useful, gain, 0), pushes)
     needed = _summed(np.where(useful, cost, 0), pushes) - slack[:, np.newaxis]
-    price = np.where(giving, loss / np.where(giving, saving, 1), np.inf)
-    pulls = np.argsort(price, axis=1, kind="stable")
+    ratio = np.where(giving, loss / np.where(giving, saving, 1), np.inf)
+    pulls = np.argsort(ratio, axis=1, kind="stable")
     saved = _started(_summed(np.where(giving, saving, 0), pulls))
     lost = _started(_summed(np.where(giving, loss, 0), pulls))
     number = np.stack([np.searchsorted(*pair) for pair in zip(saved, needed)])

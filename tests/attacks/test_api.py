@@ -1,4 +1,4 @@
-"""Attacks, targeted mode first, against closed forms and floors that no honest result can beat."""
+"""Attacks, targeted mode first, against closed forms and floors that no valid result can beat."""
 
 from __future__ import annotations
 

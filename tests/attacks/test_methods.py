@@ -78,16 +78,16 @@ def optimum(model: SoftmaxRegression, images: np.ndarray, norm: Norm) -> np.ndar
         return np.abs(gaps) / np.linalg.norm(slope)
     lengths = []
     for image, gap in zip(flat, gaps):
-        room = np.where(slope * gap > 0, image, 1 - image)
-        worth = np.abs(slope) if norm is Norm.L1 else np.abs(slope) * room
+        slack = np.where(slope * gap > 0, image, 1 - image)
+        worth = np.abs(slope) if norm is Norm.L1 else np.abs(slope) * slack
         order = np.argsort(-worth)
-        gain = np.cumsum((np.abs(slope) * room)[order])
+        gain = np.cumsum((np.abs(slope) * slack)[order])
         full = int(np.searchsorted(gain, abs(gap)))  # pixels moved all the way before the last
         if norm is Norm.L0:
             lengths.append(full + 1.0)
             continue
         rest = abs(gap) - (gain[full - 1] if full else 0)
-        lengths.append(room[order][:full].sum() + rest / np.abs(slope)[order][full])
+        lengths.append(slack[order][:full].sum() + rest / np.abs(slope)[order][full])
     return np.array(lengths)
 
 

@@ -78,15 +78,15 @@ def test_projection_onto_ball_and_box_is_the_bisected_one(
     assert (lengths(Norm.L1, projected) <= epsilon * (1 + 1e-12)).all()
     assert (clean + projected).min() >= 0 and (clean + projected).max() <= 1 + 1e-15
     for image, point, found, radius in zip(clean, values, projected, epsilon):
-        room = np.where(point > 0, 1 - image, image)
+        slack = np.where(point > 0, 1 - image, image)
         low, high = 0.0, 2.0
         for _ in range(60):
             middle = (low + high) / 2
-            if np.clip(np.abs(point) - middle, 0, room).sum() > radius:
+            if np.clip(np.abs(point) - middle, 0, slack).sum() > radius:
                 low = middle
             else:
                 high = middle
-        expected = np.sign(point) * np.clip(np.abs(point) - high, 0, room)
+        expected = np.sign(point) * np.clip(np.abs(point) - high, 0, slack)
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -124,8 +124,8 @@ def test_projection_onto_ball_and_box_of_whole_images() -> None:
         l1_project_in_box(clean[[i]], values[[i]], epsilon[[i]]) for i in range(50)
     ])
     np.testing.assert_allclose(projected, alone, atol=1e-6)
-    room = np.where(values > 0, 1 - clean, clean)
-    most = np.minimum(np.abs(values), room).sum(axis=(1, 2, 3))
+    slack = np.where(values > 0, 1 - clean, clean)
+    most = np.minimum(np.abs(values), slack).sum(axis=(1, 2, 3))
     sums = np.abs(projected).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(sums, np.minimum(epsilon, most), rtol=1e-5, atol=1e-7)
     assert (sums <= epsilon * (1 + 1e-6)).all()

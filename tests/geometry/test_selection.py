@@ -43,11 +43,11 @@ def test_fill_solves_the_linear_program(total: float) -> None:
     generator = np.random.default_rng(4)
     priority = generator.uniform(0, 1, SHAPE).astype(np.float32)
     priority[0, 0, 0] = priority[0, 1, 1] = 0.9  # a tie
-    room = generator.uniform(0, 1, SHAPE).astype(np.float32)
-    amounts = selection.fill(priority, room, np.full(2, total, np.float32)).numpy()
-    assert (amounts >= 0).all() and (amounts <= room).all()
+    slack = generator.uniform(0, 1, SHAPE).astype(np.float32)
+    amounts = selection.fill(priority, slack, np.full(2, total, np.float32)).numpy()
+    assert (amounts >= 0).all() and (amounts <= slack).all()
     assert (amounts.sum(axis=(1, 2, 3)) <= total + 1e-6).all()
-    for gain, limit, found in zip(*(part.reshape(2, -1) for part in (priority, room, amounts))):
+    for gain, limit, found in zip(*(part.reshape(2, -1) for part in (priority, slack, amounts))):
         best = optimize.linprog(
             -gain, A_ub=np.ones((1, 9)), b_ub=[total], bounds=list(zip(np.zeros(9), limit))
         )

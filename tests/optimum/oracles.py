@@ -14,8 +14,8 @@ def highs(
 
     Args:
         norm: "linf" or "l1".
-        rows: `[m, D]`.
-        needs: `[m]`.
+        constraints: `[m, D]`.
+        rhs: `[m]`.
         up: `[D]`, range to rise.
         down: `[D]`, range to fall.
     """
@@ -60,7 +60,7 @@ def largest_margin_highs(
 ) -> float:
     """Find the largest margin of a class inside an L-inf or L1 ball as a linear program.
 
-    The columns are each pixel's way up, its way down, and the lead.
+    The columns are each pixel's way up, its way down, and the margin.
 
     Args:
         norm: "linf" or "l1".
@@ -101,8 +101,8 @@ def quadratic(constraints: np.ndarray, rhs: np.ndarray, up: np.ndarray, down: np
     residual. Its active constraints, solved as equations, take the answer to full precision.
 
     Args:
-        rows: `[m, D]`.
-        needs: `[m]`.
+        constraints: `[m, D]`.
+        rhs: `[m]`.
         up: `[D]`, range to rise.
         down: `[D]`, range to fall.
     """
@@ -126,8 +126,8 @@ def dual_quadratic(
     """Solve one L2 problem by L-BFGS-B on its dual: fast enough for hundreds of digits.
 
     Args:
-        rows: `[m, D]`.
-        needs: `[m]`.
+        constraints: `[m, D]`.
+        rhs: `[m]`.
         up: `[D]`, range to rise.
         down: `[D]`, range to fall.
     """

@@ -1,4 +1,4 @@
-"""The inverse question: the most that a class can lead inside a budget, against HiGHS and SciPy."""
+"""The inverse question: the largest margin of a class inside a budget, against HiGHS and SciPy."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def odds(W: np.ndarray, b: np.ndarray, image: np.ndarray, target: int) -> float:
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 @pytest.mark.parametrize("share", [0.2, 1.0, 20.0])
-def test_the_largest_lead_is_what_highs_finds(norm: str, share: float) -> None:
+def test_the_largest_margin_is_what_highs_finds(norm: str, share: float) -> None:
     W, b, images, targets = random_problem(61, 25, 5, 12)
     epsilon = share * EPSILON[norm]
     found = largest_margin(W, b, images, targets, norm=norm, epsilon=epsilon)
@@ -172,7 +172,7 @@ def test_degenerate_classifiers(norm: str) -> None:
         for log_odds in (False, True):
             certificate = judge(weights, b, found, log_odds=log_odds)
             assert certificate.accepted.all(), certificate.reasons
-    # Of two equal columns neither can lead the other.
+    # Of two equal columns neither exceeds the other.
     tied = largest_margin(W, b, images, 3, norm=norm, epsilon=5.0)
     assert (tied.upper_bound <= 1e-9).all()
 
@@ -278,7 +278,7 @@ def test_the_inverse_question_inverts(norm: str) -> None:
         np.testing.assert_allclose(measured, found.lower_bound, atol=1e-12)
         optimum = smallest_perturbation(W, b, images, norm=norm, **wanted)
         np.testing.assert_array_equal(found.certified, optimum.lower_bound > epsilon)
-        # Asking for that lead as a margin needs the whole budget.
+        # Asking for that margin needs the whole budget.
         for i in np.flatnonzero(found.lower_bound > 0.01)[:4]:
             again = smallest_perturbation(
                 W,

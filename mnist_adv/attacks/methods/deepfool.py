@@ -19,7 +19,7 @@ class DeepFool(Attack):
     """The smallest step over the nearest border, for L2 or L-inf (Moosavi-Dezfooli et al., 2016).
 
     Untargeted, the border nearest among all other classes; targeted (our extension), the border
-    to the target of the class that leads.
+    to the target of the class with the largest logit.
 
     The paper knows no box, and cuts off what leaves [0, 1] after a step that had counted on it:
     on digits, whose pixels are mostly black, it takes a dozen steps for what is here, with pixels
@@ -73,7 +73,7 @@ class DeepFool(Attack):
 
         def body(rival: Any, distance: Any, gap: Any, normal: Any) -> tuple[Any, Any, Any, Any]:
             # One class after the other: the gradients of all of them would not stay in cache.
-            ahead, towards = _lead(task, images, classes, rival)
+            ahead, towards = _margin(task, images, classes, rival)
             towards = self._movable(images, towards)
             length = _dual_length(task.norm, towards)
             blocked = (classes == tf.cast(rival, classes.dtype)) | (length == 0)
@@ -99,8 +99,8 @@ class DeepFool(Attack):
         return tf.where(stuck, 0.0, normal)
 
 
-def _lead(task: Task, images: Any, classes: Any, rival: Any) -> tuple[Any, Any]:
-    """Measure by how much the logit of the class leads over a rival's, and the lead's gradient."""
+def _margin(task: Task, images: Any, classes: Any, rival: Any) -> tuple[Any, Any]:
+    """Measure the margin of the class over another one, and its gradient."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = task.logits(images)

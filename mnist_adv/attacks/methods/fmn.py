@@ -77,7 +77,7 @@ class FMN(Attack):
             return tf.maximum(tf.where(adversarial, fewer, more), 0)
         slope = GEOMETRY[_DUAL[task.norm]].length(state["gradient"])
         gap = tf.math.divide_no_nan(tf.abs(state["objective"]), slope)
-        # Past the border as the model's slope has it: on it, a linear model never flips.
+        # Past the border as the model's slope has it: on it, a linear model's class never changes.
         border = (length + gap) * (1 + change)
         grown = tf.where(before < float("inf"), before * (1 + change), 0.0)
         outside = tf.where(found < float("inf"), grown, tf.maximum(border, grown))

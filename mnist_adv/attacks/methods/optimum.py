@@ -21,7 +21,7 @@ class OptimumAttack(Attack):
     `smallest_perturbation` itself is several times faster for many.
 
     Attributes:
-        margin: by which the wanted logit leads.
+        margin: the least by which the wanted logit exceeds the others.
         seconds_per_image: for targeted L0, how long branch and bound may take for one image.
     """
 
