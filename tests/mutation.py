@@ -26,6 +26,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECONDS = 120  # a mutant that loops for ever has been noticed
+_CERTIFICATE = ["tests/optimum/test_certificate.py", "tests/optimum/test_untargeted.py"]
 # module -> the tests that are to notice its mutants
 TARGETS = {
     "gradients.losses": ["tests/gradients/test_losses.py", "tests/gradients/test_sources.py"],
@@ -35,8 +36,8 @@ TARGETS = {
     "geometry.selection": ["tests/geometry"],
     "geometry.steps": ["tests/geometry", "tests/attacks/test_api.py"],
     "verdict.judge": ["tests/verdict/test_judge.py"],
-    "optimum.certificate.bounds": ["tests/optimum/test_certificate.py"],
-    "optimum.certificate.smallest": ["tests/optimum/test_certificate.py"],
+    "optimum.certificate.bounds": _CERTIFICATE,
+    "optimum.certificate.smallest": _CERTIFICATE,
     "quantize.levels": ["tests/quantize"],
     "quantize.ball": ["tests/quantize"],
     "quantize.moves": ["tests/quantize"],
@@ -57,22 +58,28 @@ SWAPS: dict[type[Any], type[Any]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
-# Not arithmetic: annotations such as `A | None`, messages, and how much work is done at once.
-SKIPPED = ("_BLOCK", "_MODEL_BLOCK", "_ROWS", "_MAX_ROUNDS", "_PATIENCE", "_LONGER", "_SURPLUS")
+# Not arithmetic: how much is done at once, and how long and how widely a heuristic searches.
+SKIPPED = (
+    *("_BLOCK", "_CHUNK", "_MODEL_BLOCK", "_ROWS", "_MAX_ROUNDS"),
+    *("_PATIENCE", "_LONGER", "_SURPLUS", "_WIDTH"),
+)
 
 
 def spots(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """List what can be changed: the number of the node in `ast.walk`, and how."""
     left_out: set[int] = set()
     for node in ast.walk(tree):
-        annotations: list[Any] = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        parts: list[Any] = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         if isinstance(node, ast.Raise | ast.JoinedStr):
-            annotations.append(node)
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in SKIPPED:
-            annotations.append(node)
+            parts.append(node)
+        if isinstance(node, ast.Assign) and _first_name(node.targets[0]) in SKIPPED:
+            parts.append(node)
+        # NumPy takes any negative number for the dimension that it is to find.
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "reshape":
+            parts += node.args
         if isinstance(node, ast.keyword) and node.arg in ("axis", "keepdims"):
-            annotations.append(node)
-        for part in annotations:
+            parts.append(node)
+        for part in parts:
             if part is not None:
                 left_out |= {id(inner) for inner in ast.walk(part)}
     for number, node in enumerate(ast.walk(tree)):
@@ -85,6 +92,11 @@ def spots(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield number, "sign"
         elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
             yield number, "constant"
+
+
+def _first_name(target: ast.expr) -> str:
+    first = target.elts[0] if isinstance(target, ast.Tuple) else target
+    return str(getattr(first, "id", ""))
 
 
 def mutate(tree: ast.Module, number: int, how: str) -> tuple[ast.Module, int]:

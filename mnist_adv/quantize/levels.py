@@ -161,10 +161,10 @@ def _repair(
     now, best = levels.astype(np.float64), levels.copy()
     best_value = np.full(len(levels), np.inf)
     missed, waited = np.ones(len(levels), bool), np.zeros(len(levels), np.int64)
-    despaired = np.zeros(len(levels), bool)
+    beyond_before = np.zeros(len(levels), bool)
     rows = np.arange(len(levels))
     for _ in range(max_rounds + 1):
-        seen = _look(model, now[rows], _part(goal, rows))
+        seen = _evaluate(model, now[rows], _part(goal, rows))
         value = np.where(seen.satisfied, -np.inf, seen.margin)
         better = value < best_value[rows]
         best[rows[better]] = now[rows[better]]
@@ -173,8 +173,8 @@ def _repair(
         missed[rows] = ~seen.satisfied
         beyond = out_of_reach(now[rows], seen.slope, seen.distance, budget.of(rows))
         # The gradient may be wrong about what is beyond reach: one more try, then the next image.
-        going = ~seen.satisfied & (waited[rows] < _PATIENCE) & ~(beyond & despaired[rows])
-        despaired[rows] = beyond
+        going = ~seen.satisfied & (waited[rows] < _PATIENCE) & ~(beyond & beyond_before[rows])
+        beyond_before[rows] = beyond
         rows, seen = rows[going], seen.of(going)
         if not len(rows):
             break
@@ -187,7 +187,7 @@ def _repair(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
+class _Evaluation:
     """What the model says of images on the grid.
 
     `margin` is the largest of those that have to fall below zero, or the only one; `distance` is
@@ -199,11 +199,11 @@ class _Seen:
     distance: np.ndarray
     slope: np.ndarray  # [n, pixels], per pixel unit
 
-    def of(self, rows: np.ndarray) -> _Seen:
-        return _Seen(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+    def of(self, rows: np.ndarray) -> _Evaluation:
+        return _Evaluation(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
 
-def _look(model: Model, levels: np.ndarray, goal: Goal) -> _Seen:
+def _evaluate(model: Model, levels: np.ndarray, goal: Goal) -> _Evaluation:
     pixels = tf.constant(_pixels(levels))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(pixels)
@@ -213,7 +213,7 @@ def _look(model: Model, levels: np.ndarray, goal: Goal) -> _Seen:
     weights, margin = _weights(seen, goal)
     upstream = tf.constant(weights, logits.dtype)
     gradient = tape.gradient(logits, pixels, upstream, tf.UnconnectedGradients.ZERO)
-    return _Seen(
+    return _Evaluation(
         satisfied=satisfied,
         margin=margin,
         distance=(weights * seen).sum(axis=1) + _confident_margin(goal),
@@ -233,8 +233,8 @@ def _weights(logits: np.ndarray, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
         weights[rows, others.argmax(axis=1)] = -1
         weights[rows, goal.classes] = 1
         return weights, own - best
-    # All the other classes that are about as far ahead: against the best of them alone, two would
-    # take turns; one that is far behind has nothing to say.
+    # All the other classes whose logits are near the largest: against that one alone, two would
+    # take turns. One that is far below has no weight.
     width = np.clip(_WIDTH * (best - own), _NARROW, 1)
     powers = np.exp((others - best[:, np.newaxis]) / width[:, np.newaxis])
     weights = powers / powers.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""One round of repair on the grid of levels: which pixels move, by the gradient's word.
+"""One round of repair on the grid of levels: which pixels move, chosen by the gradient.
 
 All numbers are of a weighted sum of margins that has to fall; `slope` is its derivative.
 """

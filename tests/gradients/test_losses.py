@@ -27,6 +27,8 @@ def test_descending_serves_the_goal(loss: Loss, targeted: bool) -> None:
     likelier = LOGITS + 0.1 * np.eye(3)[CLASSES]
     change = objective(likelier, CLASSES) - objective(LOGITS, CLASSES)
     assert (change.numpy() < 0).all() if targeted else (change.numpy() > 0).all()
+    size = np.abs(Objective(loss)(LOGITS, CLASSES))  # the sign changes, and nothing else
+    np.testing.assert_array_equal(np.abs(objective(LOGITS, CLASSES)), size)
 
 
 @pytest.mark.parametrize("loss", LOSSES.values())

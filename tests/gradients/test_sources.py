@@ -1,4 +1,4 @@
-"""Five sources, one gradient."""
+"""Every source gives the same gradient."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from mnist_adv import check_gradient, compute_gradient
 from mnist_adv.gradients.check import difference_errors, disagreement
-from mnist_adv.gradients.losses import Loss
-from mnist_adv.gradients.sources import SOURCES, Source
+from mnist_adv.gradients.losses import Loss, Objective
+from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.compilation import NotCompiledWarning
 
@@ -47,6 +47,40 @@ def test_every_source_agrees_on_a_network(
     found = compute_gradient(network, seven, 2, source=source, dtype="float64")
     np.testing.assert_allclose(found, tape, atol=1e-6 * np.abs(tape).max())
     assert np.abs(tape).max() > 1e-4
+
+
+@pytest.mark.parametrize("source", [Source.SPSA, Source.NES])
+def test_estimates_agree_with_the_tape_in_expectation(
+    trained: SoftmaxRegression, seven: np.ndarray, source: Source
+) -> None:
+    tape = compute_gradient(trained, seven, 2, dtype="float64").ravel()
+    draws = [
+        compute_gradient(
+            trained, seven, 2, source=source, dtype="float64", num_samples=256, seed=seed
+        ).ravel()
+        for seed in range(16)
+    ]
+    mean, spread = np.mean(draws, axis=0), np.std(draws, axis=0) / np.sqrt(len(draws))
+    assert np.mean(np.abs(mean - tape) <= 4 * spread + 1e-12) > 0.97
+    # unbiased along the gradient itself, where 4,096 draws leave little noise
+    assert mean @ tape / (tape @ tape) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES.values() if s is not Source.CLOSED_FORM])
+def test_a_source_asks_the_model_as_often_as_it_says(network: tf.Module, source: Source) -> None:
+    asked = []
+
+    def model(images: tf.Tensor) -> tf.Tensor:
+        asked.append(len(images))
+        return network(images)
+
+    settings = GradientSource(source, num_samples=5)
+    objective = Objective.to_descend(Loss.CROSS_ENTROPY, targeted=True)
+    images, classes = tf.fill([2, 28, 28, 1], 0.5), tf.constant([3, 4], tf.int64)
+    settings(model, objective, images, classes, keys=np.ones((2, 2), np.uint32), stream=[0, 0])
+    queries, gradients = settings.cost(784)
+    assert sum(asked) == 2 * queries
+    assert gradients == {Source.TAPE: 1, Source.FORWARD_MODE: 784}.get(source, 0)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (784,), (28, 28, 1), (1, 28, 28, 1)])

@@ -125,6 +125,37 @@ def test_any_dual_variables_give_a_true_bound() -> None:
             assert (bound <= answer.upper_bound * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("norm", [*NORMS, "l0"])
+def test_nothing_is_needed_where_the_goal_is_met(norm: str) -> None:
+    there = (IMAGES @ W + B).argmax(axis=1)
+    met: tuple[dict[str, Any], ...] = (
+        {"targets": there, "dual_variables": np.ones((len(IMAGES), W.shape[1]))},
+        {"labels": TARGETS},
+    )
+    for wanted in met:
+        assert (bounds.lower_bounds(W, B, IMAGES, norm=norm, **wanted) == 0).all()
+    away: dict[str, Any] = {"norm": norm, "labels": there}
+    defaults = bounds.lower_bounds(W, B, IMAGES, **away)
+    explicit = bounds.lower_bounds(W, B, IMAGES, **away, margin=0.0, lower=0.0, upper=1.0)
+    np.testing.assert_array_equal(defaults, explicit)
+    assert (defaults > 0).all()
+
+
+def test_a_box_may_differ_from_pixel_to_pixel(optimum: Optimum) -> None:
+    low, high = np.minimum(IMAGES.min(axis=0), 0.2), np.maximum(IMAGES.max(axis=0), 0.7)
+    options: dict[str, Any] = {"norm": optimum.norm, "targets": TARGETS}
+    found = smallest_perturbation(W, B, IMAGES, **options, lower=low, upper=high)
+    claim: dict[str, Any] = {
+        "adversarial": found.adversarial,
+        "dual_variables": found.dual_variables,
+    }
+    feasible = np.isfinite(found.upper_bound)
+    verdict = check(W, B, IMAGES, **options, **claim, lower=low, upper=high)
+    assert verdict.accepted[feasible].all() and feasible.sum() > 3
+    narrower = np.minimum(high, found.adversarial.max(axis=0) - 0.01)  # leaves an answer outside
+    assert not check(W, B, IMAGES, **options, **claim, lower=low, upper=narrower).accepted.all()
+
+
 def test_shapes_that_do_not_fit_are_named(optimum: Optimum) -> None:
     with pytest.raises(ValueError, match="equally many"):
         judge(optimum, adversarial=optimum.adversarial[1:])
