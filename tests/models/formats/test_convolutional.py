@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from mnist_adv import attack, examine, open_model
 from mnist_adv.commands import attack as attack_command
-from mnist_adv.tensors.compilation import NotCompiledWarning, compiled
 
 layers = tf.keras.layers
 
@@ -64,36 +63,6 @@ def test_more_images_than_lanes_are_attacked(
             found = attack(model, images, labels=labels, method=method, norm=norm, num_steps=2)
             assert np.any(found.perturbation)
         assert isinstance(examine(model, test_set.images[:200], test_set.labels[:200]), list)
-
-
-def test_an_error_of_the_function_does_not_cost_the_compilation(xla: None) -> None:
-    traced: list[str] = []
-
-    def function(values: Any, wrong: bool) -> Any:
-        traced.append("eager" if tf.executing_eagerly() else "graph")
-        if wrong:
-            raise TypeError("a mistake of the caller")
-        return 2 * values
-
-    call = compiled(function)
-    with pytest.raises(TypeError, match="a mistake of the caller"):
-        call(tf.ones([2]), True)
-    traced.clear()
-    np.testing.assert_array_equal(call(tf.ones([2]), False), [2, 2])
-    assert traced == ["graph"]
-
-
-def test_what_xla_cannot_compile_runs_as_a_graph_and_says_so_once(
-    recwarn: pytest.WarningsRecorder, xla: None
-) -> None:
-    def function(values: Any) -> Any:
-        return 2 * tf.strings.to_number(tf.strings.as_string(values))
-
-    call = compiled(function)
-    with pytest.warns(NotCompiledWarning, match="runs without XLA"):
-        assert float(call(tf.ones([]))) == 2
-    assert float(call(tf.ones([]))) == 2
-    assert not recwarn.list
 
 
 def test_no_raw_error_of_tensorflow_is_shown(
