@@ -149,6 +149,20 @@ def test_zero_and_tiny_gradients_are_handled(norm: Norm) -> None:
     np.testing.assert_allclose(lengths(norm, GEOMETRY[norm].steepest(tiny).numpy()), 1, rtol=1e-6)
 
 
+def test_a_step_in_l0_goes_all_the_way_where_it_lowers_most() -> None:
+    generator = np.random.default_rng(8)
+    images = generator.uniform(0, 1, (5, 2, 2, 2)).astype(np.float32)
+    gradient = generator.normal(0, 1, images.shape).astype(np.float32)
+    sizes = np.array([0, 1, 2, 3, 8], np.float32)
+    step = GEOMETRY[Norm.L0].step
+    assert step is not None
+    moved = step(tf.constant(images), tf.constant(gradient), tf.constant(sizes)).numpy() - images
+    gain = -(moved * gradient).reshape(5, -1).sum(axis=1)
+    most = np.maximum(gradient * images, -gradient * (1 - images)).reshape(5, -1)
+    for found, each, size in zip(gain, most, sizes):
+        assert found == pytest.approx(np.sort(each)[::-1][: int(size)].sum(), abs=1e-6)
+
+
 def test_step_rules() -> None:
     gradient = tf.reshape(tf.constant([3.0, 0.0, -4.0, 0.0], tf.float64), [1, 2, 2, 1])
     expected: dict[Step, list[float]] = {

@@ -10,6 +10,7 @@ import pytest
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
+from mnist_adv.verdict.judge import TOLERANCE
 
 EPSILON = {Norm.LINF: 3 / TOP, Norm.L2: 4 / TOP, Norm.L1: 5 / TOP, Norm.L0: 2.0}
 
@@ -137,3 +138,13 @@ def test_rounding_gives_up_as_little_as_fits(norm: Norm, seed: int) -> None:
         without = rounded.copy()
         without[0, last] = nearest[0, last]
         assert not fits(without, budget)[0]
+
+
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2, Norm.L1])
+@pytest.mark.parametrize(("short", "fitting"), [(0.25, True), (0.75, False), (1.5, False)])
+def test_a_budget_is_kept_to_half_the_tolerance_of_the_verdict(
+    norm: Norm, short: float, fitting: bool
+) -> None:
+    budget = GridBudget(np.array([[100.0]]), norm, np.array([3 / TOP - short * TOLERANCE]))
+    rounded = round_inside(np.array([[102.9]]), budget)
+    assert rounded.item() == (103 if fitting else 102)
