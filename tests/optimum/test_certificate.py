@@ -71,6 +71,8 @@ def test_wrong_dual_variables_are_refused(optimum: Optimum) -> None:
         verdict = judge(optimum, dual_variables=wrong)
         assert not verdict.accepted.any()
         assert all(verdict.reasons)
+        negative = not (wrong >= 0).all()
+        assert all(("negative or not finite" in why) == negative for why in verdict.reasons)
         # ... and whatever the dual variables, the bound they give is a true one.
         assert (verdict.lower_bound <= optimum.upper_bound * (1 + 1e-9)).all()
 
