@@ -31,7 +31,7 @@ _CERTIFICATE = ["tests/optimum/test_certificate.py", "tests/optimum/test_untarge
 TARGETS = {
     "gradients.losses": ["tests/gradients/test_losses.py", "tests/gradients/test_sources.py"],
     "gradients.sources": ["tests/gradients/test_sources.py"],
-    "gradients.goals": ["tests/attacks/test_api.py"],
+    "gradients.goals": ["tests/gradients/test_goals.py"],
     "geometry.norms": ["tests/geometry", "tests/attacks/test_api.py"],
     "geometry.selection": ["tests/geometry"],
     "geometry.steps": ["tests/geometry", "tests/attacks/test_api.py"],
