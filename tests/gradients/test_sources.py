@@ -11,7 +11,12 @@ import tensorflow as tf
 from mnist_adv import check_gradient, compute_gradient
 from mnist_adv.gradients.check import difference_errors, disagreement
 from mnist_adv.gradients.losses import Loss, Objective
-from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.gradients.sources import (
+    SOURCES,
+    GradientSource,
+    Source,
+    default_difference_step,
+)
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.compilation import NotCompiledWarning
 
@@ -149,6 +154,26 @@ def test_default_difference_steps_balance_both_errors(
         default = errors[np.searchsorted(steps, defaults[name])]
         assert default <= 5 * errors.min(), name
         assert errors[0] > 10 * errors.min() and errors[-1] > 10 * errors.min(), name
+    forward, central = Source.FORWARD_DIFFERENCE, Source.CENTRAL_DIFFERENCE
+    for source, dtype, step in (
+        (forward, "float32", 0.0221),
+        (central, "float32", 0.0787),
+        (forward, "float64", 9.54e-7),
+        (central, "float64", 9.69e-5),
+    ):
+        assert default_difference_step(source, dtype) == pytest.approx(step, rel=0.01)
+
+
+def test_settings_that_move_nothing_are_refused() -> None:
+    GradientSource(num_samples=1, difference_step=1.0)
+    refused: tuple[dict[str, Any], ...] = (
+        {"num_samples": 0},
+        {"difference_step": 0.0},
+        {"difference_step": 1.01},
+    )
+    for wrong in refused:
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
+            GradientSource(**wrong)
 
 
 def test_check_gradient_agrees_for_healthy_models_and_not_for_a_liar(

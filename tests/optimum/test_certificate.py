@@ -81,6 +81,7 @@ def test_wrong_images_are_refused(optimum: Optimum) -> None:
     away = optimum.perturbation
     short = judge(optimum, adversarial=IMAGES + 0.999 * away)
     assert not short.accepted.any() and np.isinf(short.upper_bound).all()
+    assert (short.gap == 1).all()
     outside = optimum.adversarial.copy()
     outside[:, 0] = 1.0 + 1e-7
     assert all("leaves the box" in reason for reason in judge(optimum, adversarial=outside).reasons)
@@ -141,6 +142,15 @@ def test_nothing_is_needed_where_the_goal_is_met(norm: str) -> None:
     explicit = bounds.lower_bounds(W, B, IMAGES, **away, margin=0.0, lower=0.0, upper=1.0)
     np.testing.assert_array_equal(defaults, explicit)
     assert (defaults > 0).all()
+
+
+@pytest.mark.parametrize("norm", [*NORMS, "l0"])
+def test_what_no_pixel_can_reach_is_infinitely_far(norm: str) -> None:
+    # One pixel, which decides by its value: at 1 the second class leads by 1.
+    problem: dict[str, Any] = {"norm": norm, "targets": [1], "dual_variables": [[1.0, 0.0]]}
+    for margin, reachable in ((0.99, True), (1.01, False), (1.3, False)):
+        bound = bounds.lower_bounds([[0.0, 1.0]], [0.0, 0.0], [[0.25]], margin=margin, **problem)
+        assert np.isfinite(bound).all() == reachable
 
 
 def test_a_box_may_differ_from_pixel_to_pixel(optimum: Optimum) -> None:

@@ -138,6 +138,44 @@ def test_every_success_of_a_small_budget_survives(
     assert kept.success[found.success].all()
 
 
+def test_every_confident_success_survives(trained: SoftmaxRegression, test_set: Any) -> None:
+    def model(images: Any) -> tf.Tensor:
+        assert tuple(images.shape[1:]) == (28, 28, 1)
+        return trained(images)
+
+    images, labels = test_set.images[:100], test_set.labels[:100]
+    question: dict[str, Any] = {"norm": "l2", "epsilon": 2.0, "confidence": 0.8}
+    found = attack(trained, images, labels=labels, step_size=0.02, num_steps=150, **question)
+    made = (model, images, found.adversarial, found.goal)
+    levels = to_levels(*made, norm=Norm.L2, epsilon=2.0)
+    plain = to_levels(*made, norm=Norm.L2, epsilon=2.0, max_rounds=0)
+    repaired, rounded = (
+        judge(trained, images, to_float(part), labels=labels, **question).success
+        for part in (levels, plain)
+    )
+    assert found.success.sum() > 60 and not rounded[found.success].all()
+    assert repaired[found.success].all()
+
+
+def test_an_l0_budget_counts_pixels_in_any_box(trained: SoftmaxRegression, test_set: Any) -> None:
+    images, count = test_set.images[:6], 5
+    changed = images.reshape(6, -1).copy()
+    for row, generator in zip(changed, np.random.default_rng(2).spawn(6)):
+        chosen = generator.choice(784, count, replace=False)
+        row[chosen] = np.where(row[chosen] > 0.5, 0.1234, 0.8765)
+    changed = changed.reshape(images.shape)
+    goal = Goal(test_set.labels[:6], targeted=False)
+    options: dict[str, Any] = {"norm": Norm.L0, "max_rounds": 0}
+    wanted = np.rint(255 * changed)
+    whole = to_levels(trained, images, changed, goal, epsilon=float(count), **options)
+    np.testing.assert_array_equal(whole, wanted)
+    wide = (4 * np.stack([images, changed]) - 1).astype(np.float32)
+    there = to_levels(
+        trained, wide[0], wide[1], goal, epsilon=float(count), bounds=(-1.0, 3.0), **options
+    )
+    np.testing.assert_array_equal(there, wanted)
+
+
 BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.3, Norm.L1: 14.0, Norm.L0: 20.0}
 
 
