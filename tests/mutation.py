@@ -94,7 +94,7 @@ EQUIVALENT = {
     ),
     "return max(0.0, math.log(confidence / (1 - confidence)))": "a little more than is wanted",
     "max_rounds: int = 100,": "a default",
-    "gained = _summed(np.where(useful, gain, 0), pushes)": "the others come last, and are not taken",
+    "gained = _summed(np.where(useful, gain, 0), pushes)": "the others come last, not taken",
     "needed = _summed(np.where(useful, cost, 0), pushes) - slack[:, np.newaxis]": "the same",
     "ratio = np.where(giving, loss / np.where(giving, saving, 1), np.inf)": "only avoids 0 / 0",
     "given = np.take_along_axis(lost, np.minimum(number, saved.shape[1] - 1), axis=1)": (
