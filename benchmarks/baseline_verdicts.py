@@ -83,7 +83,7 @@ def _last_iterates(
 ) -> float:
     """Judge our last iterates, which is what most tools return, in place of the best."""
     name, step_size = baseline_tools.BUDGETED[attack_name]
-    hits = []
+    successes = []
     for start in range(0, len(images), baseline_tools.BATCH):
         part = slice(start, start + baseline_tools.BATCH)
         traced = attack(
@@ -102,8 +102,10 @@ def _last_iterates(
             raise RuntimeError(f"{name} kept no trace")
         last = traced.trace.images[-1]
         some = {key: values[part] for key, values in goal.items()}
-        hits.append(judge(model, images[part], last, norm=norm, epsilon=epsilon, **some).success)
-    return float(np.concatenate(hits).mean())
+        successes.append(
+            judge(model, images[part], last, norm=norm, epsilon=epsilon, **some).success
+        )
+    return float(np.concatenate(successes).mean())
 
 
 def _compare(record: dict[str, Any]) -> None:

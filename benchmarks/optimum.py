@@ -1,7 +1,7 @@
 """Measure the certified optimum: time, gaps, and HiGHS on the same problems; write the table.
 
 python -m benchmarks.optimum                    # the whole test set, about five minutes
-python -m benchmarks.optimum --num_images=200   # a quick look
+python -m benchmarks.optimum --num_images=200   # a quick run
 """
 
 from __future__ import annotations

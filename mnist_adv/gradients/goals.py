@@ -36,8 +36,8 @@ class Goal:
         Returns:
             `[m]` bool.
         """
-        hit = tf.argmax(logits, axis=1) == classes
-        return hit if self.targeted else ~hit
+        there = tf.argmax(logits, axis=1) == classes
+        return there if self.targeted else ~there
 
     def satisfied(self, logits: Any, classes: Any) -> Any:
         """Say which images are classified as wanted, with the wanted confidence.

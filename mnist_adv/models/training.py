@@ -179,8 +179,8 @@ def _train_epoch(
 def _measure(model: SoftmaxRegression, images: Any, labels: Any) -> Metrics:
     logits = images @ model.W + model.b
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    hits = tf.argmax(logits, axis=1, output_type=tf.int32) == labels
+    correct = tf.argmax(logits, axis=1, output_type=tf.int32) == labels
     return Metrics(
         loss=float(tf.reduce_mean(losses)),
-        accuracy=int(tf.math.count_nonzero(hits)) / len(labels),
+        accuracy=int(tf.math.count_nonzero(correct)) / len(labels),
     )

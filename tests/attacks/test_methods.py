@@ -414,10 +414,10 @@ def test_a_model_that_xla_cannot_compile_is_attacked_all_the_same(xla: None, net
     images = np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)).astype(np.float32)
     labels = network(images).numpy().argmax(axis=1)
 
-    def foreign(batch: Any) -> Any:
+    def wrapped(batch: Any) -> Any:
         text = tf.strings.as_string(tf.reduce_sum(tf.stop_gradient(batch)))  # no XLA kernel
         return (2.0 + 0.0 * tf.strings.to_number(text)) * network(batch)
 
     with pytest.warns(NotCompiledWarning):
-        result = attack(foreign, images, labels=labels)
+        result = attack(wrapped, images, labels=labels)
     assert result.success.all()

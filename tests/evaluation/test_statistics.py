@@ -37,7 +37,7 @@ def test_wilson_at_the_ends() -> None:
 
 
 def test_both_denominators() -> None:
-    # image 0 is wrong from the start, 1 gives way at 0.1, 2 at 0.15, 3 never
+    # image 0 is wrong from the start, 1 is misclassified at 0.1, 2 at 0.15, 3 never
     table = hand_made([1, 2, 3, 4], [9, 2, 3, 4], [[0.0, 0.1, 0.15, INF]])
     curve = statistics.curves(table)[0]
     assert [share.count for share in curve.success] == [1, 2, 3]

@@ -32,9 +32,9 @@ def sets(train_set: Dataset, test_set: Dataset) -> tuple[Dataset, Dataset]:
 def test_the_defaults_reach_0_925_over_all_test_images(
     trained: SoftmaxRegression, test_set: Dataset
 ) -> None:
-    hits = trained(test_set.images).numpy().argmax(axis=1) == test_set.labels
-    assert len(hits) == 10000
-    assert np.count_nonzero(hits) >= 9250
+    correct = trained(test_set.images).numpy().argmax(axis=1) == test_set.labels
+    assert len(correct) == 10000
+    assert np.count_nonzero(correct) >= 9250
 
 
 def test_one_step_is_gradient_descent_by_hand(sets: tuple[Dataset, Dataset]) -> None:

@@ -69,7 +69,7 @@ class DeepFool(Attack):
         return (1, 1) if task.targeted else (1, task.num_classes)
 
     def _nearest(self, task: Task, images: Any, classes: Any) -> tuple[Any, Any]:
-        """Find the nearest border of the model as it looks from here: its gap and its normal."""
+        """Find the nearest border of the model linearised at the image: its gap and its normal."""
 
         def body(rival: Any, distance: Any, gap: Any, normal: Any) -> tuple[Any, Any, Any, Any]:
             # One class after the other: the gradients of all of them would not stay in cache.

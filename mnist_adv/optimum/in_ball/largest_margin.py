@@ -265,8 +265,8 @@ class _Problem:
         dual_variables = problem.with_target(lam)
         if self.norm != "l0":
             return [problem.perturbation(v)], dual_variables
-        # The pixels that the relaxation moves most, or that its dual variables price highest: then
-        # the best amounts for these, exactly.
+        # The pixels that the relaxation changes most, or those that gain most under its dual
+        # variables: then the best amounts for these, exactly.
         coefficients = constraints.combine(dual_variables)
         gains = np.maximum(coefficients * ranges[0], -coefficients * ranges[1])
         perturbations = []
