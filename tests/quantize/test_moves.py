@@ -148,3 +148,21 @@ def test_a_budget_is_kept_to_half_the_tolerance_of_the_verdict(
     budget = GridBudget(np.array([[100.0]]), norm, np.array([3 / TOP - short * TOLERANCE]))
     rounded = round_inside(np.array([[102.9]]), budget)
     assert rounded.item() == (103 if fitting else 102)
+
+
+@pytest.mark.parametrize("norm", Norm)
+def test_a_ball_measures_as_numpy_does(norm: Norm) -> None:
+    generator = np.random.default_rng(6)
+    origin, levels = generator.integers(0, 256, (2, 5, 4)).astype(float)
+    levels[:, 0] = origin[:, 0]
+    order = {Norm.LINF: np.inf, Norm.L2: 2, Norm.L1: 1, Norm.L0: 0}[norm]
+    unit = 1 if norm is Norm.L0 else TOP
+    expected = np.linalg.norm(levels - origin, order, axis=1) / unit
+    ball = GridBudget(origin, norm, expected)
+    np.testing.assert_allclose(ball.lengths(levels), expected, rtol=1e-12)
+    for short, fitting in ((0.0, True), (0.25, True), (0.75, False), (1.5, False)):
+        smaller = GridBudget(origin, norm, expected - short * TOLERANCE)
+        assert (smaller.holds(levels) == fitting).all()
+        if norm is not Norm.LINF:  # whose pixels do not add up
+            spent = smaller.spent(levels).sum(axis=1)
+            assert ((spent <= smaller.allowed * (1 + 1e-12)) == fitting).all()
