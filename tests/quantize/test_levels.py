@@ -121,6 +121,20 @@ def test_the_budget_holds_whatever_the_images(
     assert verdict.in_budget.all() and verdict.in_range.all()
 
 
+def test_a_clean_pixel_between_the_levels_is_where_the_budget_starts(
+    trained: SoftmaxRegression,
+) -> None:
+    levels = np.linspace(20, 220, 784).reshape(1, 28, 28, 1)  # most of them no whole numbers
+    epsilon = 20 / 255
+    images, adversarial = (levels / 255).astype(np.float32), (levels / 255 + epsilon)
+    goal = Goal(np.array([3]), targeted=True)
+    made = (trained, images, adversarial.astype(np.float32), goal)
+    rounded = to_levels(*made, norm=Norm.LINF, epsilon=epsilon, max_rounds=0)
+    np.testing.assert_array_equal(rounded, np.floor(levels + 20 + 1e-4))
+    verdict = judge(trained, images, to_float(rounded), targets=3, norm="linf", epsilon=epsilon)
+    assert verdict.in_budget.all()
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_every_success_of_a_small_budget_survives(
     trained: SoftmaxRegression, test_set: Any, norm: str
