@@ -68,6 +68,7 @@ def test_targets_are_per_image(trained: SoftmaxRegression, test_set: Any) -> Non
     assert result.success.mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [source for source in SOURCES.values() if not source.estimates])
 def test_every_gradient_source_drives_the_attack(
     trained: SoftmaxRegression, seven: np.ndarray, source: Source

@@ -69,6 +69,7 @@ def test_projection_is_the_nearest_point(norm: Norm) -> None:
 boxed = hnp.arrays(np.float64, SHAPE, elements=st.floats(0, 1, allow_subnormal=False))
 
 
+@pytest.mark.slow
 @given(clean=boxed, values=perturbations, epsilon=radii)
 @settings(derandomize=True, deadline=None, max_examples=100)
 def test_projection_onto_ball_and_box_is_the_bisected_one(
@@ -113,6 +114,7 @@ def test_projection_onto_ball_and_box_is_the_nearest_point() -> None:
     assert np.abs(one_after_the_other - projected).max() > 0.01  # and is not as near
 
 
+@pytest.mark.slow
 def test_projection_onto_ball_and_box_of_whole_images() -> None:
     # float32, 784 pixels, most of them at a border, as in an attack
     generator = np.random.default_rng(3)

@@ -17,6 +17,7 @@ SHAPE = (2, 3, 3, 1)
 sizes = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 2, width=32, allow_subnormal=False))
 
 
+@pytest.mark.slow
 @given(values=sizes, count=st.integers(0, 9))
 @settings(derandomize=True, deadline=None, max_examples=60)
 def test_largest_are_the_first_of_a_stable_sort(values: np.ndarray, count: int) -> None:

@@ -229,6 +229,7 @@ def test_many_estimates_are_those_of_single_images(network: tf.Module, test_set:
         np.testing.assert_allclose(found[index], alone, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_many_images_of_a_model_that_is_numpy_inside(toy: SoftmaxRegression, test_set: Any) -> None:
     weights = toy.W.numpy()
 

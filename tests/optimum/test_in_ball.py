@@ -186,6 +186,7 @@ def test_labels_are_judged_too(norm: str) -> None:
     assert not judge(W, b, found, claimed_upper=found.upper_bound - 1e-5).accepted.any()
 
 
+@pytest.mark.slow
 def test_few_pixels_are_bounded_from_both_sides() -> None:
     W, b, images, targets = random_problem(65, 9, 4, 20)
     for epsilon in (0, 1, 2, 9):

@@ -199,6 +199,7 @@ def test_ties_count_as_reached(norm: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_fewest_pixels_agree_with_brute_force() -> None:
     W, b, images, targets = random_problem(10, 9, 4, 25)
     optimum = smallest_perturbation(W, b, images, targets, norm="l0")

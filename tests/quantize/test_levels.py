@@ -84,6 +84,7 @@ def one_model() -> SoftmaxRegression:
     return SoftmaxRegression()
 
 
+@pytest.mark.slow
 @given(
     norm=st.sampled_from(list(Norm)),
     epsilon=st.floats(0, 1.5),

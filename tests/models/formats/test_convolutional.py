@@ -45,6 +45,7 @@ def _without_channels() -> Any:
     ])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [_sequential, _functional, _without_channels])
 def test_more_images_than_lanes_are_attacked(
     build: Callable[[], Any], tmp_path: pathlib.Path, test_set: Any, few_lanes: int
