@@ -37,7 +37,17 @@ _COMPUTING = """
 """
 # They return no tensor, so that none of them is ever built.
 _WITHOUT_OUTPUT = ("NoOp", "Assert")
-_KNOWN = frozenset([*_COMPUTING.split(), *_WITHOUT_OUTPUT])
+# Choices that are made when the graph is read, as that between training and inference.
+_CONDITIONS = frozenset(["If", "StatelessIf"])
+_SWITCHES = frozenset(["Switch", "RefSwitch"])
+_MERGES = frozenset(["Merge", "RefMerge"])
+_KNOWN = frozenset([
+    *_COMPUTING.split(),
+    *_WITHOUT_OUTPUT,
+    *_CONDITIONS,
+    *_SWITCHES,
+    *_MERGES,
+])
 _CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
 _VARIABLES = frozenset(["VarHandleOp", "Variable", "VariableV2"])
 _ASSIGNMENTS = frozenset(["Assign", "AssignVariableOp"])
@@ -326,6 +336,10 @@ class SavedGraph:
             node = scope.nodes.get(node_name)
             if node is None:
                 raise self._damaged(f"no node {plain(node_name)}")
+            if node.op in _SWITCHES or node.op in _MERGES:
+                self._count()
+                name = node.input[0] if node.op in _SWITCHES else self._taken(scope, node)
+                continue
             if not self._is_call(node):
                 return GraphTensor(scope, node, part, number)
             scope, function = self._enter(scope, node)
@@ -339,7 +353,11 @@ class SavedGraph:
     def _enter(self, scope: _Scope, node: Any) -> tuple[_Scope, Any]:
         self._count()
         if node.name not in scope.children:
+            given = [(scope, source) for source in node.input if not source.startswith("^")]
             name = node.attr["f"].func.name if node.op in _CALLS else node.op
+            if node.op in _CONDITIONS:
+                branch = "then_branch" if self._decision(*given.pop(0)) else "else_branch"
+                name = node.attr[branch].func.name
             function = self._functions.get(name)
             if function is None:
                 raise self._damaged(f"no function {plain(name)}")
@@ -348,7 +366,6 @@ class SavedGraph:
                     f"{self._where} must call functions at most {_DEEPEST_CALL} deep; "
                     f"{plain(name)} is deeper, or calls itself"
                 )
-            given = [(scope, source) for source in node.input if not source.startswith("^")]
             wanted = [argument.name for argument in function.signature.input_arg]
             if len(given) != len(wanted):
                 raise self._damaged(
@@ -357,6 +374,46 @@ class SavedGraph:
             body = _Scope(_by_name(function.node_def), dict(zip(wanted, given)), scope.depth + 1)
             scope.children[node.name] = body, function
         return scope.children[node.name]
+
+    def _decision(self, scope: _Scope, name: str) -> bool:
+        """Tell what a condition is, if that stands in the file."""
+        tensor, is_negated = self._find(scope, name), False
+        while tensor.node.op in ("Identity", "PlaceholderWithDefault", "LogicalNot"):
+            self._count()
+            is_negated ^= tensor.node.op == "LogicalNot"
+            tensor = self._inputs(tensor)[0]
+        stored = tensor.node.attr["value"].tensor
+        if tensor.node.op != "Const" or stored.tensor_shape.dim:
+            raise ValueError(
+                f"{self._where} chooses by {plain(tensor.node.op)} ({plain(tensor.node.name)}) "
+                "what it computes; only choices that stand in the file are read"
+            )
+        return bool(tf.make_ndarray(stored)) != is_negated
+
+    def _taken(self, scope: _Scope, merge: Any) -> str:
+        """Name the input of a merge that comes from the branch which is taken."""
+        for name in merge.input:
+            if not name.startswith("^") and self._is_taken(scope, name):
+                return name
+        raise self._damaged(f"{plain(merge.name)} has no input")
+
+    def _is_taken(self, scope: _Scope, name: str) -> bool:
+        """Tell whether all switches that a tensor hangs on, by data or order, let it pass."""
+        seen = set()
+        waiting = [name]
+        while waiting:
+            node_name, _, number = self._parse(waiting.pop().lstrip("^"))
+            node = scope.nodes.get(node_name)
+            if node is None or (node_name, number) in seen:
+                continue
+            seen.add((node_name, number))
+            self._count()
+            if node.op in _SWITCHES:
+                if self._decision(scope, node.input[1]) != (number == 1):
+                    return False
+            elif node.op not in _MERGES:
+                waiting += node.input
+        return True
 
     def _run_for(self, names: Sequence[str]) -> Iterator[Any]:
         """Yield the nodes that a session would run for tensors, and once what functions hold."""
@@ -398,7 +455,7 @@ class SavedGraph:
                 waiting += [(body, inner) for inner in body.nodes]
 
     def _is_call(self, node: Any) -> bool:
-        return node.op in _CALLS or node.op in self._functions
+        return node.op in _CALLS or node.op in _CONDITIONS or node.op in self._functions
 
     def _parse(self, name: str) -> tuple[str, str, int]:
         """Split "node", "node:0" or, in a function, "node:output:0"."""

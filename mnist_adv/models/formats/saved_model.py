@@ -51,7 +51,7 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
     try:
         return _load(path, request)
     # What a graph is bound to give whose nodes are not whole.
-    except (IndexError, KeyError, TypeError) as error:
+    except (IndexError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}/saved_model.pb is damaged ({first_line(error)}); use an intact copy"
         ) from error
@@ -255,7 +255,9 @@ def _ends(
     """Choose the input and the output of a signature; names with their specs."""
     inputs, outputs = _specs(signature.inputs), _specs(signature.outputs)
     images = [item for item in inputs.items() if _are_pixels(item[1])]
-    found = [item for item in outputs.items() if _are_scores(item[1], num_classes)]
+    scores = [item for item in outputs.items() if _may_be_scores(item[1], num_classes)]
+    # A signature need not say every shape; it is known when the graph is built.
+    found = [item for item in scores if item[1].shape.rank and item[1].shape[-1]] or scores
     if len(found) > 1:
         found = [item for item in found if "logit" in item[0].lower()] or found
     if len(inputs) != 1 or len(images) != 1 or len(found) != 1:
@@ -281,9 +283,8 @@ def _are_pixels(spec: tf.TensorSpec) -> bool:
     return bool(shape.rank >= 2 and math.prod(shape[1:]) == NUM_PIXELS)
 
 
-def _are_scores(spec: tf.TensorSpec, num_classes: int) -> bool:
-    shape = spec.shape
-    return bool(spec.dtype.is_floating and shape.rank == 2 and shape[1] == num_classes)
+def _may_be_scores(spec: tf.TensorSpec, num_classes: int) -> bool:
+    return bool(spec.dtype.is_floating and spec.shape.is_compatible_with([None, num_classes]))
 
 
 def _listing(specs: Mapping[str, tf.TensorSpec]) -> str:

@@ -281,6 +281,37 @@ def test_tf1_graphs(tmp_path: pathlib.Path) -> None:
         np.testing.assert_allclose(opened.model(_images()), images @ weights + 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["Switch", "If"])
+def test_choice_between_training_and_inference(
+    tmp_path: pathlib.Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    v1 = tf.compat.v1
+    request.addfinalizer(v1.enable_control_flow_v2)
+    if kind == "Switch":
+        v1.disable_control_flow_v2()
+    weights = np.random.default_rng(0).normal(0, 0.1, (784, 10)).astype(np.float32)
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 784], "x")
+        training = v1.placeholder_with_default(False, [])
+        W = v1.Variable(weights)
+        y = v1.cond(training, lambda: v1.nn.dropout(x, rate=0.5), lambda: x) @ W
+        y = v1.cond(tf.logical_not(training), lambda: 2.0 * y, lambda: tf.constant(7.0))
+        assert any(operation.type == kind for operation in graph.get_operations())
+        session.run(v1.global_variables_initializer())
+        v1.saved_model.simple_save(session, str(tmp_path / "saved"), {"x": x}, {"y": y})
+    expected = 2 * _images().reshape(-1, 784) @ weights
+    np.testing.assert_allclose(open_model(tmp_path / "saved").model(_images()), expected, atol=1e-5)
+
+
+def test_choice_by_the_pixels(tmp_path: pathlib.Path) -> None:
+    def function(module: _Module, images: Any) -> Any:
+        logits = module.logits(images)
+        return tf.cond(images[0, 0] > 0.5, lambda: logits, lambda: -logits)
+
+    message = _refused(_save(tmp_path / "saved", function))
+    assert "chooses by Greater" in message and "choices that stand in the file" in message
+
+
 def test_operations_that_no_classifier_computes(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
