@@ -382,13 +382,13 @@ class SavedGraph:
             self._count()
             is_negated ^= tensor.node.op == "LogicalNot"
             tensor = self._inputs(tensor)[0]
-        stored = tensor.node.attr["value"].tensor
-        if tensor.node.op != "Const" or stored.tensor_shape.dim:
+        stored = dict(tensor.node.attr).get("value")
+        if tensor.node.op != "Const" or stored is None or stored.tensor.tensor_shape.dim:
             raise ValueError(
                 f"{self._where} chooses by {plain(tensor.node.op)} ({plain(tensor.node.name)}) "
                 "what it computes; only choices that stand in the file are read"
             )
-        return bool(tf.make_ndarray(stored)) != is_negated
+        return bool(tf.make_ndarray(stored.tensor)) != is_negated
 
     def _taken(self, scope: _Scope, merge: Any) -> str:
         """Name the input of a merge that comes from the branch which is taken."""
@@ -504,21 +504,13 @@ def _called(node: Any) -> list[str]:
 def _output(made: tuple[Any, Sequence[Any]], tensor: GraphTensor) -> Any:
     """Pick a tensor of an operation, which is None where there is but one."""
     operation, outputs = made
-    start = 0
+    number = tensor.number
     if tensor.part and operation is not None:
-        for argument in operation.op_def.output_arg:
-            if argument.name == tensor.part:
-                break
-            attributes = tensor.node.attr
-            if argument.number_attr:
-                start += attributes[argument.number_attr].i
-            elif argument.type_list_attr:
-                start += len(attributes[argument.type_list_attr].list.type)
-            else:
-                start += 1
-    if start + tensor.number >= len(outputs):
+        # No operation of the list has several tensors under one name and others after them.
+        number += [output.name for output in operation.op_def.output_arg].index(tensor.part)
+    if number >= len(outputs):
         raise IndexError(f"{plain(tensor.node.name)} has no output {tensor.number}")
-    return outputs[start + tensor.number]
+    return outputs[number]
 
 
 def _declared(node: Any) -> tf.TensorShape:
@@ -547,7 +539,10 @@ def _widened(attribute: Any) -> Any:
 
 def _batch_norm(node: Any, x: Any, scale: Any, offset: Any, mean: Any, variance: Any) -> Any:
     """Do what the fused operation, which has no float64, does in inference."""
-    if node.attr["is_training"].b or node.attr["data_format"].s not in (b"", b"NHWC"):
-        raise ValueError(f"{plain(node.name)} has no float64")
-    slope = scale * tf.math.rsqrt(variance + node.attr["epsilon"].f)
-    return (x - mean) * slope + offset
+    attributes = dict(node.attr)  # asked for a name that it lacks, the original adds it
+    if "is_training" not in attributes or attributes["is_training"].b:
+        raise ValueError(f"{plain(node.name)} has no float64 in training")
+    if "data_format" in attributes and attributes["data_format"].s != b"NHWC":
+        raise ValueError(f"{plain(node.name)} has no float64 with channels first")
+    epsilon = attributes["epsilon"].f if "epsilon" in attributes else 1e-4
+    return (x - mean) * scale * tf.math.rsqrt(variance + epsilon) + offset

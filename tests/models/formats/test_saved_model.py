@@ -194,7 +194,28 @@ def test_keras_3_net_of_many_kinds_of_layers(tmp_path: pathlib.Path) -> None:
     opened = open_model(tmp_path / "saved")
     assert "softmax was taken off" in opened.notes[-1]
     expected = model(_images(20), training=False)
-    np.testing.assert_allclose(tf.nn.softmax(opened.model(_images(20))), expected, atol=1e-5)
+    logits = opened.model(_images(20))
+    np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
+    wide = opened.model(_images(20).astype(np.float64))
+    np.testing.assert_allclose(wide, logits, atol=1e-4)
+    assert np.abs(np.asarray(wide) - logits).max() > 0
+
+
+def test_operations_with_several_outputs(tmp_path: pathlib.Path) -> None:
+    def function(module: _Module, images: Any) -> Any:
+        first, second, third = tf.split(images[:, :780], [380, 300, 100], axis=1)
+        left, right = tf.split(second, 2, axis=1)
+        rows = tf.reshape(left - 2 * right, [-1, 5, 3, 10])
+        normal, mean, _ = tf.compat.v1.nn.fused_batch_norm(rows, tf.ones(10), tf.zeros(10))
+        parts = tf.unstack(normal[:, 0], axis=1)
+        return parts[2] - parts[1] + mean + third[:, :10] - first[:, 370:]
+
+    opened = open_model(_save(tmp_path / "saved", function))
+    expected = function(_Module(), tf.constant(_images().reshape(-1, 784)))
+    np.testing.assert_allclose(opened.model(_images()), expected, atol=1e-5)
+    # The batch's own statistics have no float64 operation: float32 is used, and cast.
+    outputs = opened.model(_images().astype(np.float64))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 def test_softmax_over_the_channels_of_one_place(tmp_path: pathlib.Path) -> None:
@@ -360,6 +381,9 @@ def test_what_a_graph_may_ask_for_is_bounded(tmp_path: pathlib.Path) -> None:
     def filled(module: _Module, images: Any) -> Any:
         return module.logits(images) + tf.reduce_sum(tf.fill([10**6, 10**5], images[0, 0]))
 
+    def larger(module: _Module, images: Any) -> Any:
+        return module.logits(images) + tf.reduce_sum(tf.fill([10**4, 10**3], images[0, 0]))
+
     def by_pixels(module: _Module, images: Any) -> Any:
         size = tf.cast(1e9 * tf.reduce_sum(images), tf.int32)
         return module.logits(images) + tf.reduce_sum(tf.zeros(size))
@@ -369,6 +393,9 @@ def test_what_a_graph_may_ask_for_is_bounded(tmp_path: pathlib.Path) -> None:
         return module.logits(images) + tf.reduce_sum(long @ tf.transpose(long))
 
     assert "Received: 100,000,000,000 for Fill" in _refused(_save(tmp_path / "1", filled))
+    message = _refused(_save(tmp_path / "0", larger))
+    assert "at most 8,388,608 numbers for a tensor of two images" in message
+    assert "Received: 10,000,000 for Fill" in message
     assert "shape depends on the values of the pixels" in _refused(_save(tmp_path / "2", by_pixels))
     assert "Received: 245,862,400 for MatMul" in _refused(_save(tmp_path / "3", product))
 
