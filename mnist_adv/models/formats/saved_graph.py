@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from mnist_adv.errors import first_line
 
-# What a classifier computes. Each is a function of its inputs alone: none opens a file, runs
-# Python, keeps a state, loops or waits.
+# What a classifier computes, with the random numbers of a dropout that was left on. None opens a
+# file, runs Python, keeps a state, loops or waits.
 _COMPUTING = """
     Const Placeholder PlaceholderWithDefault VarHandleOp ReadVariableOp Variable VariableV2
     Identity IdentityN StopGradient PreventGradient CheckNumerics EnsureShape Cast Bitcast
@@ -165,7 +165,7 @@ class SavedGraph:
                     if stored.node.op == "RestoreV2":
                         names = self._find(stored.scope, stored.node.input[1]).node
                         key = names.attr["value"].tensor.string_val[stored.number]
-                        found[variable.key] = key.decode()
+                        found[variable.key] = key.decode(errors="replace")
         return found
 
     def before_softmax(self, tensor: GraphTensor) -> GraphTensor | None:
@@ -507,7 +507,8 @@ def _output(made: tuple[Any, Sequence[Any]], tensor: GraphTensor) -> Any:
     number = tensor.number
     if tensor.part and operation is not None:
         # No operation of the list has several tensors under one name and others after them.
-        number += [output.name for output in operation.op_def.output_arg].index(tensor.part)
+        names = {output.name: place for place, output in enumerate(operation.op_def.output_arg)}
+        number += names[tensor.part]
     if number >= len(outputs):
         raise IndexError(f"{plain(tensor.node.name)} has no output {tensor.number}")
     return outputs[number]

@@ -61,7 +61,9 @@ def main() -> None:
         shape = (-1, *model.input_shape[1:])
         from_logits = build is functional
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-        model.compile("adam", loss, metrics=["accuracy"])
+        # Until Keras 2.11 every optimizer was of this kind, without which it cannot be loaded.
+        optimizer = "adam" if build is functional else keras.optimizers.legacy.Adam()
+        model.compile(optimizer, loss, metrics=["accuracy"])
         model.fit(images.reshape(shape), labels, batch_size=100, epochs=1, verbose=0)
         model.save(f"{sys.argv[2]}/{build.__name__}")
         pixels = tf.constant(test.reshape(shape))
