@@ -50,6 +50,7 @@ _KNOWN = frozenset([
 ])
 _CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
 _VARIABLES = frozenset(["VarHandleOp", "Variable", "VariableV2"])
+_CHANGES = frozenset(["AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"])
 _ASSIGNMENTS = frozenset(["Assign", "AssignVariableOp"])
 # They give their input another name or shape, or lie in the file.
 _NEEDING_NOTHING = frozenset(["Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "Const"])
@@ -132,23 +133,32 @@ class SavedGraph:
         """
         return self._find(self._top, name)
 
-    def require_known(self, name: str) -> None:
+    def require_known(self, name: str, read: Sequence[GraphTensor]) -> None:
         """Refuse a tensor on whose way there are operations that no classifier computes.
 
         Functions on the way are checked whole, as they run whole.
 
         Args:
             name: "node:0", as signatures have it.
+            read: the variables that it depends on. Changes of others, as random layers count their
+                calls, are left out.
 
         Raises:
             ValueError: there is such an operation; it is named.
         """
-        for node in self._run_for([name]):
-            if not (self._is_call(node) or node.op in _KNOWN):
-                raise ValueError(
-                    f"{self._where} holds the operation {plain(node.op)} ({plain(node.name)}), "
-                    "which is none that a classifier computes; nothing of it was run"
-                )
+        kept = {tensor.key for tensor in read}
+        for scope, node in self._run_for(name):
+            if self._is_call(node) or node.op in _KNOWN:
+                continue
+            reason = "is none that a classifier computes"
+            if node.op in _CHANGES:
+                if self._find(scope, node.input[0]).key not in kept:
+                    continue
+                reason = "changes a variable that the outputs depend on"
+            raise ValueError(
+                f"{self._where} holds the operation {plain(node.op)} ({plain(node.name)}), which "
+                f"{reason}; nothing of it was run"
+            )
 
     def checkpoint_keys(self) -> dict[tuple[_Scope, str], str]:
         """Read which variable is restored from which name in the checkpoint.
@@ -158,7 +168,7 @@ class SavedGraph:
         """
         found = {}
         if self._restoring:
-            for scope, node in self._restores():
+            for scope, node in self._run_for(self._restoring):
                 if node.op in _ASSIGNMENTS:
                     variable = self._find(scope, node.input[0])
                     stored = self._unwrapped(self._find(scope, node.input[1]))
@@ -415,39 +425,17 @@ class SavedGraph:
                 waiting += node.input
         return True
 
-    def _run_for(self, names: Sequence[str]) -> Iterator[Any]:
-        """Yield the nodes that a session would run for tensors, and once what functions hold."""
+    def _run_for(self, name: str) -> Iterator[tuple[_Scope, Any]]:
+        """Yield the nodes that a session would run for a tensor, with their scopes."""
         seen = set()
-        waiting = [self._parse(name)[0] for name in names]
-        functions = []
-        while waiting:
-            name = waiting.pop()
-            node = self._top.nodes.get(name)
-            if name not in seen and node is not None:
-                seen.add(name)
-                yield node
-                waiting += [self._parse(source.lstrip("^"))[0] for source in node.input]
-                functions += _called(node)
-        entered = set()
-        while functions:
-            name = functions.pop()
-            function = self._functions.get(name)
-            if name not in entered and function is not None:
-                entered.add(name)
-                for node in function.node_def:
-                    yield node
-                    functions += _called(node)
-
-    def _restores(self) -> Iterator[tuple[_Scope, Any]]:
-        """Yield the nodes that restore the variables, with their scopes."""
-        seen = set()
-        waiting = [(self._top, self._parse(self._restoring)[0])]
+        waiting = [(self._top, self._parse(name)[0])]
         while waiting:
             scope, name = waiting.pop()
             node = scope.nodes.get(name)
             if (scope, name) in seen or node is None:
                 continue
             seen.add((scope, name))
+            self._count()
             yield scope, node
             waiting += [(scope, self._parse(source.lstrip("^"))[0]) for source in node.input]
             if self._is_call(node):
@@ -492,13 +480,6 @@ def plain(text: str) -> str:
 
 def _by_name(nodes: Sequence[Any]) -> dict[str, Any]:
     return {node.name: node for node in nodes}
-
-
-def _called(node: Any) -> list[str]:
-    """Name every function that a node might call, of whatever kind the call is."""
-    functions = [value.func.name for value in node.attr.values() if value.HasField("func")]
-    listed = [one.name for value in node.attr.values() for one in value.list.func]
-    return [node.op, *functions, *listed]
 
 
 def _output(made: tuple[Any, Sequence[Any]], tensor: GraphTensor) -> Any:

@@ -62,11 +62,12 @@ def _load(path: str, request: ReadRequest) -> LoadedModel:
     name, signature = _signature(path, meta_graph)
     (start, spec), (end, _) = _ends(path, signature, request.num_classes)
     graph = SavedGraph(path, meta_graph)
-    graph.require_known(signature.outputs[end].name)
     images = _Images(graph.find(signature.inputs[start].name), spec)
     outputs = graph.find(signature.outputs[end].name)
     notes = [f"took signature {name}: {plain(start)} to {plain(end)}"]
-    values = _variables(path, graph, graph.order(outputs, images.tensor))
+    variables = graph.variables(graph.order(outputs, images.tensor))
+    graph.require_known(signature.outputs[end].name, variables)
+    values = _values(path, graph, variables)
     model: Any = None
     logits = graph.before_softmax(outputs)
     if logits is not None:
@@ -292,9 +293,8 @@ def _listing(specs: Mapping[str, tf.TensorSpec]) -> str:
     return ", ".join(listed) or "nothing"
 
 
-def _variables(path: str, graph: SavedGraph, order: Sequence[GraphTensor]) -> dict[Any, Any]:
+def _values(path: str, graph: SavedGraph, variables: Sequence[GraphTensor]) -> dict[Any, Any]:
     """Read the values of variables from the checkpoint in the folder; the graph may have none."""
-    variables = graph.variables(order)
     if not variables:
         return {}
     arrays = tf1.read(tf1.find_prefix(f"{path}/variables/variables"))

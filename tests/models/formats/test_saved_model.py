@@ -108,6 +108,7 @@ class _Module(tf.Module):
     def __init__(self, deviation: float = 0.1) -> None:
         super().__init__()
         self.first = tf.Variable(tf.random.stateless_normal([784, 8], [0, 1], 0, deviation))
+        self.calls = tf.Variable(0)
         self.second = tf.Variable(tf.random.stateless_normal([8, 10], [0, 2]))
 
     def logits(self, pixels: Any) -> Any:
@@ -374,7 +375,31 @@ def test_operations_that_no_classifier_computes(
         found = [f"holds the operation {name} (" in message for name in operation.split("|")]
         assert any(found), message
         assert "nothing of it was run" in message
+        assert ("a variable that the outputs depend on" in message) == (function is changing)
     assert not pathlib.Path("exploded").exists()
+
+
+def test_counter_of_calls_is_left_out(tmp_path: pathlib.Path) -> None:
+    def function(module: _Module, images: Any) -> Any:
+        module.calls.assign_add(1)
+        return module.logits(images)
+
+    opened = open_model(_save(tmp_path / "saved", function))
+    expected = _Module().logits(_images().reshape(-1, 784))
+    np.testing.assert_allclose(opened.model(_images()), expected, atol=1e-5)
+
+
+def test_loop_of_tf1(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> None:
+    v1 = tf.compat.v1
+    request.addfinalizer(v1.enable_control_flow_v2)
+    v1.disable_control_flow_v2()
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 784], "x")
+        y = v1.while_loop(lambda y: tf.reduce_sum(y) < 9, lambda y: (y + 1,), [x[:, :10]])
+        v1.saved_model.simple_save(session, str(tmp_path / "saved"), {"x": x}, {"y": y})
+    message = _refused(tmp_path / "saved")
+    assert "holds the operation" in message
+    assert any(f" {name} (" in message for name in ("Enter", "Exit", "LoopCond", "NextIteration"))
 
 
 def test_what_a_graph_may_ask_for_is_bounded(tmp_path: pathlib.Path) -> None:
@@ -458,8 +483,9 @@ def test_what_is_missing_is_named(tmp_path: pathlib.Path) -> None:
 
     def other_shape(graph: Any) -> None:
         for node in graph.graph_def.node:
-            if node.op == "VarHandleOp" and node.attr["shape"].shape.dim[0].size == 784:
-                node.attr["shape"].shape.dim[0].size = 785
+            if node.op == "VarHandleOp":
+                for dimension in node.attr["shape"].shape.dim:
+                    dimension.size += dimension.size == 784
 
     def other_input(graph: Any) -> None:
         graph.signature_def["serving_default"].inputs["images"].name = "elsewhere:0"
