@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 # Where the baseline libraries of the benchmarks live: they need packages that ours does not.
 PEERS = .venv-peers/bin
+# Where the package is installed alone, as users have it.
+SMOKE = .venv-smoke/bin
 
-.PHONY: attack clean docs lint peers quick test
+.PHONY: attack clean docs lint peers quick smoke test
 
 attack: .venv/installed
 	$(BIN)/python train.py
@@ -36,6 +38,11 @@ peers: .venv-peers/installed
 	$(PEERS)/python -m benchmarks.baseline_libraries --checkpoint_dir build/peers/checkpoints \
 		--results_dir build/peers --num_images 100 --rounds 1 --attacks pgd_linf ddn
 
+# Runs what users do, where no extra is installed.
+smoke: .venv-smoke/installed
+	$(SMOKE)/python -m pip install --quiet --no-deps --force-reinstall .
+	$(SMOKE)/python tests/smoke.py
+
 # The pip that comes with Python 3.10 searches for minutes where a current one takes seconds.
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -54,5 +61,11 @@ peers: .venv-peers/installed
 	$(PEERS)/python -m pip install --quiet --no-deps --requirement benchmarks/requirements-no-deps.txt
 	touch $@
 
+.venv-smoke/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear .venv-smoke
+	$(SMOKE)/python -m pip install --quiet --upgrade pip
+	$(SMOKE)/python -m pip install --quiet .
+	touch $@
+
 clean:
-	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-smoke build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,42 +1,35 @@
-"""Load a model from a SavedModel folder: its serving signature, after a check of operations."""
+"""Load a model from a SavedModel folder: what its serving signature computes, and nothing else.
+
+A SavedModel is a program, and Keras 2's also needs Keras 2's classes to be loaded as one. So it is
+read as data: the operations between the signature's input and its output are built anew, after a
+check, and the variables' values come from the checkpoint in the folder.
+"""
 
 from __future__ import annotations
 
+import math
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.formats import tf1
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
 
-# A SavedModel is a program. These operations open files or run Python.
-_REFUSED = frozenset([
-    "ReadFile",
-    "WriteFile",
-    "MatchingFiles",
-    "PyFunc",
-    "PyFuncStateless",
-    "EagerPyFunc",
-    "WholeFileReader",
-    "WholeFileReaderV2",
-    "FixedLengthRecordReader",
-    "TFRecordReader",
-    "TextLineReader",
-    "PrintV2",
-    "Print",
-    "LoadLibrary",
-    "DebugNumericSummary",
-    "Copy",
-    "WriteSummary",
-    "WriteImageSummary",
-])
-_SAVING = frozenset(["Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"])
+_TAG = "serve"
+_SERVING = "serving_default"
+# Of the operation that initializes a TF1 graph.
+_INTERNAL = "__saved_model"
+# As many as tell a batch of images from one of them.
+_NUM_TRIED = 2
+_TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def load(path: str, request: ReadRequest) -> LoadedModel:
@@ -50,107 +43,277 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
         The model, and what was taken.
 
     Raises:
-        ValueError: the folder is damaged; its graph opens files or runs Python; no signature maps
-            images of 784 pixels to the classes; it returns neither logits nor probabilities.
+        FileNotFoundError: a file of its variables is missing; it is named.
+        ValueError: a file in the folder is damaged; the graph holds operations that no classifier
+            computes; no signature maps images of 784 pixels to the classes; it returns neither
+            logits nor probabilities.
     """
-    _check(path)
     try:
-        loaded = tf.saved_model.load(path)
-    except Exception as error:  # the loader raises many kinds
-        raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
-    signatures = dict(loaded.signatures)
-    name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
-    if name is None:
-        raise ValueError(f"{path} has no signature; export it with model.export(folder)")
-    _require_reading_only(path, signatures[name].graph.as_graph_def())
-    model = _Callable(loaded, signatures[name], path, request.num_classes)
-    logits, said = as_logits(model, request.images, path)
-    taken = f"took signature {name}: {model.input_name} to {model.output_name}"
-    files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
-    return LoadedModel(logits, path, digest(files), (taken, *said))
-
-
-class _Callable:
-    """A signature as images `[n, 28, 28, 1]` -> outputs.
-
-    Args:
-        loaded: what TensorFlow loaded; it owns the variables.
-        signature: one of its signatures.
-        path: for messages.
-        num_classes: how many outputs there must be.
-
-    Raises:
-        ValueError: the signature has other inputs or outputs.
-    """
-
-    def __init__(self, loaded: Any, signature: Any, path: str, num_classes: int) -> None:
-        self._loaded = loaded  # owns the variables, which would be freed with it
-        self._signature = signature
-        inputs = signature.structured_input_signature[1]
-        outputs = signature.structured_outputs
-        self._inputs = [name for name, spec in inputs.items() if _pixels(spec)]
-        self._outputs = [
-            name
-            for name, spec in outputs.items()
-            if spec.dtype.is_floating and spec.shape.rank == 2 and spec.shape[1] == num_classes
-        ]
-        if len(self._outputs) > 1:
-            preferred = [name for name in self._outputs if "logit" in name.lower()]
-            self._outputs = preferred or self._outputs
-        if len(inputs) != 1 or len(self._inputs) != 1 or len(self._outputs) != 1:
-            raise ValueError(
-                f"{path} must have one signature from images of {NUM_PIXELS} pixels to "
-                f"{num_classes} outputs. Received: {_listing(inputs)} to {_listing(outputs)}"
-            )
-        self.input_name, self.output_name = self._inputs[0], self._outputs[0]
-        self._spec = inputs[self.input_name]
-
-    def __call__(self, images: Any) -> Any:
-        shape = self._spec.shape[1:] if self._spec.shape.rank else IMAGE_SHAPE
-        pixels = tf.reshape(tf.cast(images, self._spec.dtype), [-1, *shape])
-        return self._signature(**{self.input_name: pixels})[self.output_name]
-
-
-def _pixels(spec: Any) -> bool:
-    shape = spec.shape
-    if not spec.dtype.is_floating or shape.rank is None or None in shape[1:]:
-        return False
-    return bool(shape.rank >= 2 and np.prod(shape[1:]) == NUM_PIXELS)
-
-
-def _check(path: str) -> None:
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
-    try:
-        saved = saved_model_pb2.SavedModel.FromString(content)
-    except Exception as error:  # protobuf's DecodeError, whichever implementation runs
+        return _load(path, request)
+    # What a graph is bound to give whose nodes are not whole.
+    except (IndexError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path}/saved_model.pb is damaged ({first_line(error)}); use an intact copy"
         ) from error
-    for meta_graph in saved.meta_graphs:
-        for node in _nodes(meta_graph.graph_def):
-            if node.op in _REFUSED:
-                raise ValueError(
-                    f"{path} holds the operation {node.op}, which reaches files or code outside "
-                    "the model; nothing of it was run"
-                )
 
 
-def _require_reading_only(path: str, graph: Any) -> None:
-    """Refuse a signature that writes: every SavedModel holds these operations, for its saver."""
-    for node in _nodes(graph):
-        if node.op in _SAVING:
+def _load(path: str, request: ReadRequest) -> LoadedModel:
+    meta_graph = _parse(path)
+    name, signature = _signature(path, meta_graph)
+    (start, spec), (end, _) = _ends(path, signature, request.num_classes)
+    graph = SavedGraph(path, meta_graph)
+    images = _Images(graph.find(signature.inputs[start].name), spec)
+    outputs = graph.find(signature.outputs[end].name)
+    notes = [f"took signature {name}: {plain(start)} to {plain(end)}"]
+    variables = graph.variables(graph.order(outputs, images.tensor))
+    graph.require_known(signature.outputs[end].name, variables)
+    values = _values(path, graph, variables)
+    model: Any = None
+    logits = graph.before_softmax(outputs)
+    if logits is not None:
+        model = _Function(path, graph, images, logits, values)
+    if model is not None and model.has_one_row_per_image(request.num_classes):
+        notes.append("its last softmax was taken off: the outputs are logits")
+        model.require_finite(request.images)
+    else:
+        model = _Function(path, graph, images, outputs, values)
+        if not model.has_one_row_per_image(request.num_classes):
             raise ValueError(
-                f"{path} writes files when it is called ({node.op}); it was not called"
+                f"{path} must return {request.num_classes} outputs per image. Received: "
+                f"{model.shape} for {_NUM_TRIED} images"
+            )
+        model.require_finite(request.images)
+        model, said = as_logits(model, request.images, path)
+        notes += said
+    files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
+    return LoadedModel(model, path, digest(files), tuple(notes))
+
+
+class _Images(NamedTuple):
+    """Where images enter a graph.
+
+    Attributes:
+        tensor: that they take the place of.
+        spec: its shape and dtype.
+    """
+
+    tensor: GraphTensor
+    spec: tf.TensorSpec
+
+
+class _Function:
+    """What a graph computes, as images `[n, 28, 28, 1]` -> outputs `[n, k]`.
+
+    float64 images are computed with in float64 where every operation has it.
+
+    Args:
+        path: for messages.
+        graph: the graph.
+        images: where they enter it.
+        wanted: the output.
+        values: of the variables.
+
+    Raises:
+        ValueError: the graph cannot be built, or asks for too much memory.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        graph: SavedGraph,
+        images: _Images,
+        wanted: GraphTensor,
+        values: Mapping[Any, Any],
+    ) -> None:
+        self._path = path
+        self._graph, self._images, self._wanted = graph, images, wanted
+        self._order = graph.order(wanted, images.tensor)
+        self._values = {tf.float32: values}
+        self._compiled: dict[Any, Any] = {}
+        few = tf.TensorSpec([_NUM_TRIED, *IMAGE_SHAPE], tf.float32)
+        traced = tf.function(self._compute, autograph=False).get_concrete_function(few)
+        self.shape = traced.output_shapes
+
+    def __call__(self, images: Any) -> Any:
+        images = tf.convert_to_tensor(images)
+        dtype = tf.float64 if images.dtype == tf.float64 else tf.float32
+        if dtype not in self._compiled:
+            with tf.init_scope():
+                self._compiled[dtype] = self._compile(dtype)
+        outputs = self._compiled[dtype](tf.cast(images, dtype))
+        # Compiled for any number of images, it does not say how many come out.
+        return tf.ensure_shape(outputs, [images.shape[0], self.shape[-1]])
+
+    def __repr__(self) -> str:
+        return f"SavedModel {self._path!r}"
+
+    def has_one_row_per_image(self, num_classes: int) -> bool:
+        """Tell whether the output is `[n, k]`, or `[n, 1, 1, k]` as some nets have it.
+
+        Args:
+            num_classes: k.
+
+        Returns:
+            Whether it is.
+        """
+        shape = self.shape
+        return bool(
+            shape.rank is not None
+            and shape.rank >= 2
+            and shape[0] == _NUM_TRIED
+            and shape[-1] == num_classes
+            and shape.num_elements() == _NUM_TRIED * num_classes
+        )
+
+    def require_finite(self, images: Any) -> None:
+        """Run it once, and refuse a model that fails or returns what is not finite.
+
+        Args:
+            images: `[n, 28, 28, 1]`.
+
+        Raises:
+            ValueError: it is such a model.
+        """
+        try:
+            outputs = np.asarray(self(images))
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{self._path} fails on images {np.shape(images)} ({first_line(error)})"
+            ) from error
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                f"{self._path} returns values that are not finite for "
+                f"{np.count_nonzero(~np.isfinite(outputs).all(axis=1))} of {len(outputs)} images"
             )
 
+    def _compile(self, dtype: Any) -> Any:
+        if dtype == tf.float64:
+            self._values[dtype] = {
+                key: tf.cast(value, dtype) if value.dtype == tf.float32 else value
+                for key, value in self._values[tf.float32].items()
+            }
 
-def _nodes(graph: Any) -> Iterator[Any]:
-    yield from graph.node
-    for function in graph.library.function:
-        yield from function.node_def
+        def call(images: Any) -> Any:
+            outputs = self._compute(images)
+            return tf.cast(tf.reshape(outputs, [-1, self.shape[-1]]), dtype)
+
+        # Compiled once for all batch sizes.
+        any_number = [tf.TensorSpec([None, *IMAGE_SHAPE], dtype)]
+        compiled = tf.function(call, input_signature=any_number, autograph=False)
+        if dtype == tf.float64:
+            try:
+                compiled(tf.zeros([1, *IMAGE_SHAPE], dtype))
+            except (ValueError, tf.errors.OpError):  # an operation that has no float64
+                narrow = self._compile(tf.float32)
+                return lambda images: tf.cast(narrow(tf.cast(images, tf.float32)), dtype)
+        return compiled
+
+    def _compute(self, images: Any) -> Any:
+        spec = self._images.spec
+        is_wide = images.dtype == tf.float64 and spec.dtype == tf.float32
+        pixels = tf.cast(images, tf.float64 if is_wide else spec.dtype)
+        pixels = tf.reshape(pixels, [-1, *spec.shape[1:]])
+        # Of a batch as large as the caller's, where that is known.
+        pixels.set_shape([images.shape[0], *spec.shape[1:]])
+        values = self._values[tf.float64 if is_wide else tf.float32]
+        return self._graph.build(self._order, self._wanted, self._images.tensor, pixels, values)
 
 
-def _listing(specs: Any) -> str:
-    return ", ".join(f"{name} {spec.dtype.name} {spec.shape}" for name, spec in specs.items())
+def _parse(path: str) -> Any:
+    """Return the graph for serving."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = pathlib.Path(path) / "saved_model.pb"
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
+    except Exception as error:  # protobuf's DecodeError, whichever implementation runs
+        raise ValueError(f"{file} is damaged ({first_line(error)}); use an intact copy") from error
+    if not graphs:
+        raise ValueError(f"{file} is damaged (it holds no graph); use an intact copy")
+    # The plainest first: a graph may have other tags beside this one.
+    for graph in sorted(graphs, key=lambda graph: len(graph.meta_info_def.tags)):
+        if _TAG in graph.meta_info_def.tags:
+            return graph
+    tags = "; ".join(plain(", ".join(graph.meta_info_def.tags)) or "none" for graph in graphs)
+    raise ValueError(f"{path} must hold a graph with the tag {_TAG}. Received: tags {tags}")
+
+
+def _signature(path: str, meta_graph: Any) -> tuple[str, Any]:
+    signatures = {
+        name: signature
+        for name, signature in sorted(meta_graph.signature_def.items())
+        if not name.startswith(_INTERNAL)
+    }
+    if not signatures:
+        raise ValueError(f"{path} has no signature; export it with model.export(folder)")
+    name = _SERVING if _SERVING in signatures else next(iter(signatures))
+    return plain(name), signatures[name]
+
+
+def _ends(
+    path: str, signature: Any, num_classes: int
+) -> tuple[tuple[str, tf.TensorSpec], tuple[str, tf.TensorSpec]]:
+    """Choose the input and the output of a signature; names with their specs."""
+    inputs, outputs = _specs(signature.inputs), _specs(signature.outputs)
+    images = [item for item in inputs.items() if _are_pixels(item[1])]
+    scores = [item for item in outputs.items() if _may_be_scores(item[1], num_classes)]
+    # A signature need not say every shape; it is known when the graph is built.
+    found = [item for item in scores if item[1].shape.rank and item[1].shape[-1]] or scores
+    if len(found) > 1:
+        found = [item for item in found if "logit" in item[0].lower()] or found
+    if len(inputs) != 1 or len(images) != 1 or len(found) != 1:
+        raise ValueError(
+            f"{path} must have one signature from images of {NUM_PIXELS} pixels to "
+            f"{num_classes} outputs. Received: {_listing(inputs)} to {_listing(outputs)}"
+        )
+    return images[0], found[0]
+
+
+def _specs(infos: Any) -> dict[str, tf.TensorSpec]:
+    # A sparse tensor, or one of several parts, has no name of its own.
+    return {
+        name: tf.TensorSpec(info.tensor_shape, info.dtype if info.name else tf.string)
+        for name, info in sorted(infos.items())
+    }
+
+
+def _are_pixels(spec: tf.TensorSpec) -> bool:
+    shape = spec.shape
+    if not spec.dtype.is_floating or shape.rank is None or None in shape[1:]:
+        return False
+    return bool(shape.rank >= 2 and math.prod(shape[1:]) == NUM_PIXELS)
+
+
+def _may_be_scores(spec: tf.TensorSpec, num_classes: int) -> bool:
+    return bool(spec.dtype.is_floating and spec.shape.is_compatible_with([None, num_classes]))
+
+
+def _listing(specs: Mapping[str, tf.TensorSpec]) -> str:
+    listed = (f"{plain(name)} {spec.dtype.name} {spec.shape}" for name, spec in specs.items())
+    return ", ".join(listed) or "nothing"
+
+
+def _values(path: str, graph: SavedGraph, variables: Sequence[GraphTensor]) -> dict[Any, Any]:
+    """Read the values of variables from the checkpoint in the folder; the graph may have none."""
+    if not variables:
+        return {}
+    arrays = tf1.read(tf1.find_prefix(f"{path}/variables/variables"))
+    keys = graph.checkpoint_keys()
+    values = {}
+    for variable in variables:
+        node = variable.node
+        key = keys.get(variable.key, node.name).removesuffix(_TF2_SUFFIX)
+        if key not in arrays.shapes:
+            raise ValueError(
+                f"{path} holds the variable {plain(node.name)}, of which {arrays.where} has no "
+                f"values as {plain(key)}"
+            )
+        declared = tf.TensorShape(node.attr["shape"].shape)
+        dtype = tf.as_dtype(node.attr["dtype"].type)
+        if not declared.is_compatible_with(arrays.shapes[key]):
+            raise ValueError(
+                f"{path} holds the variable {plain(node.name)} of shape {declared}, and values "
+                f"for it of shape {tuple(arrays.shapes[key])}"
+            )
+        values[variable.key] = tf.constant(arrays.read(key), dtype)
+    return values
