@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def load_keras(path: str, num_classes: int) -> Any:
         loaded = keras.saving.load_model(path, safe_mode=True, compile=False)
     except Exception as error:  # Keras raises whatever its layers raise
         raise ValueError(f"{path} cannot be loaded by Keras ({first_line(error)})") from error
-    _require_form(loaded, path, num_classes)
+    require_form(loaded, path, num_classes)
     for weight in loaded.weights:
         if not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(f"{path} holds weights that are not finite: {weight.path}")
@@ -90,20 +90,37 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
     Raises:
         ValueError: as `load_keras`; or it returns neither logits nor probabilities.
     """
-    loaded = load_keras(path, request.num_classes)
+    return as_loaded(path, request, load_keras)
+
+
+def as_loaded(path: str, request: ReadRequest, read: Callable[[str, int], Any]) -> LoadedModel:
+    """Make a model that returns logits of a file that holds a Keras model.
+
+    Args:
+        path: the file.
+        request: the number of classes, and images on which the outputs are tested.
+        read: path and number of classes -> the Keras model.
+
+    Returns:
+        The model, and what was changed.
+
+    Raises:
+        ValueError: as `read`; or the model returns neither logits nor probabilities.
+    """
+    loaded = read(path, request.num_classes)
     notes = [f"took {loaded.name}: {_layers(loaded)}"]
-    chain = as_perceptron(loaded)
-    model, said = _take_softmax_off(loaded, chain, path, request)
+    model, said = _take_softmax_off(loaded, path, request, read)
     return LoadedModel(model, path, digest([pathlib.Path(path)]), (*notes, *said))
 
 
 def _take_softmax_off(
-    loaded: Any, chain: tuple[Any, bool] | None, path: str, request: ReadRequest
+    loaded: Any, path: str, request: ReadRequest, read: Callable[[str, int], Any]
 ) -> tuple[Any, list[str]]:
     taken_off = ["its last softmax was taken off: the outputs are logits"]
+    chain = as_perceptron(loaded)
     if chain is not None:
-        model, softmax = chain
-        return (model, taken_off) if softmax else as_logits(model, request.images, path)
+        ours, softmax = chain
+        return (ours, taken_off) if softmax else as_logits(ours, request.images, path)
     model = _Callable(loaded)
     outputs = model(request.images)
     if are_probabilities(outputs):
@@ -111,7 +128,7 @@ def _take_softmax_off(
         if np.allclose(tf.nn.softmax(bare(request.images)), outputs, atol=1e-5):
             return bare, taken_off
         # The attempt may have changed a layer.
-        model = _Callable(load_keras(path, request.num_classes))
+        model = _Callable(read(path, request.num_classes))
     return as_logits(model, request.images, path)
 
 
@@ -202,7 +219,17 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(value)
 
 
-def _require_form(model: Any, path: Any, num_classes: int) -> None:
+def require_form(model: Any, path: str, num_classes: int) -> None:
+    """Refuse a Keras model that is no classifier of 28 x 28 images.
+
+    Args:
+        model: the Keras model.
+        path: of its file, for the message.
+        num_classes: of the data set.
+
+    Raises:
+        ValueError: it is none.
+    """
     inputs, outputs = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     fits = (
         isinstance(inputs, tuple)

@@ -36,7 +36,7 @@ def open_model(
 
     Args:
         spec: a TF1 or TF2 checkpoint (its prefix, one of its files, or a folder), a `.keras`
-            file, a SavedModel folder, an `.npz`, or "package.module:function".
+            or `.h5` file, a SavedModel folder, an `.npz`, or "package.module:function".
         num_classes: of the data set.
         variables: "W=NAME,b=NAME" (or "W1=...,b1=...,W2=...") where a file of named arrays does
             not say by itself which ones are the model.

@@ -25,15 +25,8 @@ _PICKLE = (
     "may hold pickled code, which is never loaded; save the weights with "
     "numpy.savez(path, W=..., b=...)"
 )
-_HDF5 = (
-    "is HDF5, whose layers Keras does not check for code; open it where you trust it and save it "
-    "as .keras"
-)
 # Suffixes that no format reads, and why.
-_REFUSED = {
-    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy"), _PICKLE),
-    **dict.fromkeys((".h5", ".hdf5"), _HDF5),
-}
+_REFUSED = dict.fromkeys((".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy"), _PICKLE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +212,14 @@ FORMATS.add(
         _lazily("keras_file", "load"),
         suffix=".keras",
         write=_lazily("keras_layers", "write"),
+    )
+)
+FORMATS.add(
+    Format(
+        "hdf5",
+        "Keras's HDF5 (.h5)",
+        _lazily("hdf5", "load"),
+        recognises=lambda spec: spec.lower().endswith((".h5", ".hdf5")),
     )
 )
 FORMATS.add(
