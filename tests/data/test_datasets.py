@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
+import itertools
 import pathlib
 import struct
 import types
@@ -48,7 +50,7 @@ def test_tfds_gives_the_same_pairs(
         levels = np.rint(255 * dataset.images).astype(np.uint8).reshape(len(dataset.labels), -1)
         return sorted(np.c_[levels, dataset.labels.astype(np.uint8)].view("V785").ravel().tolist())
 
-    # TFDS prepares every split; the 60,000 training images would take most of this test's time.
+    # TFDS prepares every image of every split, which would take most of this test's time.
     import tensorflow_datasets as tfds
 
     builder = type(tfds.builder("mnist", data_dir=str(tmp_path)))
@@ -56,13 +58,15 @@ def test_tfds_gives_the_same_pairs(
 
     def test_split_only(self: Any, manager: Any) -> Any:
         made = generators(self, manager)
-        return {"test": made["test"]} if isinstance(made, dict) else made
+        return {"test": itertools.islice(made["test"], 1000)} if isinstance(made, dict) else made
 
     monkeypatch.setattr(builder, "_split_generators", test_split_only)
-    for split, ours in (("test", test_set),):
-        theirs = datasets._load_tfds("mnist", split, str(tmp_path), str(FOLDER))
-        assert pairs(theirs) == pairs(ours)
-        assert theirs.class_names == ours.class_names
+    theirs = datasets._load_tfds("mnist", "test", str(tmp_path), str(FOLDER))
+    ours = dataclasses.replace(
+        test_set, images=test_set.images[:1000], labels=test_set.labels[:1000]
+    )
+    assert pairs(theirs) == pairs(ours)
+    assert theirs.class_names == ours.class_names
 
 
 def test_to_float_maps_every_level_to_its_255th() -> None:
