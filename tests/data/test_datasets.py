@@ -9,6 +9,7 @@ import itertools
 import pathlib
 import struct
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ def test_test_images_are_in_the_original_order(test_set: datasets.Dataset) -> No
 
 
 def test_tfds_gives_the_same_pairs(
-    tmp_path: pathlib.Path, test_set: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path,
+    test_set: datasets.Dataset,
+    train_set: datasets.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def pairs(dataset: datasets.Dataset) -> list[bytes]:
         levels = np.rint(255 * dataset.images).astype(np.uint8).reshape(len(dataset.labels), -1)
@@ -54,19 +58,17 @@ def test_tfds_gives_the_same_pairs(
     import tensorflow_datasets as tfds
 
     builder = type(tfds.builder("mnist", data_dir=str(tmp_path)))
-    generators = builder._split_generators
+    generate = builder._generate_examples
 
-    def test_split_only(self: Any, manager: Any) -> Any:
-        made = generators(self, manager)
-        return {"test": itertools.islice(made["test"], 1000)} if isinstance(made, dict) else made
+    def some(self: Any, **files: Any) -> Iterator[Any]:
+        return itertools.islice(generate(self, **files), 1000)
 
-    monkeypatch.setattr(builder, "_split_generators", test_split_only)
-    theirs = datasets._load_tfds("mnist", "test", str(tmp_path), str(FOLDER))
-    ours = dataclasses.replace(
-        test_set, images=test_set.images[:1000], labels=test_set.labels[:1000]
-    )
-    assert pairs(theirs) == pairs(ours)
-    assert theirs.class_names == ours.class_names
+    monkeypatch.setattr(builder, "_generate_examples", some)
+    for split, whole in (("test", test_set), ("train", train_set)):
+        theirs = datasets._load_tfds("mnist", split, str(tmp_path), str(FOLDER))
+        ours = dataclasses.replace(whole, images=whole.images[:1000], labels=whole.labels[:1000])
+        assert pairs(theirs) == pairs(ours)
+        assert theirs.class_names == ours.class_names
 
 
 def test_to_float_maps_every_level_to_its_255th() -> None:
