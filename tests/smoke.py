@@ -53,6 +53,7 @@ def save_models() -> list[str]:
     net.compile("adam", "sparse_categorical_crossentropy")
     net.fit(train.images[:5000], train.labels[:5000], epochs=2, batch_size=50, verbose=0)
     net.save("net.keras")
+    net.save("net.h5")
     net.export("net", verbose=False)
 
     module = tf.Module()
@@ -66,7 +67,7 @@ def save_models() -> list[str]:
             input_signature=[tf.TensorSpec([None, 784])],
         ),
     )
-    return ["net.keras", "net", "module"]
+    return ["net.keras", "net.h5", "net", "module"]
 
 
 def main() -> None:
