@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.optimum_oracles import dual_quadratic, highs, largest_margin_highs
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.models.training import train
 from mnist_adv.optimum import check, check_margin, largest_margin, smallest_perturbation
-from tests.optimum.oracles import dual_quadratic, highs, largest_margin_highs
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NORMS = ("linf", "l2", "l1", "l0")

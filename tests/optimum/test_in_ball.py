@@ -11,6 +11,7 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.optimum_oracles import largest_margin_highs
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.optimum import (
@@ -21,7 +22,6 @@ from mnist_adv.optimum import (
     smallest_perturbation,
 )
 from mnist_adv.optimum.certificate import bounds
-from tests.optimum.oracles import largest_margin_highs
 from tests.optimum.test_targeted import random_problem
 
 CONVEX = ("linf", "l2", "l1")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.optimum_oracles import highs, quadratic
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.optimum import Optimum, Status, check, smallest_perturbation
-from tests.optimum.oracles import highs, quadratic
 
 CONVEX = ("linf", "l2", "l1")
 

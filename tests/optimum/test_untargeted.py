@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.optimum_oracles import highs, quadratic
 from mnist_adv.optimum import Status, check, smallest_perturbation
 from mnist_adv.optimum.in_ball.support import support_function
 from mnist_adv.optimum.solvers.one_constraint import smallest
-from tests.optimum.oracles import highs, quadratic
 from tests.optimum.test_targeted import random_problem
 
 NORMS = ("linf", "l2", "l1", "l0")
