@@ -19,6 +19,10 @@ from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.loaded import LoadedModel
 
 _WEIGHTS = "model_weights"
+_SAID = ("keras_version", "backend")
+# An array larger than this must have a hundredth of its bytes in the file.
+_SMALL = 2**20
+_COMPRESSED = 100
 
 
 def load_hdf5(path: str, num_classes: int) -> Any:
@@ -34,8 +38,8 @@ def load_hdf5(path: str, num_classes: int) -> Any:
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged; holds weights without their layers; holds a layer or a
-            setting that is not built; is not a classifier of 28 x 28 images; weights are not
-            finite.
+            setting that is not built; holds links or arrays that lie elsewhere; is not a
+            classifier of 28 x 28 images; weights are not finite.
     """
     import h5py
 
@@ -45,11 +49,9 @@ def load_hdf5(path: str, num_classes: int) -> Any:
         with h5py.File(path, "r") as file:
             config, version = _config(file, path)
             # What `clean` meets where the file is not what Keras writes, it raises as these.
-            model = _filled(config, version, file[_WEIGHTS], path)
+            return _filled(config, version, _inside(file, _WEIGHTS, path), path, num_classes)
     except (AttributeError, IndexError, KeyError, OSError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
-    keras_file.require_form(model, path, num_classes)
-    return model
 
 
 def load(path: str, request: ReadRequest) -> LoadedModel:
@@ -85,11 +87,20 @@ def _config(file: Any, path: str) -> tuple[Any, str]:
             f"{path} is damaged (its model_config is no JSON: {first_line(error)}); use an intact "
             "copy"
         ) from error
-    version = _text(file.attrs.get("keras_version", file[_WEIGHTS].attrs.get("keras_version", "1")))
-    return config, version
+    group = _inside(file, _WEIGHTS, path)
+    said = {
+        name: _text(at.attrs[name]) for at in (group, file) for name in _SAID if name in at.attrs
+    }
+    if said.get("backend") == "theano" and "Conv" in json.dumps(config):
+        # Theano turns a kernel around that TensorFlow does not.
+        raise ValueError(
+            f"{path} holds convolutions of Keras on Theano, whose kernels are turned around; save "
+            "it with Keras on TensorFlow"
+        )
+    return config, said.get("keras_version", "1")
 
 
-def _filled(config: Any, version: str, group: Any, path: str) -> Any:
+def _filled(config: Any, version: str, group: Any, path: str, num_classes: int) -> Any:
     """Build a model and give it the arrays of the file."""
     import keras
 
@@ -97,11 +108,17 @@ def _filled(config: Any, version: str, group: Any, path: str) -> Any:
         cleaned = keras_config.clean(config, version)
     except keras_config.Refused as error:
         raise ValueError(f"{path} holds {error}; nothing of it was run") from error
-    names = [name for name in _names(group, "layer_names") if _names(group[name], "weight_names")]
+    arrays = []
+    for name in _names(group, "layer_names"):
+        layer = _inside(group, name, path)
+        mine = [_array(layer, stored, path) for stored in _names(layer, "weight_names")]
+        arrays += [mine] if mine else []
     # There, variables have shapes and take no memory.
     with tf.Graph().as_default(), keras.StatelessScope():
-        shapes = [[tuple(w.shape) for w in layer] for layer in _by_layer(_built(cleaned, path))]
-    held = [[tuple(group[n][w].shape) for w in _names(group[n], "weight_names")] for n in names]
+        empty = _built(cleaned, path)
+        shapes = [[tuple(w.shape) for w in layer] for layer in _by_layer(empty)]
+    keras_file.require_form(empty, path, num_classes)
+    held = [[tuple(array.shape) for array in layer] for layer in arrays]
     if shapes != held:
         wanted, found = next(
             ((a, b) for a, b in zip(shapes, held) if a != b), (len(shapes), len(held))
@@ -111,13 +128,37 @@ def _filled(config: Any, version: str, group: Any, path: str) -> Any:
             "an intact copy"
         )
     model = _built(cleaned, path)
-    for variables, name in zip(_by_layer(model), names):
-        for variable, stored in zip(variables, _names(group[name], "weight_names")):
-            values = np.asarray(group[name][stored], np.float32)
+    for variables, layer in zip(_by_layer(model), arrays):
+        for variable, array in zip(variables, layer):
+            values = np.asarray(array, np.float32)
             if not np.isfinite(values).all():
-                raise ValueError(f"{path} holds weights that are not finite: {stored}")
+                raise ValueError(f"{path} holds weights that are not finite: {array.name}")
             variable.assign(values)
     return model
+
+
+def _inside(group: Any, name: str, path: str) -> Any:
+    """Follow a name as long as it stays in the file: a link may lead to any other one."""
+    import h5py
+
+    for part in name.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path} holds {name} as a link, which is not followed")
+        group = group[part]
+    return group
+
+
+def _array(group: Any, name: str, path: str) -> Any:
+    """Find an array that is in the file, with all its bytes."""
+    array = _inside(group, name, path)
+    if array.external is not None or array.is_virtual:
+        raise ValueError(f"{path} holds {name} as a reference to another file, which is not opened")
+    if array.nbytes > max(_SMALL, _COMPRESSED * array.id.get_storage_size()):
+        raise ValueError(
+            f"{path} asks for {array.nbytes:,} bytes for {name}, and holds "
+            f"{array.id.get_storage_size():,}"
+        )
+    return array
 
 
 def _built(config: Any, path: str) -> Any:

@@ -254,18 +254,6 @@ def _name(name: Any) -> str:
     return str(name).replace("/", "_")
 
 
-def clean_name(name: str) -> str:
-    """Name a layer as `clean` does.
-
-    Args:
-        name: in the file.
-
-    Returns:
-        In the model.
-    """
-    return _name(name)
-
-
 def _major(version: str) -> int:
     digits = version.split(".")[0]
     return int(digits) if digits.isdigit() else 1

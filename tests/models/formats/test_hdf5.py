@@ -200,10 +200,12 @@ def test_what_is_not_plain_or_not_whole_is_named(tmp_path: pathlib.Path) -> None
     )
     # Nothing of this size is made: the file's arrays are what is compared.
     assert "asks for weights" in said(
-        lambda layers: layers[3]["config"].update(output_dim=2_000_000_000)
+        lambda layers: layers[0]["config"].update(nb_filter=200_000_000)
     )
     broken = np.full_like(arrays["dense_1/W"], np.nan)
-    assert "not finite: dense_1/W" in said(lambda layers: None, **{"dense_1/W": broken})
+    assert "not finite: /model_weights/dense_1/dense_1/W" in said(
+        lambda layers: None, **{"dense_1/W": broken}
+    )
     path.write_bytes(b"not HDF5")
     assert f"{path} is damaged" in _refused(path)
     with pytest.raises(FileNotFoundError, match=r"no file .*absent\.h5"):
@@ -211,6 +213,51 @@ def test_what_is_not_plain_or_not_whole_is_named(tmp_path: pathlib.Path) -> None
     with h5py.File(path, "w") as file:
         file["temperature"] = [1.0, 2.0]
     assert "holds no Keras model, but temperature" in _refused(path)
+
+
+def test_nothing_outside_the_file_is_read(tmp_path: pathlib.Path) -> None:
+    config, arrays = _keras_1()
+    path, other = tmp_path / "my.h5", tmp_path / "other.h5"
+    _written(other, config, arrays)
+    arrays["dense_1/W"].tofile(tmp_path / "raw")
+    place, shape = "model_weights/dense_1/dense_1/W", (192, 10)
+    layout = h5py.VirtualLayout(shape, np.float32)
+    layout[:] = h5py.VirtualSource(str(other), place, shape)
+    raw = [(str(tmp_path / "raw"), 0, arrays["dense_1/W"].nbytes)]
+
+    def linked(file: Any) -> None:
+        file[place] = h5py.ExternalLink(str(other), place)
+
+    def softly(file: Any) -> None:
+        file[place] = h5py.SoftLink("/model_weights/elsewhere")
+
+    ways: tuple[tuple[Callable[[Any], Any], str], ...] = (
+        (linked, "as a link"),
+        (softly, "as a link"),
+        (lambda file: file.create_virtual_dataset(place, layout), "reference to another"),
+        (
+            lambda file: file.create_dataset(place, shape, "f4", external=raw),
+            "reference to another",
+        ),
+    )
+    for change, message in ways:
+        _written(path, config, arrays)
+        with h5py.File(path, "a") as file:
+            del file[place]
+            change(file)
+        assert message in _refused(path)
+    # An array of which nothing is there is not made.
+    _written(path, config, arrays)
+    with h5py.File(path, "a") as file:
+        del file[place]
+        file.create_dataset(place, (192, 10**6), "f4", chunks=(192, 1000))
+    assert "asks for 768,000,000 bytes for dense_1/W, and holds 0" in _refused(path)
+
+
+def test_kernels_of_theano_are_refused(tmp_path: pathlib.Path) -> None:
+    config, arrays = _keras_1()
+    _written(tmp_path / "my.h5", config, arrays, backend="theano")
+    assert "convolutions of Keras on Theano" in _refused(tmp_path / "my.h5")
 
 
 @pytest.mark.filterwarnings("ignore")
