@@ -142,7 +142,8 @@ def _inside(group: Any, name: str, path: str) -> Any:
     import h5py
 
     for part in name.split("/"):
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        link = group.get(part, getlink=True)  # None where there is nothing of that name
+        if link is not None and not isinstance(link, h5py.HardLink):
             raise ValueError(f"{path} holds {name} as a link, which is not followed")
         group = group[part]
     return group
