@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -94,7 +95,8 @@ def _run(
     from mnist_adv.reporting import run_card, tensorboard
 
     output, dataset, first_epoch = cli.Output(values), values.dataset, 0
-    model = softmax_regression.SoftmaxRegression(len(train_set.class_names))
+    shape = train_set.images.shape[1:]
+    model = softmax_regression.SoftmaxRegression(len(train_set.class_names), math.prod(shape))
     if resumed is not None:
         config = TrainingConfig(**resumed.config["training"])
         dataset, first_epoch = resumed.config["dataset"], resumed.config["epoch"]
@@ -107,7 +109,11 @@ def _run(
         values.checkpoint_dir,
         model,
         {
-            "model": {"type": "SoftmaxRegression", "num_classes": len(train_set.class_names)},
+            "model": {
+                "type": "SoftmaxRegression",
+                "num_classes": len(train_set.class_names),
+                "image_shape": list(shape),
+            },
             "dataset": dataset,
             "class_names": list(train_set.class_names),
             "training": dataclasses.asdict(config),
@@ -115,7 +121,7 @@ def _run(
     )
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
     folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
-    curves = tensorboard.TrainingSummaries(folder, train_set.images.shape[1:])
+    curves = tensorboard.TrainingSummaries(folder, shape)
     output.lines(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "
         f"{len(train_set.class_names)} classes"

@@ -7,6 +7,7 @@ same file: the two cannot come apart, and TensorFlow's own write-then-rename cov
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -86,7 +87,9 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
         if not reader.has_tensor(_CONFIG_KEY):
             raise ValueError(f"{prefix} is not a checkpoint of mnist_adv: it carries no config")
         config = json.loads(reader.get_tensor(_CONFIG_KEY))
-        model = SoftmaxRegression(config["model"]["num_classes"])
+        # Checkpoints of MNIST's shape did not say it.
+        shape = tuple(config["model"].get("image_shape", (28, 28, 1)))
+        model = SoftmaxRegression(config["model"]["num_classes"], math.prod(shape))
         _require_shapes(prefix, model, reader.get_variable_to_shape_map())
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
@@ -102,6 +105,7 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
         model=model,
         where=prefix,
         digest=content,
+        shape=shape,
         dataset=config.get("dataset", ""),
         class_names=tuple(config.get("class_names", ())),
         config=config,

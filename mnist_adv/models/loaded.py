@@ -21,6 +21,7 @@ class LoadedModel:
         where: the file, the folder, the checkpoint's prefix or the function's name.
         digest: SHA-256, hexadecimal, over its files; of a function, over its name and the file
             that defines it.
+        shape: of its images, `(h, w, c)`.
         notes: what was taken from the file and what was changed, one sentence each.
         dataset: the data set that it was trained on; empty if not known.
         class_names: the name of each class, in label order.
@@ -32,6 +33,7 @@ class LoadedModel:
     model: Model
     where: str
     digest: str
+    shape: tuple[int, int, int]
     notes: tuple[str, ...] = ()
     dataset: str = ""
     class_names: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class ModelSource:
 
         opened = open_model(
             self.where,
-            num_classes=len(known.class_names) if known else 10,
+            num_classes=len(known.class_names) if known else None,
             variables=self.variables,
             activation=self.activation,
             pixels=self.pixels,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.find_layers import Chain, find_chain, follow
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.perceptron import make_model
 
@@ -75,10 +78,9 @@ def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
             weights that are not finite.
     """
     variables = parse_variables(request.variables)
-    if variables:
-        chain = follow(variables, arrays.shapes, request.num_classes, arrays.where)
-    else:
-        chain = find_chain(arrays.shapes, request.num_classes, arrays.where)
+    layout = _find_layout(arrays, request)
+    known = (arrays.shapes, request.num_classes, arrays.where, math.prod(layout.shape))
+    chain = follow(variables, *known) if variables else find_chain(*known)
     notes = [_taken(chain, arrays)]
     layers = []
     for layer in chain.layers:
@@ -100,7 +102,20 @@ def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
         said_by = "the request" if request.activation else "the graph beside the checkpoint"
         notes.append(f"{activation.value} between layers, by {said_by}")
     model = make_model(layers, activation)
-    return LoadedModel(model, arrays.where, digest(arrays.files), tuple(notes))
+    return LoadedModel(model, arrays.where, digest(arrays.files), layout.shape, tuple(notes))
+
+
+def _find_layout(arrays: NamedArrays, request: ReadRequest) -> Layout:
+    """Find the shape of the images whose pixels the first layer takes: the likeliest."""
+    lengths = {length for shape in arrays.shapes.values() if len(shape) == 2 for length in shape}
+    for shape in (request.shape, MNIST_SHAPE):
+        if shape is not None and math.prod(shape) in lengths:
+            return find_layout([math.prod(shape)], shape, arrays.where)
+    for pixels in sorted(lengths, reverse=True):
+        with contextlib.suppress(ValueError):
+            return find_layout([pixels], None, arrays.where)
+    shape = request.shape or MNIST_SHAPE
+    return find_layout([math.prod(shape)], shape, arrays.where)
 
 
 def _taken(chain: Chain, arrays: NamedArrays) -> str:

@@ -25,7 +25,7 @@ from mnist_adv.models.formats.registry import (
     find_format,
     writable,
 )
-from mnist_adv.models.formats.shapes import IMAGE_SHAPE
+from mnist_adv.models.formats.shapes import Shape
 from mnist_adv.models.perceptron import Perceptron, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -54,10 +54,11 @@ def convert(
     *,
     names: str | None = None,
     num_classes: int | None = None,
+    shape: Shape | None = None,
     variables: str | None = None,
     activation: Activation | str | None = None,
     dataset: str = "mnist",
-    class_names: Sequence[str] = tuple("0123456789"),
+    class_names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Converted:
     """Write the weights of one file as another kind of file.
@@ -69,11 +70,12 @@ def convert(
             .keras, .ckpt for TF1) if None.
         names: "W=NAME,b=NAME" of the variables in a TF1 checkpoint or .npz that is written; if
             None, what TF1 calls nameless ones (`Variable`, `Variable_1`), and W and b.
-        num_classes: of the source; the number of class names if None.
+        num_classes: of the source, where it leaves a choice.
+        shape: of its images, `(h, w, c)`, where it leaves a choice.
         variables: "W=NAME,b=NAME" in the source, where it does not say by itself.
         activation: between layers, where the source does not say.
         dataset: that the weights were trained on, for our own checkpoint.
-        class_names: in label order, for our own checkpoint.
+        class_names: in label order, for our own checkpoint; numbers if None.
         overwrite: whether an existing destination may be replaced.
 
     Returns:
@@ -87,19 +89,29 @@ def convert(
     """
     row = _find_writer(destination, kind)
     request = ReadRequest(
-        num_classes=len(class_names) if num_classes is None else num_classes,
-        images=np.random.default_rng(0).random((_NUM_PROBES, *IMAGE_SHAPE), np.float32),
+        images=lambda shape: np.random.default_rng(0).random((_NUM_PROBES, *shape), np.float32),
+        shape=shape,
+        num_classes=num_classes,
         variables=variables,
         activation=None if activation is None else Activation(activation),
     )
     name = os.fspath(source)
-    model, notes = _read(find_format(name), name, request)
+    model, found, notes = _read(find_format(name), name, request)
+    num_found = layers_of(model)[0][-1][1].size
+    if class_names is None:
+        class_names = tuple(map(str, range(num_found)))
+    if len(class_names) != num_found:
+        raise ValueError(
+            f"{name} must have as many classes as there are names, {len(class_names)}. "
+            f"Received: {num_found}"
+        )
     named = _name_variables(model, names, row)
-    wanted = WriteRequest(named, name, dataset, class_names)
+    wanted = WriteRequest(named, found, name, dataset, class_names)
     back = dataclasses.replace(
         request,
         variables=",".join(f"{role}={name}" for role, name in named.items()) or None,
         activation=layers_of(model)[1],
+        shape=found,
     )
     final = pathlib.Path(destination)
     if row.writes_folder:
@@ -140,14 +152,14 @@ def _find_writer(destination: str | os.PathLike[str], kind: str | None) -> Forma
     return row
 
 
-def _read(row: Format, name: str, request: ReadRequest) -> tuple[Weights, tuple[str, ...]]:
+def _read(row: Format, name: str, request: ReadRequest) -> tuple[Weights, Shape, tuple[str, ...]]:
     loaded = row.read(name, request)
     if not isinstance(loaded.model, SoftmaxRegression | Perceptron):
         raise ValueError(
             f"{name} must be Dense layers one after another, one activation between them. "
             f"Received: {'; '.join(loaded.notes) or loaded.model}"
         )
-    return loaded.model, loaded.notes
+    return loaded.model, loaded.shape, loaded.notes
 
 
 def _write(
@@ -157,7 +169,7 @@ def _write(
     if row.write is None:
         raise ValueError(f"{row.name} is only read")
     written = row.write(model, path, wanted)
-    again, _ = _read(row, str(path), back)
+    again, *_ = _read(row, str(path), back)
     before, after = (
         [part for layer in layers_of(each)[0] for part in layer] for each in (model, again)
     )

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from mnist_adv.models.formats.shapes import NUM_PIXELS, listing
+from mnist_adv.models.formats.shapes import listing
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -50,16 +50,17 @@ class Chain:
     transposed: bool
 
 
-def find_chain(shapes: Shapes, num_classes: int, where: str) -> Chain:
-    """Order the variables of a perceptron, from 784 pixels to the classes.
+def find_chain(shapes: Shapes, num_classes: int | None, where: str, num_pixels: int = 784) -> Chain:
+    """Order the variables of a perceptron, from the pixels to the classes.
 
     Optimizer slots, moving averages and scalars are passed over; everything else must have its
     place in the chain, or the file holds more than a perceptron.
 
     Args:
         shapes: name -> shape, of the variables that hold floats.
-        num_classes: of the data set.
+        num_classes: of the model; None: the last layer says.
         where: the file, for the messages.
+        num_pixels: of an image, all channels counted.
 
     Returns:
         The only chain that the shapes, and between equal shapes the names, allow.
@@ -70,40 +71,47 @@ def find_chain(shapes: Shapes, num_classes: int, where: str) -> Chain:
     own = {name: shape for name, shape in shapes.items() if shape and not is_slot(name, shapes)}
     matrices = {name: tuple(shape) for name, shape in own.items() if _is_matrix(shape)}
     vectors = {name: _length(shape) for name, shape in own.items() if _length(shape)}
-    if not any(NUM_PIXELS in shape for shape in matrices.values()):
+    if not any(num_pixels in shape for shape in matrices.values()):
         raise ValueError(
-            f"{where} holds no [{NUM_PIXELS}, ...] weights, so it is of another task than "
-            f"28 x 28 images. It holds: {listing(own or shapes)}"
+            f"{where} holds no [{num_pixels}, ...] weights, so it is of another task than "
+            f"images of {num_pixels} pixels. It holds: {listing(own or shapes)}"
         )
     rest = [name for name in own if name not in matrices and name not in vectors]
     for transposed in (False, True):
         # A layer of one shape twice is one entry here: which is first, the names must say.
-        orders = [] if rest else list(_orders(matrices, num_classes, transposed))
+        orders = [] if rest else list(_orders(matrices, num_pixels, num_classes, transposed))
         if len(orders) == 1:
             chain = _name(orders[0], matrices, vectors, transposed)
             if chain is not None:
                 return chain
     raise ValueError(
-        f"{where} does not say which of its variables make the model from {NUM_PIXELS} pixels to "
-        f"{num_classes} classes; name them with --variables W=NAME,b=NAME (several layers: "
-        f"W1=NAME,b1=NAME,W2=NAME,b2=NAME). It holds: {listing(own)}"
+        f"{where} does not say which of its variables make the model from {num_pixels} pixels to "
+        f"{num_classes or 'the'} classes; name them with --variables W=NAME,b=NAME (several "
+        f"layers: W1=NAME,b1=NAME,W2=NAME,b2=NAME). It holds: {listing(own)}"
     )
 
 
-def follow(variables: Mapping[str, str], shapes: Shapes, num_classes: int, where: str) -> Chain:
+def follow(
+    variables: Mapping[str, str],
+    shapes: Shapes,
+    num_classes: int | None,
+    where: str,
+    num_pixels: int = 784,
+) -> Chain:
     """Build the chain that a person named.
 
     Args:
         variables: role -> name; roles are W and b, or W1, b1, W2, b2, ...
         shapes: name -> shape, of the variables that hold floats.
-        num_classes: of the data set.
+        num_classes: of the model; None: the last layer says.
         where: the file, for the messages.
+        num_pixels: of an image, all channels counted.
 
     Returns:
         The chain.
 
     Raises:
-        ValueError: an unknown role or name, or shapes that do not follow one another from 784
+        ValueError: an unknown role or name, or shapes that do not follow one another from the
             pixels to the classes.
     """
     numbers = sorted({_role(role)[1] for role in variables})
@@ -119,12 +127,12 @@ def follow(variables: Mapping[str, str], shapes: Shapes, num_classes: int, where
             raise ValueError(f"--variables gives no weights for b{number or ''}; add W=NAME")
         layers.append(Layer(names["W"], names.get("b")))
     for transposed in (False, True):
-        if _fits(layers, shapes, num_classes, transposed):
+        if _fits(layers, shapes, (num_pixels, num_classes), transposed):
             return Chain(tuple(layers), transposed)
     taken = {name: shapes[name] for layer in layers for name in (layer.weights, layer.bias) if name}
     raise ValueError(
-        f"--variables must lead from {NUM_PIXELS} pixels to {num_classes} classes, each layer's "
-        f"inputs the outputs of the one before. Received: {listing(taken)}"
+        f"--variables must lead from {num_pixels} pixels to {num_classes or 'the'} classes, each "
+        f"layer's inputs the outputs of the one before. Received: {listing(taken)}"
     )
 
 
@@ -155,7 +163,10 @@ def _length(shape: Sequence[int]) -> int:
 
 
 def _orders(
-    matrices: Mapping[str, tuple[int, ...]], num_classes: int, transposed: bool
+    matrices: Mapping[str, tuple[int, ...]],
+    num_pixels: int,
+    num_classes: int | None,
+    transposed: bool,
 ) -> Iterator[list[tuple[int, ...]]]:
     """Yield every order of all the shapes that leads from the pixels to the classes."""
     left = list(matrices.values())
@@ -164,7 +175,7 @@ def _orders(
 
     def extend(taken: list[tuple[int, ...]], width: int) -> Iterator[list[tuple[int, ...]]]:
         if not left:
-            if width == num_classes:
+            if num_classes in (None, width):
                 yield list(taken)
             return
         for shape in sorted(set(left)):
@@ -174,7 +185,7 @@ def _orders(
                 yield from extend([*taken, shape], outputs)
                 left.append(shape)
 
-    yield from extend([], NUM_PIXELS)
+    yield from extend([], num_pixels)
 
 
 def _name(
@@ -247,8 +258,10 @@ def _role(role: str) -> tuple[str, int]:
     return found.group(1), int(found.group(2) or 0)
 
 
-def _fits(layers: Sequence[Layer], shapes: Shapes, num_classes: int, transposed: bool) -> bool:
-    width = NUM_PIXELS
+def _fits(
+    layers: Sequence[Layer], shapes: Shapes, ends: tuple[int, int | None], transposed: bool
+) -> bool:
+    width, num_classes = ends
     for layer in layers:
         shape = shapes[layer.weights]
         if len(shape) != 2:
@@ -257,4 +270,4 @@ def _fits(layers: Sequence[Layer], shapes: Shapes, num_classes: int, transposed:
         if inputs != width or (layer.bias and _length(shapes[layer.bias]) != outputs):
             return False
         width = outputs
-    return width == num_classes
+    return num_classes in (None, width)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import keras_config, keras_file
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout
 from mnist_adv.models.loaded import LoadedModel
 
 _WEIGHTS = "model_weights"
@@ -25,21 +26,21 @@ _SMALL = 2**20
 _COMPRESSED = 100
 
 
-def load_hdf5(path: str, num_classes: int) -> Any:
+def load_hdf5(path: str, request: ReadRequest) -> tuple[Any, Layout]:
     """Load an HDF5 file of Keras 1, 2 or 3 as a Keras 3 model, if it holds plain layers alone.
 
     Args:
         path: the file.
-        num_classes: of the data set.
+        request: the shape of the images at hand, where the model leaves a choice.
 
     Returns:
-        The Keras model.
+        The Keras model, and how images become its inputs.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged; holds weights without their layers; holds a layer or a
-            setting that is not built; holds links or arrays that lie elsewhere; is not a
-            classifier of 28 x 28 images; weights are not finite.
+            setting that is not built; holds links or arrays that lie elsewhere; is no classifier
+            of images; weights are not finite.
     """
     import h5py
 
@@ -49,7 +50,7 @@ def load_hdf5(path: str, num_classes: int) -> Any:
         with h5py.File(path, "r") as file:
             config, version = _config(file, path)
             # What `clean` meets where the file is not what Keras writes, it raises as these.
-            return _filled(config, version, _inside(file, _WEIGHTS, path), path, num_classes)
+            return _filled(config, version, _inside(file, _WEIGHTS, path), path, request)
     except (AttributeError, IndexError, KeyError, OSError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
 
@@ -59,7 +60,7 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
 
     Args:
         path: the file.
-        request: the number of classes, and images on which the outputs are tested.
+        request: images on which the outputs are tested, and their shape.
 
     Returns:
         The model, and what was changed; as `keras_file.load`.
@@ -100,12 +101,14 @@ def _config(file: Any, path: str) -> tuple[Any, str]:
     return config, said.get("keras_version", "1")
 
 
-def _filled(config: Any, version: str, group: Any, path: str, num_classes: int) -> Any:
+def _filled(
+    config: Any, version: str, group: Any, path: str, request: ReadRequest
+) -> tuple[Any, Layout]:
     """Build a model and give it the arrays of the file."""
     import keras
 
     try:
-        cleaned = keras_config.clean(config, version)
+        cleaned = keras_config.clean(config, version, request.shape or MNIST_SHAPE)
     except keras_config.Refused as error:
         raise ValueError(f"{path} holds {error}; nothing of it was run") from error
     arrays = []
@@ -117,7 +120,7 @@ def _filled(config: Any, version: str, group: Any, path: str, num_classes: int) 
     with tf.Graph().as_default(), keras.StatelessScope():
         empty = _built(cleaned, path)
         shapes = [[tuple(w.shape) for w in layer] for layer in _by_layer(empty)]
-    keras_file.require_form(empty, path, num_classes)
+    layout = keras_file.require_form(empty, path, request)
     held = [[tuple(array.shape) for array in layer] for layer in arrays]
     if shapes != held:
         wanted, found = next(
@@ -134,7 +137,7 @@ def _filled(config: Any, version: str, group: Any, path: str, num_classes: int) 
             if not np.isfinite(values).all():
                 raise ValueError(f"{path} holds weights that are not finite: {array.name}")
             variable.assign(values)
-    return model
+    return model, layout
 
 
 def _inside(group: Any, name: str, path: str) -> Any:

@@ -6,8 +6,11 @@ value: numbers, and words out of short lists. So nothing that a file names is lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from mnist_adv.models.formats.shapes import MNIST_SHAPE, Shape
 
 Config = dict[str, Any]
 
@@ -85,14 +88,13 @@ class Refused(ValueError):
     """A config that asks for more than plain layers; the text says what it holds."""
 
 
-def clean(config: Any, version: str, assumed: bool = True) -> Config:
+def clean(config: Any, version: str, assumed: Shape | None = MNIST_SHAPE) -> Config:
     """Copy a model's config, keeping what decides its numbers, in the words of Keras 3.
 
     Args:
         config: as JSON says it: `{"class_name": ..., "config": ...}`.
         version: of the Keras that wrote it, "1", "2.2.4-tf", ...
-        assumed: whether a model that does not say the shape of its images is given one of 784
-            pixels that its first layer takes.
+        assumed: shape `(h, w, c)` of the images of a model that does not say it.
 
     Returns:
         A config of `keras.Sequential` or of a functional `keras.Model`, of layers of Keras alone.
@@ -124,7 +126,7 @@ def clean(config: Any, version: str, assumed: bool = True) -> Config:
     return {"class_name": "Functional", "config": {"name": name, "layers": layers, **ends}}
 
 
-def _sequential(inner: Any, version: str, assumed: bool) -> Config:
+def _sequential(inner: Any, version: str, assumed: Shape | None) -> Config:
     # Keras 1 and 2.0 wrote the bare list of layers.
     said = {} if isinstance(inner, list) else inner
     given = inner if isinstance(inner, list) else inner["layers"]
@@ -137,9 +139,9 @@ def _sequential(inner: Any, version: str, assumed: bool) -> Config:
             if shape is None and first.get("input_dim") and given[0]["class_name"] == "Dense":
                 shape = [None, first["input_dim"]]
         shape = shape or said.get("build_input_shape")
-        if shape is None and assumed and layers[0]["class_name"] not in _MODELS:
+        if shape is None and assumed is not None and layers[0]["class_name"] not in _MODELS:
             flat = layers[0]["class_name"] in ("Dense", "Reshape", "Activation", "Dropout")
-            shape = [None, 784] if flat else [None, 28, 28, 1]
+            shape = [None, math.prod(assumed)] if flat else [None, *assumed]
         if shape is not None:
             layers.insert(0, _input({"batch_shape": shape, "name": "input_layer"}))
     return {"name": _name(said.get("name", "sequential")), "layers": layers}
@@ -149,7 +151,7 @@ def _part(layer: Any, version: str) -> Config:
     kind, given = layer["class_name"], layer["config"]
     if kind in _MODELS:
         # Inside another, a model takes the shape of what is before it.
-        inner = clean(layer, version, assumed=False)
+        inner = clean(layer, version, assumed=None)
         inner["config"]["name"] = _name(layer.get("name") or inner["config"]["name"])
         return inner
     kind = _OLD_LAYERS.get(kind, kind)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.registry import ReadRequest
-from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
+from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits
 
@@ -43,19 +43,22 @@ _REFUSED = (
 )
 
 
-def load_keras(path: str, num_classes: int) -> Any:
+Reading = Callable[[str, ReadRequest], tuple[Any, Layout]]
+
+
+def load_keras(path: str, request: ReadRequest) -> tuple[Any, Layout]:
     """Load a .keras file as a Keras model, if nothing in it is code.
 
     Args:
         path: the file.
-        num_classes: of the data set.
+        request: the shape of the images at hand, where the model leaves a choice.
 
     Returns:
-        The Keras model.
+        The Keras model, and how images become its inputs.
 
     Raises:
-        ValueError: the file is damaged; holds a Lambda or custom layer; is not a classifier of 28
-            x 28 images; weights are not finite.
+        ValueError: the file is damaged; holds a Lambda or custom layer; is no classifier of
+            images; weights are not finite.
     """
     import keras
 
@@ -69,11 +72,11 @@ def load_keras(path: str, num_classes: int) -> Any:
         loaded = keras.saving.load_model(path, safe_mode=True, compile=False)
     except Exception as error:  # Keras raises whatever its layers raise
         raise ValueError(f"{path} cannot be loaded by Keras ({first_line(error)})") from error
-    require_form(loaded, path, num_classes)
+    layout = require_form(loaded, path, request)
     for weight in loaded.weights:
         if not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(f"{path} holds weights that are not finite: {weight.path}")
-    return loaded
+    return loaded, layout
 
 
 def load(path: str, request: ReadRequest) -> LoadedModel:
@@ -81,7 +84,7 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
 
     Args:
         path: the file.
-        request: the number of classes, and images on which the outputs are tested.
+        request: images on which the outputs are tested, and their shape.
 
     Returns:
         The model, and what was changed. A chain of plain Dense layers becomes a model of ours,
@@ -93,13 +96,13 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
     return as_loaded(path, request, load_keras)
 
 
-def as_loaded(path: str, request: ReadRequest, read: Callable[[str, int], Any]) -> LoadedModel:
+def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     """Make a model that returns logits of a file that holds a Keras model.
 
     Args:
         path: the file.
-        request: the number of classes, and images on which the outputs are tested.
-        read: path and number of classes -> the Keras model.
+        request: images on which the outputs are tested, and their shape.
+        read: path and request -> the Keras model, and how images become its inputs.
 
     Returns:
         The model, and what was changed.
@@ -107,42 +110,46 @@ def as_loaded(path: str, request: ReadRequest, read: Callable[[str, int], Any]) 
     Raises:
         ValueError: as `read`; or the model returns neither logits nor probabilities.
     """
-    loaded = read(path, request.num_classes)
+    loaded, layout = read(path, request)
     notes = [f"took {loaded.name}: {_layers(loaded)}"]
-    model, said = _take_softmax_off(loaded, path, request, read)
-    return LoadedModel(model, path, digest([pathlib.Path(path)]), (*notes, *said))
+    images = request.images(layout.shape)
+    model, said = _take_softmax_off(loaded, layout, images, path)
+    if model is None:  # the attempt may have changed a layer
+        model, said = as_logits(_Callable(read(path, request)[0], layout), images, path)
+    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, (*notes, *said))
 
 
 def _take_softmax_off(
-    loaded: Any, path: str, request: ReadRequest, read: Callable[[str, int], Any]
+    loaded: Any, layout: Layout, images: np.ndarray, path: str
 ) -> tuple[Any, list[str]]:
+    """Make logits of a Keras model; None where there is a softmax that does not come off."""
     taken_off = ["its last softmax was taken off: the outputs are logits"]
-    chain = as_perceptron(loaded)
+    chain = as_perceptron(loaded, layout)
     if chain is not None:
         ours, softmax = chain
-        return (ours, taken_off) if softmax else as_logits(ours, request.images, path)
-    model = _Callable(loaded)
-    outputs = model(request.images)
-    if are_probabilities(outputs):
-        bare = _Callable(_without_softmax(loaded))
-        if np.allclose(tf.nn.softmax(bare(request.images)), outputs, atol=1e-5):
-            return bare, taken_off
-        # The attempt may have changed a layer.
-        model = _Callable(read(path, request.num_classes))
-    return as_logits(model, request.images, path)
+        return (ours, taken_off) if softmax else as_logits(ours, images, path)
+    model = _Callable(loaded, layout)
+    outputs = model(images)
+    if not are_probabilities(outputs):
+        return as_logits(model, images, path)
+    bare = _Callable(_without_softmax(loaded), layout)
+    same = np.allclose(tf.nn.softmax(bare(images)), outputs, atol=1e-5)
+    return (bare, taken_off) if same else (None, [])
 
 
 class _Callable:
-    """A Keras model as images `[n, 28, 28, 1]` -> outputs, in inference mode.
+    """A Keras model as images `[n, h, w, c]` -> outputs, in inference mode.
 
     Keras computes in the dtype that its layers were built in; for float64 images a twin is built.
 
     Args:
         model: as Keras made it.
+        layout: how images become its inputs.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, layout: Layout) -> None:
         self._model = model
+        self._layout = layout
         self._compiled: dict[Any, Any] = {}
 
     def __call__(self, images: Any) -> Any:
@@ -156,13 +163,13 @@ class _Callable:
 
     def _compile(self, dtype: Any) -> Any:
         model = _in_float64(self._model) if dtype == tf.float64 else self._model
-        shape = model.input_shape[1:]
 
         def call(images: Any) -> Any:
-            return model(tf.reshape(images, [-1, *shape]), training=False)
+            return model(self._layout.arrange(images), training=False)
 
         # Compiled once for all batch sizes: called plainly, Keras takes longer than its products.
-        return tf.function(call, input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], dtype)])
+        shape = [None, *self._layout.shape]
+        return tf.function(call, input_signature=[tf.TensorSpec(shape, dtype)])
 
 
 def _in_float64(model: Any) -> Any:
@@ -219,30 +226,32 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(value)
 
 
-def require_form(model: Any, path: str, num_classes: int) -> None:
-    """Refuse a Keras model that is no classifier of 28 x 28 images.
+def require_form(model: Any, path: str, request: ReadRequest) -> Layout:
+    """Refuse a Keras model that is no classifier of images.
 
     Args:
         model: the Keras model.
         path: of its file, for the message.
-        num_classes: of the data set.
+        request: the shape of the images at hand, where the model leaves a choice.
+
+    Returns:
+        How images become its inputs.
 
     Raises:
         ValueError: it is none.
     """
     inputs, outputs = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    fits = (
-        isinstance(inputs, tuple)
-        and isinstance(outputs, tuple)
-        and None not in inputs[1:]
-        and np.prod(inputs[1:]) == NUM_PIXELS
-        and outputs[1:] == (num_classes,)
-    )
-    if not fits:
+    if (
+        not isinstance(inputs, tuple)
+        or not isinstance(outputs, tuple)
+        or len(outputs) != 2
+        or (outputs[1] or 0) < 2
+    ):
         raise ValueError(
-            f"{path} must map images of {NUM_PIXELS} pixels to {num_classes} outputs. "
-            f"Received: {inputs} to {outputs}"
+            f"{path} must map images to one number per class, at least two. "
+            f"Received: a model of {inputs} to {outputs}"
         )
+    return find_layout(inputs[1:], request.shape, path)
 
 
 def _without_softmax(model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import WriteRequest
-from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
+from mnist_adv.models.formats.shapes import Layout, Shape
 from mnist_adv.models.perceptron import Perceptron, layers_of, make_model
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -21,11 +22,12 @@ _NUM_PROBES = 32
 _PASSING = ("InputLayer", "Flatten", "Reshape", "Dropout", "GaussianNoise")
 
 
-def as_perceptron(model: Any) -> tuple[SoftmaxRegression | Perceptron, bool] | None:
+def as_perceptron(model: Any, layout: Layout) -> tuple[SoftmaxRegression | Perceptron, bool] | None:
     """Take the weights of a Keras model that is a chain of Dense layers.
 
     Args:
-        model: a loaded Keras model of 784 pixels.
+        model: a loaded Keras model.
+        layout: how images become its inputs.
 
     Returns:
         A model that returns the same logits, and whether the Keras model ends in a softmax; None
@@ -48,7 +50,7 @@ def as_perceptron(model: Any) -> tuple[SoftmaxRegression | Perceptron, bool] | N
             return None
     known = {activation.value for activation in Activation}
     between = set(functions[:-1])
-    widths = [NUM_PIXELS, *(weights.shape[1] for weights, _ in layers)]
+    widths = [math.prod(layout.shape), *(weights.shape[1] for weights, _ in layers)]
     fits = [weights.shape[0] for weights, _ in layers] == widths[:-1]
     if not (layers and fits and functions[-1] in ("linear", "softmax")):
         return None
@@ -56,26 +58,27 @@ def as_perceptron(model: Any) -> tuple[SoftmaxRegression | Perceptron, bool] | N
         return None
     chain = make_model(layers, Activation(between.pop()) if between else None)
     softmax = functions[-1] == "softmax"
-    return (chain, softmax) if _agree(model, chain, softmax) else None
+    return (chain, softmax) if _agree(model, chain, softmax, layout) else None
 
 
-def _agree(model: Any, chain: Any, softmax: bool) -> bool:
+def _agree(model: Any, chain: Any, softmax: bool, layout: Layout) -> bool:
     """Compare outputs, as a list of layers does not say that they follow one another."""
-    images = np.random.default_rng(0).random((_NUM_PROBES, NUM_PIXELS), np.float32)
-    seen = model(images.reshape(-1, *model.input_shape[1:]), training=False)
-    ours = chain(images.reshape(-1, *IMAGE_SHAPE))
+    images = np.random.default_rng(0).random((_NUM_PROBES, *layout.shape), np.float32)
+    seen = model(layout.arrange(images), training=False)
+    ours = chain(images)
     ours = tf.nn.softmax(ours) if softmax else ours
     return bool(np.allclose(ours, seen, rtol=1e-4, atol=1e-4))
 
 
-def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
+def as_keras(model: SoftmaxRegression | Perceptron, shape: Shape) -> Any:
     """Build a Keras model that returns the same logits.
 
     Args:
         model: its weights are copied.
+        shape: of its images, `(h, w, c)`.
 
     Returns:
-        A `keras.Sequential` of a Flatten and Dense layers, from images `[n, 28, 28, 1]`.
+        A `keras.Sequential` of a Flatten and Dense layers, from images `[n, h, w, c]`.
     """
     import keras
 
@@ -83,7 +86,7 @@ def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
     between = activation.value if activation else None
     functions: Sequence[str | None] = [between] * (len(layers) - 1) + [None]
     built = keras.Sequential([
-        keras.Input(IMAGE_SHAPE),
+        keras.Input(shape),
         keras.layers.Flatten(),
         *(
             keras.layers.Dense(weights.shape[1], activation=function)
@@ -95,18 +98,19 @@ def as_keras(model: SoftmaxRegression | Perceptron) -> Any:
 
 
 def write(
-    model: SoftmaxRegression | Perceptron, path: pathlib.Path, _: WriteRequest
+    model: SoftmaxRegression | Perceptron, path: pathlib.Path, request: WriteRequest
 ) -> list[pathlib.Path]:
     """Write weights as a `.keras` file that returns logits.
 
     Args:
         model: whose weights.
         path: the new file, which ends in .keras.
+        request: the shape of its images.
 
     Returns:
         The file.
     """
-    as_keras(model).save(path)
+    as_keras(model, request.shape).save(path)
     return [path]
 
 

@@ -32,7 +32,11 @@ def write(
             f"our own checkpoint holds softmax regression only. Received: {model}; use npz or keras"
         )
     config = {
-        "model": {"type": "SoftmaxRegression", "num_classes": int(model.b.shape[0])},
+        "model": {
+            "type": "SoftmaxRegression",
+            "num_classes": int(model.b.shape[0]),
+            "image_shape": list(request.shape),
+        },
         "dataset": request.dataset,
         "class_names": list(request.class_names),
         "converted_from": request.source,

@@ -13,6 +13,7 @@ from typing import Any
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.shapes import MNIST_SHAPE
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
 from mnist_adv.tensors.lazy import tf
@@ -23,7 +24,7 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
 
     Args:
         spec: "package.module:function".
-        request: the images on which its outputs are tested.
+        request: the images on which its outputs are tested; they are MNIST's if it does not say.
 
     Returns:
         The model; its digest is over the name and the file that defines the module.
@@ -32,10 +33,11 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
         ValueError: the module cannot be imported, or has no such callable; it returns neither
             logits nor probabilities.
     """
-    model, notes = as_logits(_import(spec), request.images, spec)
+    shape = request.shape or MNIST_SHAPE
+    model, notes = as_logits(_import(spec), request.images(shape), spec)
     file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     files = [pathlib.Path(file)] if file is not None else []
-    return LoadedModel(model, spec, digest(files, spec), tuple(notes))
+    return LoadedModel(model, spec, digest(files, spec), shape, tuple(notes))
 
 
 def _import(spec: str) -> Function:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.shapes import Shape
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.registry import Registry
 
@@ -34,15 +35,17 @@ class ReadRequest:
     """How a file is to be read.
 
     Attributes:
-        num_classes: of the data set.
-        images: `[n, h, w, c]` float32 in the scale and polarity that the model expects, clean
-            ones on which its outputs are tested.
+        images: shape `(h, w, c)` of the model's images -> `[n, h, w, c]` float32 in the scale and
+            polarity that it expects, clean ones on which its outputs are tested.
+        shape: `(h, w, c)` of the images at hand, where the file leaves a choice.
+        num_classes: of the model, where the file leaves a choice.
         variables: "W=NAME,b=NAME" where a file of named arrays does not say which are the model.
         activation: between layers, for a file of named arrays that does not say.
     """
 
-    num_classes: int
-    images: np.ndarray
+    images: Callable[[Shape], np.ndarray]
+    shape: Shape | None = None
+    num_classes: int | None = None
     variables: str | None = None
     activation: Activation | None = None
 
@@ -54,12 +57,14 @@ class WriteRequest:
     Attributes:
         names: role ("W", "b", or "W1", "b1", ...) -> name of the variable, in the order of the
             layers; empty for a format that names its own.
+        shape: of the model's images, `(h, w, c)`.
         source: the file that the weights come from.
         dataset: that they were trained on.
         class_names: in label order.
     """
 
     names: Mapping[str, str]
+    shape: Shape
     source: str
     dataset: str
     class_names: Sequence[str]

@@ -7,7 +7,6 @@ check, and the variables' values come from the checkpoint in the folder.
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from mnist_adv.errors import first_line
 from mnist_adv.models.formats import tf1
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
-from mnist_adv.models.formats.shapes import IMAGE_SHAPE, NUM_PIXELS
+from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
 
@@ -45,8 +44,8 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
     Raises:
         FileNotFoundError: a file of its variables is missing; it is named.
         ValueError: a file in the folder is damaged; the graph holds operations that no classifier
-            computes; no signature maps images of 784 pixels to the classes; it returns neither
-            logits nor probabilities.
+            computes; no signature maps images to classes; it returns neither logits nor
+            probabilities.
     """
     try:
         return _load(path, request)
@@ -60,9 +59,10 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
 def _load(path: str, request: ReadRequest) -> LoadedModel:
     meta_graph = _parse(path)
     name, signature = _signature(path, meta_graph)
-    (start, spec), (end, _) = _ends(path, signature, request.num_classes)
+    (start, spec, layout), end = _ends(path, signature, request)
     graph = SavedGraph(path, meta_graph)
-    images = _Images(graph.find(signature.inputs[start].name), spec)
+    images = _Images(graph.find(signature.inputs[start].name), spec.dtype, layout)
+    probes = request.images(layout.shape)
     outputs = graph.find(signature.outputs[end].name)
     notes = [f"took signature {name}: {plain(start)} to {plain(end)}"]
     variables = graph.variables(graph.order(outputs, images.tensor))
@@ -72,21 +72,21 @@ def _load(path: str, request: ReadRequest) -> LoadedModel:
     logits = graph.before_softmax(outputs)
     if logits is not None:
         model = _Function(path, graph, images, logits, values)
-    if model is not None and model.has_one_row_per_image(request.num_classes):
+    if model is not None and model.has_one_row_per_image():
         notes.append("its last softmax was taken off: the outputs are logits")
-        model.require_finite(request.images)
+        model.require_finite(probes)
     else:
         model = _Function(path, graph, images, outputs, values)
-        if not model.has_one_row_per_image(request.num_classes):
+        if not model.has_one_row_per_image():
             raise ValueError(
-                f"{path} must return {request.num_classes} outputs per image. Received: "
+                f"{path} must return one number per class for each image, at least two. Received: "
                 f"{model.shape} for {_NUM_TRIED} images"
             )
-        model.require_finite(request.images)
-        model, said = as_logits(model, request.images, path)
+        model.require_finite(probes)
+        model, said = as_logits(model, probes, path)
         notes += said
     files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
-    return LoadedModel(model, path, digest(files), tuple(notes))
+    return LoadedModel(model, path, digest(files), layout.shape, tuple(notes))
 
 
 class _Images(NamedTuple):
@@ -94,15 +94,17 @@ class _Images(NamedTuple):
 
     Attributes:
         tensor: that they take the place of.
-        spec: its shape and dtype.
+        dtype: of that tensor.
+        layout: how images become it.
     """
 
     tensor: GraphTensor
-    spec: tf.TensorSpec
+    dtype: Any
+    layout: Layout
 
 
 class _Function:
-    """What a graph computes, as images `[n, 28, 28, 1]` -> outputs `[n, k]`.
+    """What a graph computes, as images `[n, h, w, c]` -> outputs `[n, k]`.
 
     float64 images are computed with in float64 where every operation has it.
 
@@ -130,7 +132,7 @@ class _Function:
         self._order = graph.order(wanted, images.tensor)
         self._values = {tf.float32: values}
         self._compiled: dict[Any, Any] = {}
-        few = tf.TensorSpec([_NUM_TRIED, *IMAGE_SHAPE], tf.float32)
+        few = tf.TensorSpec([_NUM_TRIED, *images.layout.shape], tf.float32)
         traced = tf.function(self._compute, autograph=False).get_concrete_function(few)
         self.shape = traced.output_shapes
 
@@ -147,11 +149,8 @@ class _Function:
     def __repr__(self) -> str:
         return f"SavedModel {self._path!r}"
 
-    def has_one_row_per_image(self, num_classes: int) -> bool:
+    def has_one_row_per_image(self) -> bool:
         """Tell whether the output is `[n, k]`, or `[n, 1, 1, k]` as some nets have it.
-
-        Args:
-            num_classes: k.
 
         Returns:
             Whether it is.
@@ -161,15 +160,15 @@ class _Function:
             shape.rank is not None
             and shape.rank >= 2
             and shape[0] == _NUM_TRIED
-            and shape[-1] == num_classes
-            and shape.num_elements() == _NUM_TRIED * num_classes
+            and (shape[-1] or 0) >= 2
+            and shape.num_elements() == _NUM_TRIED * shape[-1]
         )
 
     def require_finite(self, images: Any) -> None:
         """Run it once, and refuse a model that fails or returns what is not finite.
 
         Args:
-            images: `[n, 28, 28, 1]`.
+            images: `[n, h, w, c]`.
 
         Raises:
             ValueError: it is such a model.
@@ -198,23 +197,23 @@ class _Function:
             return tf.cast(tf.reshape(outputs, [-1, self.shape[-1]]), dtype)
 
         # Compiled once for all batch sizes.
-        any_number = [tf.TensorSpec([None, *IMAGE_SHAPE], dtype)]
+        shape = self._images.layout.shape
+        any_number = [tf.TensorSpec([None, *shape], dtype)]
         compiled = tf.function(call, input_signature=any_number, autograph=False)
         if dtype == tf.float64:
             try:
-                compiled(tf.zeros([1, *IMAGE_SHAPE], dtype))
+                compiled(tf.zeros([1, *shape], dtype))
             except (ValueError, tf.errors.OpError):  # an operation that has no float64
                 narrow = self._compile(tf.float32)
                 return lambda images: tf.cast(narrow(tf.cast(images, tf.float32)), dtype)
         return compiled
 
     def _compute(self, images: Any) -> Any:
-        spec = self._images.spec
-        is_wide = images.dtype == tf.float64 and spec.dtype == tf.float32
-        pixels = tf.cast(images, tf.float64 if is_wide else spec.dtype)
-        pixels = tf.reshape(pixels, [-1, *spec.shape[1:]])
+        _, dtype, layout = self._images
+        is_wide = images.dtype == tf.float64 and dtype == tf.float32
+        pixels = layout.arrange(tf.cast(images, tf.float64 if is_wide else dtype))
         # Of a batch as large as the caller's, where that is known.
-        pixels.set_shape([images.shape[0], *spec.shape[1:]])
+        pixels.set_shape([images.shape[0], *layout.inputs])
         values = self._values[tf.float64 if is_wide else tf.float32]
         return self._graph.build(self._order, self._wanted, self._images.tensor, pixels, values)
 
@@ -251,22 +250,25 @@ def _signature(path: str, meta_graph: Any) -> tuple[str, Any]:
 
 
 def _ends(
-    path: str, signature: Any, num_classes: int
-) -> tuple[tuple[str, tf.TensorSpec], tuple[str, tf.TensorSpec]]:
-    """Choose the input and the output of a signature; names with their specs."""
+    path: str, signature: Any, request: ReadRequest
+) -> tuple[tuple[str, tf.TensorSpec, Layout], str]:
+    """Choose the input and the output of a signature, by name."""
     inputs, outputs = _specs(signature.inputs), _specs(signature.outputs)
-    images = [item for item in inputs.items() if _are_pixels(item[1])]
-    scores = [item for item in outputs.items() if _may_be_scores(item[1], num_classes)]
+    scores = [item for item in outputs.items() if _may_be_scores(item[1], None)]
+    if len(scores) > 1:
+        scores = [item for item in scores if _may_be_scores(item[1], request.num_classes)]
     # A signature need not say every shape; it is known when the graph is built.
     found = [item for item in scores if item[1].shape.rank and item[1].shape[-1]] or scores
     if len(found) > 1:
         found = [item for item in found if "logit" in item[0].lower()] or found
-    if len(inputs) != 1 or len(images) != 1 or len(found) != 1:
+    ((start, spec), *more) = inputs.items() or [("", tf.TensorSpec(None, tf.string))]
+    if more or not spec.dtype.is_floating or len(found) != 1:
         raise ValueError(
-            f"{path} must have one signature from images of {NUM_PIXELS} pixels to "
-            f"{num_classes} outputs. Received: {_listing(inputs)} to {_listing(outputs)}"
+            f"{path} must have one signature from images, in floats, to one output of a number "
+            f"per class. Received: {_listing(inputs)} to {_listing(outputs)}"
         )
-    return images[0], found[0]
+    lengths = None if spec.shape.rank is None else spec.shape.as_list()[1:]
+    return (start, spec, find_layout(lengths, request.shape, path)), found[0][0]
 
 
 def _specs(infos: Any) -> dict[str, tf.TensorSpec]:
@@ -277,14 +279,7 @@ def _specs(infos: Any) -> dict[str, tf.TensorSpec]:
     }
 
 
-def _are_pixels(spec: tf.TensorSpec) -> bool:
-    shape = spec.shape
-    if not spec.dtype.is_floating or shape.rank is None or None in shape[1:]:
-        return False
-    return bool(shape.rank >= 2 and math.prod(shape[1:]) == NUM_PIXELS)
-
-
-def _may_be_scores(spec: tf.TensorSpec, num_classes: int) -> bool:
+def _may_be_scores(spec: tf.TensorSpec, num_classes: int | None) -> bool:
     return bool(spec.dtype.is_floating and spec.shape.is_compatible_with([None, num_classes]))
 
 

@@ -1,15 +1,130 @@
-"""The shape of images in model files, and how messages list shapes."""
+"""The shapes of images that models take, and how messages list shapes."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-# Height, width and channels of the images whose models are read and written.
-IMAGE_SHAPE = (28, 28, 1)
-NUM_PIXELS = math.prod(IMAGE_SHAPE)
+from mnist_adv.tensors.lazy import tf
 
+# Height, width and channels of an image.
+Shape = tuple[int, int, int]
+
+MNIST_SHAPE: Shape = (28, 28, 1)
+
+_GREY_OR_COLOUR = (1, 3)
 _MOST_LISTED = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How images `[n, h, w, c]` become the inputs of a model.
+
+    Attributes:
+        shape: of an image, `(h, w, c)`.
+        inputs: shape of what the model takes of one image.
+        channels_first: whether that is `(c, h, w)`, as PyTorch has it.
+    """
+
+    shape: Shape
+    inputs: tuple[int, ...]
+    channels_first: bool = False
+
+    def arrange(self, images: Any) -> Any:
+        """Bring images into the form that the model takes.
+
+        Args:
+            images: `[n, h, w, c]`.
+
+        Returns:
+            `[n, *inputs]`.
+        """
+        if self.channels_first:
+            images = tf.transpose(images, [0, 3, 1, 2])
+        return tf.reshape(images, [-1, *self.inputs])
+
+
+def find_layout(inputs: Sequence[int | None] | None, hint: Shape | None, where: str) -> Layout:
+    """Find the shape of the images that a model takes.
+
+    Args:
+        inputs: shape of what the model takes of one image: `[pixels]`, `[h, w]`, `[h, w, c]` or
+            `[c, h, w]`; None in it where any length is taken, or for an unknown shape.
+        hint: `(h, w, c)` of the images at hand, where the model leaves a choice; None: there are
+            none.
+        where: the model, for the message.
+
+    Returns:
+        The shape, and how images become inputs. Pixels in one row are of the hint's shape if they
+        are as many, else of a square, grey or coloured.
+
+    Raises:
+        ValueError: they cannot be images, or nothing says of which size.
+    """
+    given = None if inputs is None else tuple(inputs)
+    found = None if given is None else _layout(given, hint)
+    if found is None:
+        sizes = "" if hint is None else f" and images {listed(hint)}"
+        raise ValueError(
+            f"{where} must take images [h, w], [h, w, c] or [c, h, w] of a known size, or their "
+            f"pixels in one row; where it takes several, the data set says which. Received: a "
+            f"model of {'unknown inputs' if given is None else listed(given)}{sizes}"
+        )
+    return found
+
+
+def _layout(inputs: tuple[int | None, ...], hint: Shape | None) -> Layout | None:
+    if len(inputs) == 1 or (len(inputs) == 2 and 1 in inputs):
+        (pixels,) = [length for length in inputs if length != 1] or [1]
+        shape = _of_row(pixels, hint)
+        if shape is None:
+            return None
+        row = [math.prod(shape) if length == pixels else 1 for length in inputs]
+        return Layout(shape, tuple(row))
+    if len(inputs) == 2:
+        filled = _filled(inputs, hint and hint[:2])
+        return Layout((filled[0], filled[1], 1), filled) if filled else None
+    if len(inputs) != 3:
+        return None
+    first = inputs[0] in _GREY_OR_COLOUR and inputs[2] not in _GREY_OR_COLOUR
+    filled = _filled(inputs, (hint[2], *hint[:2]) if hint and first else hint)
+    if filled is None:
+        return None
+    one, two, three = filled
+    return Layout((two, three, one) if first else (one, two, three), filled, first)
+
+
+def _of_row(pixels: int | None, hint: Shape | None) -> Shape | None:
+    if hint is not None and pixels in (None, math.prod(hint)):
+        return hint
+    for channels in _GREY_OR_COLOUR if pixels else ():
+        side = math.isqrt((pixels or 0) // channels)
+        if side * side * channels == pixels:
+            return (side, side, channels)
+    return None
+
+
+def _filled(
+    inputs: tuple[int | None, ...], known: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Put known lengths where any is taken."""
+    lengths = [have if length is None else length for length, have in zip(inputs, known or inputs)]
+    filled = tuple(length for length in lengths if length)
+    return filled if len(filled) == len(inputs) else None
+
+
+def listed(shape: Sequence[int | None]) -> str:
+    """Write a shape.
+
+    Args:
+        shape: its lengths.
+
+    Returns:
+        "32 x 32 x 3"; "any" for a length that is not known.
+    """
+    return " x ".join("any" if length is None else str(int(length)) for length in shape)
 
 
 def listing(shapes: Mapping[str, Sequence[int]]) -> str:

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from mnist_adv.models.formats import tf1
 from mnist_adv.models.formats.registry import WriteRequest
-from mnist_adv.models.formats.shapes import NUM_PIXELS
 from mnist_adv.models.perceptron import Perceptron, activate, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -21,7 +20,7 @@ def write(
     """Write a checkpoint that `tf.compat.v1.train.Saver` restores.
 
     Beside the variables, `.meta` holds the graph, for `import_meta_graph`: placeholder `x`
-    `[None, 784]`, the activations, `logits`, and `pred`, their softmax.
+    `[None, pixels]`, the activations, `logits`, and `pred`, their softmax.
 
     Args:
         model: whose weights.
@@ -38,7 +37,7 @@ def write(
     names = iter(request.names.values())
     with tf.Graph().as_default():
         variables = [[_variable(next(names), array.shape) for array in layer] for layer in layers]
-        values = v1.placeholder(tf.float32, [None, NUM_PIXELS], name="x")
+        values = v1.placeholder(tf.float32, [None, layers[0][0].shape[0]], name="x")
         for number, (weights, bias) in enumerate(variables):
             values = activate(activation, values) if number and activation else values
             values = tf.matmul(values, weights) + bias

@@ -288,7 +288,9 @@ def test_functions(
         tf.nn.log_softmax(plain.model(seven[None])), logs.model(seven[None]), atol=1e-5
     )
     assert "as sigmoids give" in _refused("mine_for_test:sigmoids")
-    assert "must return 10 logits per image. Received: 3" in _refused("mine_for_test:three")
+    assert open_model("mine_for_test:three").class_names == ("0", "1", "2")
+    wanted = "must return 10 logits per image. Received: 3"
+    assert wanted in _refused("mine_for_test:three", num_classes=10)
     message = _refused("mine_for_test:flat")
     assert "flat fails on images (200, 28, 28, 1) of float32 (InvalidArgumentError" in message
     assert "must be a function" in _refused("mine_for_test:number")

@@ -216,10 +216,12 @@ def test_damaged_keras_files(tmp_path: pathlib.Path) -> None:
 
 def test_keras_models_of_another_form(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "my.keras"
-    _saved(path, keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10))
-    assert "must map images of 784 pixels to 10 outputs" in _refused(path)
-    _saved(path, keras.Input((784,)), layers.Dense(3))
-    assert "to (None, 3)" in _refused(path)
+    _saved(path, keras.Input((28, 28, 1)), layers.Conv2D(10, 3))
+    assert "must map images to one number per class" in _refused(path)
+    _saved(path, keras.Input((784,)), layers.Dense(1, activation="sigmoid"))
+    assert "to (None, 1)" in _refused(path)
+    _saved(path, keras.Input((785,)), layers.Dense(10))
+    assert "of a known size" in _refused(path)
     _saved(path, keras.Input((784,)), layers.Dense(10, activation="sigmoid"))
     assert "as sigmoids give" in _refused(path)
     model = _saved(path, keras.Input((784,)), layers.Dense(10))
@@ -296,7 +298,7 @@ def test_saved_models_that_are_refused(
     monkeypatch.chdir(tmp_path)
     module = _TwoOutputs()
     tf.saved_model.save(module, "keep", signatures=module.with_keep_prob)
-    assert "one signature from images of 784 pixels" in _refused("keep")
+    assert "one signature from images, in floats," in _refused("keep")
     assert "keep_prob float32 ()" in _refused("keep")
     tf.saved_model.save(tf.Module(), "none")
     assert "has no signature" in _refused("none")
