@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnist_adv.data import datasets
+from mnist_adv.data import datasets, idx
 
 pytestmark = pytest.mark.slow
 
@@ -80,14 +80,14 @@ def test_to_float_maps_every_level_to_its_255th() -> None:
         datasets.to_float(pixels)
 
 
-def idx(path: pathlib.Path, content: bytes) -> pathlib.Path:
+def write_idx(path: pathlib.Path, content: bytes) -> pathlib.Path:
     path.write_bytes(gzip.compress(content))
     return path
 
 
 def test_read_idx_reads_what_the_header_says(tmp_path: pathlib.Path) -> None:
     header = b"\x00\x00\x08\x02" + struct.pack(">II", 2, 3)
-    read = datasets.read_idx(idx(tmp_path / "good.gz", header + bytes(range(6))))
+    read = idx.read_idx(write_idx(tmp_path / "good.gz", header + bytes(range(6))))
     np.testing.assert_array_equal(read, [[0, 1, 2], [3, 4, 5]])
 
 
@@ -100,9 +100,9 @@ def test_read_idx_reads_what_the_header_says(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_read_idx_names_a_wrong_file(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
-    path = idx(tmp_path / "wrong.gz", content)
+    path = write_idx(tmp_path / "wrong.gz", content)
     with pytest.raises(ValueError, match=message) as caught:
-        datasets.read_idx(path)
+        idx.read_idx(path)
     assert str(path) in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_read_idx_names_a_damaged_file(tmp_path: pathlib.Path) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is damaged"):
-            datasets.read_idx(path)
+            idx.read_idx(path)
 
 
 def test_load_refuses_what_it_cannot_load(tmp_path: pathlib.Path) -> None:
