@@ -75,7 +75,8 @@ ATTACKS.add(NamedAttack("whiten", Whiten(), "nobody"))
 def read(path, request):
     weights = np.loadtxt(path, delimiter=",")
     model = LinearModel(weights[:-1], weights[-1])
-    return LoadedModel(model, str(path), digest([pathlib.Path(path)]), ("took a table",))
+    file = pathlib.Path(path)
+    return LoadedModel(model, str(path), digest([file]), (28, 28, 1), ("took a table",))
 
 
 FORMATS.add(Format("csv", "a table of numbers", read, suffix=".csv"))

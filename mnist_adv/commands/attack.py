@@ -12,11 +12,13 @@ import numpy as np
 from absl import flags
 
 from mnist_adv.commands import cli, image_flags, model_flags
+from mnist_adv.data.class_names import find_class
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.gradients.sources import SOURCES
 from mnist_adv.models.formats.registry import FORMATS
+from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult
@@ -32,7 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
         values: where they are defined.
     """
     define = functools.partial(cli.define, values)
-    define("target", int, None, "Class to reach; without it: away from the label.")
+    define("target", str, None, "Class to reach, number or name; without it: away from the label.")
     define("confidence", float, None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
     define("attack", str, "pgd", "A name of --list; optimum: the smallest change, with its proof.")
@@ -91,11 +93,11 @@ def _run_attack(
         if values[name].value is not None
     }
     if ATTACKS.find(values.attack).attack.needs_donors:
-        given["donors"] = model_flags.data_source(values, loaded.dataset).load_donors()
+        given["donors"] = model_flags.data_source(values, loaded).load_donors()
     return attacks.attack(
         loaded.model,
         chosen.image,
-        targets=values.target,
+        targets=None if values.target is None else find_class(values.target, loaded.class_names),
         labels=label,
         method=values.attack,
         norm=values.norm,
@@ -117,7 +119,12 @@ def _choices() -> list[str]:
         "norms": [norm.value for norm in Norm],
         "steps": [step.value for step in Step],
         "model formats": list(FORMATS),
-        "data sets": ["mnist", "fashion_mnist, kmnist, emnist/letters, ... (through TFDS)"],
+        "data sets": [
+            "mnist",
+            "a folder of pictures by class",
+            "a folder of four IDX files",
+            "fashion_mnist, emnist/letters, cifar10, ... (through TFDS)",
+        ],
     }
     return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
 
@@ -127,10 +134,10 @@ def _predict(loaded: LoadedModel, chosen: Chosen) -> int:
 
 
 def _examine(values: flags.FlagValues, loaded: LoadedModel) -> list[str]:
-    source = model_flags.data_source(values, loaded.dataset, values.split)
-    if source.dataset != "mnist" and values.image is not None and not values.doctor:
+    own = values.dataset or loaded.dataset
+    if own != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
-    known = model_flags.load_split(source)
+    known = load_probes(model_flags.data_source(values, loaded))
     findings = [str(finding) for finding in model_flags.examine(values, loaded, known)]
     output = cli.Output(values)
     output.lines(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))

@@ -26,7 +26,8 @@ def define_flags(values: flags.FlagValues) -> None:
     formats = tuple(row.name for row in writable())
     define("format", formats, None, "What to write; by .ckpt (TF1), .npz or .keras, if not given.")
     define("names", str, None, "What to call the variables in TF1 and .npz: W=NAME,b=NAME")
-    define("dataset", str, "mnist", "Data set of the weights, for a checkpoint of ours.")
+    of_ours = "Of the weights, for a checkpoint of ours; mnist for weights of its form."
+    define("dataset", str, None, of_ours)
     define("data_dir", str, None, "Where TFDS keeps its data sets.")
     define("overwrite", bool, False, "Replace what is there.")
 
@@ -37,7 +38,7 @@ def _convert(values: flags.FlagValues) -> int:
     cli.load_tensorflow(values)
     from mnist_adv.models.formats.convert import convert
 
-    class_names = DataSource(values.dataset, data_dir=values.data_dir).load().class_names
+    data = DataSource(values.dataset or "mnist", data_dir=values.data_dir).open()
     converted = convert(
         values.source,
         values.destination,
@@ -45,8 +46,9 @@ def _convert(values: flags.FlagValues) -> int:
         names=values.names,
         variables=values.variables,
         activation=values.activation,
+        shape=data.shape,
         dataset=values.dataset,
-        class_names=class_names,
+        class_names=data.class_names if values.dataset else None,
         overwrite=values.overwrite,
     )
     output = cli.Output(values)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import pathlib
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mnist_adv.commands import cli, model_flags
-from mnist_adv.data import datasets
+from mnist_adv.data.datasets import DataSource
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
 from mnist_adv.geometry.norms import GEOMETRY, Norm
+from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
     from mnist_adv.models.loaded import LoadedModel
     from mnist_adv.models.model_source import ModelSource
+
+# Of a chunk: images, and numbers in them.
+_FEWEST_IMAGES, _MOST_IMAGES, _MOST_NUMBERS = 10, 1000, 5_000_000
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,14 +39,14 @@ def define_flags(values: flags.FlagValues) -> None:
     define("step_size", float, None, "Length of a step; its own if not given.")
     define("seed", int, 0, "Of random targets and attacks.")
     define("num_images", int, None, "The first so many of the split; all if not given.")
-    define("split", datasets.SPLITS, "test", "Of the data set.")
-    define("dataset", str, None, "The checkpoint's own, if not given.")
+    define("split", str, None, "Of the data set; test, if not given.")
+    define("dataset", str, None, "mnist, a TFDS name or a folder; the model's own, if not given.")
     define("data_dir", str, None, "Where TFDS keeps its data sets.")
-    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("manual_dir", str, None, "Folder of the data set's original files.")
     define("jobs", int, 1, "Local processes; 1 is this one.")
     define("backend", ("local", "dask"), "local", "Where the processes are.")
     define("scheduler", str, None, "Dask's scheduler, tcp://host:port.")
-    define("chunk_size", int, 1000, "Images per result file.")
+    define("chunk_size", int, None, "Images per result file; 1000, fewer if large, if not given.")
     define("results_dir", str, "results", "The folder of results is made here, or resumed.")
     define("name", str, None, "Its name; from the settings if not given.")
     define("logdir", str, "logs", "Where TensorBoard's files go.")
@@ -64,12 +69,13 @@ def _evaluate(values: flags.FlagValues) -> int:
     loaded = model_flags.open_model(values)
     output.lines(*(f"{loaded.where}: {note}" for note in loaded.notes))
     source = model_flags.model_source(values).with_absolute_path()
-    places = Places(source, values.data_dir, values.manual_dir)
+    data = model_flags.data_source(values, loaded)
+    places = Places(source, values.data_dir, data.manual_dir, loaded.shape)
     if values.doctor:
-        known = model_flags.load_split(model_flags.data_source(values, loaded.dataset))
+        known = load_probes(data)
         found = [str(finding) for finding in model_flags.examine(values, loaded, known)]
         output.lines(*(f"doctor: {line}" for line in found or ["nothing found"]))
-    plan = _plan(values, loaded, source, epsilons)
+    plan = _plan(values, loaded, source, data, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
@@ -99,11 +105,11 @@ def _plan(
     values: flags.FlagValues,
     loaded: LoadedModel,
     source: ModelSource,
+    data: DataSource,
     epsilons: tuple[float, ...],
 ) -> Plan:
     from mnist_adv.reporting import run_card
 
-    data = model_flags.data_source(values, loaded.dataset, values.split)
     there = data.count()
     wanted = there if values.num_images is None else values.num_images
     if wanted > there:
@@ -113,7 +119,7 @@ def _plan(
         reading=source.reading,
         num_classes=len(loaded.class_names),
         dataset=data.dataset,
-        split=data.split,
+        split=data.split_name(),
         num_images=wanted,
         attacks=tuple(values.attack),
         norm=values.norm,
@@ -122,9 +128,14 @@ def _plan(
         num_steps=values.num_steps,
         step_size=values.step_size,
         seed=values.seed,
-        chunk_size=values.chunk_size,
+        chunk_size=_chunk_size(loaded) if values.chunk_size is None else values.chunk_size,
         versions=run_card.versions(),
     )
+
+
+def _chunk_size(loaded: LoadedModel) -> int:
+    """As many images as are kept in memory several times over without harm."""
+    return max(_FEWEST_IMAGES, min(_MOST_IMAGES, _MOST_NUMBERS // math.prod(loaded.shape)))
 
 
 def _name(plan: Plan) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from mnist_adv.commands import cli
+from mnist_adv.data.class_names import read_class_names
 from mnist_adv.data.datasets import Dataset, DataSource
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats.shapes import listed
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
@@ -23,7 +26,7 @@ _READING = ("variables", "activation", "pixel_scale", "polarity")
 GROUP = cli.Group(
     "Model",
     "python attack.py --target 2 --checkpoint /tmp/model.ckpt",
-    (*_SOURCES, *_READING, "doctor"),
+    (*_SOURCES, *_READING, "class_names", "doctor"),
 )
 
 
@@ -40,8 +43,11 @@ def define_flags(values: flags.FlagValues) -> None:
     define("model", str, None, forms)
     define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
     define("activation", Activation, None, "Between several layers.")
-    define("pixel_scale", PixelScale, PixelScale.UNIT, "Its pixels: 0..1, 0..255 or -1..1.")
+    scales = "Its pixels: 0..1, 0..255, -1..1, or as keras.applications has them."
+    define("pixel_scale", PixelScale, PixelScale.UNIT, scales)
     define("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
+    names = "File of its classes' names, one a line or JSON; the data set's, if not given."
+    define("class_names", str, None, names)
     define("doctor", bool, False, "Run every check of the model before the attack.")
 
 
@@ -71,6 +77,7 @@ def model_source(values: flags.FlagValues) -> ModelSource:
         variables=values.variables,
         activation=values.activation,
         pixels=Pixels(values.pixel_scale, values.polarity),
+        class_names=read_class_names(values.class_names) if values.class_names else None,
     )
 
 
@@ -87,11 +94,8 @@ def open_model(values: flags.FlagValues) -> LoadedModel:
         FileNotFoundError: no such file.
         ValueError: flags that exclude one another, or a file that gives no model.
     """
-    source = model_source(values)
-    if source.ours:
-        return source.open()
-    split = data_source(values, "mnist")
-    return source.open(split.dataset, load_split(split))
+    given = _data_flags(values)
+    return model_source(values).open(DataSource(**given) if given["dataset"] else None)
 
 
 def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[Finding]:
@@ -118,32 +122,32 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
     return found if thorough else [finding for finding in found if finding.severe]
 
 
-def data_source(values: flags.FlagValues, dataset: str, split: str = "test") -> DataSource:
-    """Say where a split is, by the flags.
+def data_source(values: flags.FlagValues, loaded: LoadedModel) -> DataSource:
+    """Say where the images are, by the flags.
 
     Args:
         values: the parsed flags.
-        dataset: the model's own, taken if --dataset is not given.
-        split: "train" or "test".
+        loaded: the model, whose own data set is taken if --dataset is not given.
 
     Returns:
-        The source of the data.
-    """
-    return DataSource(values.dataset or dataset, split, values.data_dir, values.manual_dir)
-
-
-@functools.cache
-def load_split(source: DataSource) -> Dataset:
-    """Load a whole split, once per process.
-
-    Args:
-        source: of the data.
-
-    Returns:
-        The images and labels.
+        The source of images in the shape that the model takes.
 
     Raises:
-        ValueError: as `datasets.load`.
-        OSError: as `datasets.load`.
+        ValueError: neither says which data set it is.
     """
-    return source.load()
+    given = _data_flags(values)
+    dataset = given["dataset"] or loaded.dataset
+    if not dataset:
+        raise ValueError(
+            f"{loaded.where} takes images {listed(loaded.shape)} of {len(loaded.class_names)} "
+            "classes; name their data set: --dataset=NAME or a folder"
+        )
+    return DataSource(**{**given, "dataset": dataset, "shape": loaded.shape})
+
+
+def _data_flags(values: flags.FlagValues) -> dict[str, Any]:
+    names = ("dataset", "split", "data_dir", "manual_dir")
+    given = {name: values[name].value for name in names}
+    if given["dataset"] is None and given["manual_dir"] is not None and values.model is not None:
+        given["dataset"] = os.path.basename(os.path.abspath(given["manual_dir"]))
+    return given

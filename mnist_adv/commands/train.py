@@ -18,6 +18,7 @@ from mnist_adv.models.training_config import TrainingConfig
 if TYPE_CHECKING:
     from mnist_adv.models.loaded import LoadedModel
 
+_SPLITS = ("train", None)  # None: the one on which models are tested
 _CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
 
 
@@ -29,9 +30,9 @@ def define_flags(values: flags.FlagValues) -> None:
     """
     define = functools.partial(cli.define, values)
     default = TrainingConfig()
-    define("dataset", str, "mnist", "mnist, or a TFDS name: fashion_mnist, ...")
+    define("dataset", str, "mnist", "mnist, a folder, or a TFDS name: fashion_mnist, ...")
     define("data_dir", str, None, "Where TFDS keeps its data sets.")
-    define("manual_dir", str, None, "Folder of a TFDS data set's original files.")
+    define("manual_dir", str, None, "Folder of the data set's original files.")
     define("num_epochs", int, default.num_epochs, "Passes over the images.")
     define("batch_size", int, default.batch_size, "Images per step.")
     rate = "Of the first step; falls to 0 along a cosine."
@@ -47,11 +48,11 @@ def _train(values: flags.FlagValues) -> int:
     if values.resume or values.dataset != "mnist":
         cli.load_tensorflow(values)
         resumed = _resumed(values) if values.resume else None
-        sets = [_load(values, resumed, split) for split in datasets.SPLITS]
+        sets = [_load(values, resumed, split) for split in _SPLITS]
     else:
         # Reading and unzipping needs no Python lock: the import of TensorFlow hides it.
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            reading = [pool.submit(_load, values, None, split) for split in datasets.SPLITS]
+            reading = [pool.submit(_load, values, None, split) for split in _SPLITS]
             cli.load_tensorflow(values)
             sets = [future.result() for future in reading]
         resumed = None
@@ -77,7 +78,9 @@ def _resumed(values: flags.FlagValues) -> LoadedModel:
     return resumed
 
 
-def _load(values: flags.FlagValues, resumed: LoadedModel | None, split: str) -> datasets.Dataset:
+def _load(
+    values: flags.FlagValues, resumed: LoadedModel | None, split: str | None
+) -> datasets.Dataset:
     name = values.dataset if resumed is None else resumed.config["dataset"]
     return datasets.DataSource(name, split, values.data_dir, values.manual_dir).load()
 
@@ -161,7 +164,7 @@ def _run(
 
 
 main = cli.Command(
-    summary="Train softmax regression on 28 x 28 images and save a checkpoint per epoch.",
+    summary="Train softmax regression on labelled images and save a checkpoint per epoch.",
     define_flags=define_flags,
     groups=(
         cli.Group(

@@ -1,4 +1,4 @@
-"""Labelled images, from the package's own MNIST files or from tensorflow-datasets.
+"""Labelled images: the package's own MNIST files, other files, or tensorflow-datasets.
 
 MNIST is read from the four original files, in their original order, so that test image 0 is the 7
 that `mnist.test.images[0]` was in TensorFlow 1. `tfds.load("mnist")` cannot give that: TFDS
@@ -8,24 +8,18 @@ shuffles when it prepares (its test labels begin 2 0 4 8 7), and preparing takes
 from __future__ import annotations
 
 import dataclasses
-import functools
+import os
 import pathlib
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mnist_adv.data.idx import read_idx
-from mnist_adv.errors import first_line
+from mnist_adv.data import idx, image_folder, pictures, tfds_sets
+from mnist_adv.data.images import Shape
+from mnist_adv.data.split import Split
 
-IMAGE_SHAPE = (28, 28, 1)
-SPLITS = ("train", "test")
-
-_FOLDER = pathlib.Path(__file__).parent / "mnist"
-_FILES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
-
+_OURS = "mnist"
+_FOLDER = pathlib.Path(__file__).parent / _OURS
 _NUM_DONORS = 2000
 
 
@@ -53,15 +47,69 @@ class DataSource:
 
     Attributes:
         dataset: a name that `load` takes.
-        split: "train" or "test".
+        split: "train", "test", or another that the data set has; None: "test", or the last one
+            where there is none of that name.
         data_dir: where TFDS keeps prepared data sets; its own default if None.
-        manual_dir: a folder that holds the data set's original files, for use without network.
+        manual_dir: a folder of pictures by class, of the four IDX files, or of the original files
+            that TFDS asks for.
+        shape: `(h, w, c)` into which images are brought; None: they stay as they are.
     """
 
-    dataset: str = "mnist"
-    split: str = "test"
+    dataset: str = _OURS
+    split: str | None = None
     data_dir: str | None = None
     manual_dir: str | None = None
+    shape: Shape | None = None
+
+    def __post_init__(self) -> None:
+        """Take a folder that is named as the data set for what it is."""
+        if self.manual_dir is None and self.dataset != _OURS and os.path.isdir(self.dataset):
+            folder = os.path.abspath(self.dataset)
+            if idx.is_idx_folder(folder) or image_folder.is_image_folder(folder):
+                object.__setattr__(self, "manual_dir", folder)
+                object.__setattr__(self, "dataset", os.path.basename(folder))
+
+    def open(self) -> Split:
+        """Find the split, without reading its images.
+
+        Returns:
+            The split.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        splits, name = self.splits(), self.split_name()
+        if name not in splits:
+            raise ValueError(f"split must be one of {', '.join(splits)}. Received: {name!r}")
+        return splits[name]
+
+    def split_name(self) -> str:
+        """Find the name of the split.
+
+        Returns:
+            That given, else the name of the split on which models are tested.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        if self.split is not None:
+            return self.split
+        splits = self.splits()
+        return "test" if "test" in splits else list(splits)[-1]
+
+    def splits(self) -> Mapping[str, Split]:
+        """Find all splits of the data set.
+
+        Returns:
+            name -> split.
+
+        Raises:
+            ValueError: as `load`.
+            OSError: as `load`.
+        """
+        return _splits(self.dataset, self.data_dir, self.manual_dir)
 
     def load(self, rows: tuple[int, int] | None = None) -> Dataset:
         """Load the split, or some images of it.
@@ -76,13 +124,25 @@ class DataSource:
             ValueError: as `load`.
             OSError: as `load`.
         """
-        return load(
-            self.dataset,
-            self.split,
-            data_dir=self.data_dir,
-            manual_dir=self.manual_dir,
-            rows=rows,
-        )
+        if rows is not None and not 0 <= rows[0] < rows[1]:
+            raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
+        split = self.open()
+        first, end = (0, split.count) if rows is None else rows
+        levels, labels = split.read(first, min(end, split.count))
+        return Dataset(to_float(self._in_shape(levels, split.shape)), labels, split.class_names)
+
+    def _in_shape(
+        self, levels: Sequence[np.ndarray] | np.ndarray, shape: Shape | None
+    ) -> np.ndarray:
+        if shape is not None and self.shape in (None, shape):
+            return np.asarray(levels)
+        if self.shape is None:
+            if len({image.shape for image in levels}) > 1:
+                raise ValueError(
+                    f"the images of {self.dataset} differ in size; say the shape to bring them into"
+                )
+            return np.asarray(levels)
+        return np.stack([pictures.fit(image, self.shape) for image in levels])
 
     def count(self) -> int:
         """Count the images of the split without reading them.
@@ -94,55 +154,55 @@ class DataSource:
             ValueError: as `load`.
             OSError: as `load`.
         """
-        _check_split(self.split)
-        if self.dataset == "mnist":
-            return len(_read_once(_FOLDER / _FILES[self.split][1]))
-        builder = _prepared(self.dataset, self.data_dir, self.manual_dir)
-        return int(builder.info.splits[self.split].num_examples)
+        return self.open().count
 
     def load_donors(self) -> tuple[np.ndarray, np.ndarray]:
         """Load the images that attacks such as "blend" mix into others.
 
         Returns:
-            The first 2,000 training images `[m, 28, 28, 1]`, or test images of a data set that has
-            no others, and their labels `[m]`; all of them if there are fewer.
+            The first 2,000 training images `[m, h, w, c]`, or images of this split of a data set
+            that has no others, and their labels `[m]`; all of them if there are fewer.
 
         Raises:
             ValueError: as `load`.
             OSError: as `load`.
         """
-        there = SPLITS
-        if self.dataset != "mnist":
-            there = _prepared(self.dataset, self.data_dir, self.manual_dir).info.splits
-        source = dataclasses.replace(self, split="train" if "train" in there else "test")
-        donors = source.load((0, min(_NUM_DONORS, source.count())))
+        split = "train" if "train" in self.splits() else self.split
+        donors = dataclasses.replace(self, split=split).load((0, _NUM_DONORS))
         return donors.images, donors.labels
 
 
 def load(
-    name: str = "mnist",
-    split: str = "test",
+    name: str = _OURS,
+    split: str | None = None,
     *,
     data_dir: str | None = None,
     manual_dir: str | None = None,
     rows: tuple[int, int] | None = None,
+    shape: Shape | None = None,
 ) -> Dataset:
-    """Load one split of a data set of 28 x 28 grey images, or a range of its images.
+    """Load one split of a data set of images, or a range of its images.
 
     Args:
-        name: "mnist" for the package's own copy, else any TFDS data set of 28 x 28 x 1 images
-            with at least ten classes: "fashion_mnist", "kmnist", "emnist/letters", ...
-        split: "train" or "test".
+        name: "mnist" for the package's own copy; a folder with a folder of PNG or JPEG pictures
+            for each class, or with such folders for each split; a folder of the four IDX files;
+            else any image classification set of TFDS: "fashion_mnist", "cifar10", ...
+        split: "train", "test", or another that the data set has; None: "test", or the last one
+            where there is none of that name.
         data_dir: where TFDS keeps prepared data sets; its own default if None.
-        manual_dir: a folder that holds the data set's original files, for use without network.
+        manual_dir: a folder that holds the data set's original files, for use without network. The
+            four IDX files are read as they are, in their order; others are given to TFDS.
         rows: index of the first image and one past the last; None: all images.
+        shape: `(h, w, c)` into which images are brought (see `pictures.fit`); None: they stay as
+            they are.
 
     Returns:
-        The images, `[n, 28, 28, 1]`, and labels of the split; MNIST in the original order.
+        The images, `[n, h, w, c]`, and labels of the split; MNIST in the original order.
 
     Raises:
-        ValueError: `split` is neither "train" nor "test"; a folder is given for "mnist"; TFDS does
-            not know `name`, or its images are not 28 x 28 x 1, or it has under ten classes.
+        ValueError: no such split; a folder is given for "mnist" that does not hold its files; TFDS
+            does not know `name`, or its images have no single class; images differ in size and no
+            shape is given; a file is damaged.
         OSError: the files cannot be read, or TFDS cannot fetch them.
 
     Example:
@@ -150,21 +210,28 @@ def load(
         >>> mnist_adv.load("mnist", "test").labels[:5]
         array([7, 2, 1, 0, 4])
     """
-    _check_split(split)
-    if rows is not None and not 0 <= rows[0] < rows[1]:
-        raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
-    if name != "mnist":
-        return _load_tfds(name, split, data_dir, manual_dir, rows)
-    if data_dir or manual_dir:
-        raise ValueError(
-            "data_dir and manual_dir are for TFDS data sets; mnist comes with the package. "
-            f"Received: data_dir={data_dir!r}, manual_dir={manual_dir!r}"
-        )
-    images_file, labels_file = _FILES[split]
-    images = _read_once(_FOLDER / images_file)[..., np.newaxis]
-    labels = _read_once(_FOLDER / labels_file).astype(np.int64)
-    chosen = slice(None) if rows is None else slice(*rows)
-    return Dataset(to_float(images[chosen]), labels[chosen], tuple("0123456789"))
+    return DataSource(name, split, data_dir, manual_dir, shape).load(rows)
+
+
+def _splits(name: str, data_dir: str | None, manual_dir: str | None) -> Mapping[str, Split]:
+    if manual_dir is not None and idx.is_idx_folder(manual_dir):
+        return idx.open_idx(manual_dir, _class_names(name, manual_dir))
+    if manual_dir is not None and image_folder.is_image_folder(manual_dir):
+        return image_folder.open_folder(manual_dir)
+    if name == _OURS:
+        if data_dir or manual_dir:
+            raise ValueError(
+                "data_dir and manual_dir are for TFDS data sets; mnist comes with the package. "
+                f"Received: data_dir={data_dir!r}, manual_dir={manual_dir!r}"
+            )
+        return idx.open_idx(_FOLDER, None)
+    return tfds_sets.open_tfds(name, data_dir, manual_dir)
+
+
+def _class_names(name: str, folder: str) -> tuple[str, ...] | None:
+    """Find the names of the classes where the data set has another name than the folder."""
+    is_known = name not in (_OURS, os.path.basename(os.path.abspath(folder)))
+    return tfds_sets.class_names_of(name) if is_known else None
 
 
 def to_float(levels: np.ndarray) -> np.ndarray:
@@ -182,68 +249,3 @@ def to_float(levels: np.ndarray) -> np.ndarray:
     if levels.dtype != np.uint8:
         raise ValueError(f"levels must be uint8. Received: dtype={levels.dtype}")
     return np.divide(levels, np.float32(255), dtype=np.float32)
-
-
-def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-
-
-@functools.lru_cache(maxsize=4)
-def _read_once(path: pathlib.Path) -> np.ndarray:
-    # The package's own files never change, and unpacking them for every chunk of a split takes
-    # longer than many an attack.
-    return read_idx(path)
-
-
-def _load_tfds(
-    name: str,
-    split: str,
-    data_dir: str | None,
-    manual_dir: str | None,
-    rows: tuple[int, int] | None = None,
-) -> Dataset:
-    import tensorflow_datasets as tfds
-
-    builder = _prepared(name, data_dir, manual_dir)
-    part = split if rows is None else f"{split}[{rows[0]}:{rows[1]}]"
-    pairs = tfds.as_numpy(
-        builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, as_supervised=True)
-    )
-    levels, labels = pairs
-    if name.startswith("emnist"):
-        levels = levels.transpose(0, 2, 1, 3)  # TFDS gives EMNIST transposed
-    names = tuple(builder.info.features["label"].names)
-    return Dataset(to_float(levels), labels.astype(np.int64), names)
-
-
-def _prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        raise ValueError(
-            f"dataset must be mnist or a TFDS data set of 28 x 28 x 1 images. Received: {name!r}"
-        ) from error
-    _check_features(name, builder.info.features)
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir) if manual_dir else None
-    try:
-        builder.download_and_prepare(download_config=config)
-    except Exception as error:  # TFDS lets its network stack's own exceptions through
-        raise OSError(
-            f"TFDS cannot prepare {name!r}: {first_line(error)}. Without network, put its "
-            "original files into a folder and name that with manual_dir"
-        ) from error
-    return builder
-
-
-def _check_features(name: str, features: Any) -> None:
-    named = dict(features.items()) if hasattr(features, "items") else {}
-    image = getattr(named.get("image"), "shape", None)
-    num_classes = getattr(named.get("label"), "num_classes", None)
-    if image != IMAGE_SHAPE or num_classes is None or num_classes < 10:
-        raise ValueError(
-            f"dataset must have images of shape {IMAGE_SHAPE} and at least ten classes. "
-            f"Received: {name!r} with shape {image} and {num_classes} classes"
-        )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from mnist_adv.data.pictures import open_picture
 
 _SIDE = 28
 _INK_SIDE = 20
@@ -86,32 +87,17 @@ def read_digit(path: str | os.PathLike[str]) -> Digit:
 
 
 def _read_grey(path: str | os.PathLike[str]) -> np.ndarray:
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG")) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16-bit grey, which convert("L") would clip
-                return np.asarray(upright, np.float64) / 257
-            coloured = upright.convert("RGBA")
-            paper = Image.new("RGBA", coloured.size, "white")
-            # A transparent PNG has no paper: white suits dark ink, black suits light ink.
-            opaque = np.asarray(coloured)[..., 3] > 127
-            luminance = np.asarray(coloured.convert("L"), np.float64)
-            if not opaque.all() and opaque.any() and luminance[opaque].mean() > 127:
-                paper = Image.new("RGBA", coloured.size, "black")
-            return np.asarray(Image.alpha_composite(paper, coloured).convert("L"), np.float64)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except (IsADirectoryError, PermissionError):
-        raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-        OSError,
-        SyntaxError,
-    ) as error:
-        raise ValueError(f"{path} is not a readable PNG or JPEG picture: {error}") from error
+    with open_picture(path) as upright:
+        if upright.mode.startswith("I"):  # 16-bit grey, which convert("L") would clip
+            return np.asarray(upright, np.float64) / 257
+        coloured = upright.convert("RGBA")
+        paper = Image.new("RGBA", coloured.size, "white")
+        # A transparent PNG has no paper: white suits dark ink, black suits light ink.
+        opaque = np.asarray(coloured)[..., 3] > 127
+        luminance = np.asarray(coloured.convert("L"), np.float64)
+        if not opaque.all() and opaque.any() and luminance[opaque].mean() > 127:
+            paper = Image.new("RGBA", coloured.size, "black")
+        return np.asarray(Image.alpha_composite(paper, coloured).convert("L"), np.float64)
 
 
 def _fit(ink: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+Shape = tuple[int, int, int]  # height, width and channels of an image
 Bounds = tuple[float, float]  # the least and the largest value of a pixel
 UNIT: Bounds = (0.0, 1.0)
 

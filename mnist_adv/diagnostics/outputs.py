@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def accuracy(tested: ModelUnderTest) -> Iterator[Finding]:
     best, best_right = tested.pixels, right
     # Another setting may still be better, but not by so much that it would be severe.
     enough = not tested.thorough and right.mean() > 0.9
-    for setting in [] if enough else _settings():
+    for setting in [] if enough else _settings(tested.images.shape[-1]):
         now_right = _predict(tested, _as_with(tested, setting)) == tested.labels
         # Of equally good settings the plainest is kept: it comes first.
         if _clearly_better(now_right, best_right):
@@ -116,15 +117,19 @@ def accuracy(tested: ModelUnderTest) -> Iterator[Finding]:
         )
 
 
-def _settings() -> list[Pixels]:
-    return [Pixels(scale, polarity) for scale in PixelScale for polarity in Polarity]
+def _settings(num_channels: int) -> list[Pixels]:
+    """List what may have been done to the pixels, each once, the plainest first."""
+    settings = [Pixels(scale, polarity) for scale in PixelScale for polarity in Polarity]
+    changes: dict[Any, Pixels] = {}
+    for setting in settings:
+        if np.size(setting.factor) in (1, num_channels):
+            changes.setdefault((setting.factor, setting.offset), setting)
+    return list(changes.values())
 
 
 def _as_with(tested: ModelUnderTest, setting: Pixels) -> np.ndarray:
     """Compute images that the model, with its present setting, receives as with another."""
-    present = tested.pixels
-    received = tested.images * setting.factor + setting.offset
-    return ((received - present.offset) / present.factor).astype(np.float32)
+    return tested.pixels.invert(setting.apply(tested.images))
 
 
 def _predict(tested: ModelUnderTest, images: np.ndarray) -> np.ndarray:

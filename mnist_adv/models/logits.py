@@ -7,6 +7,7 @@ model looks robust. Outputs that are probabilities are therefore never used as l
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Ten float32 probabilities sum to 1 within a few roundings; float16 ones within a few thousandths.
 _SUM_TOLERANCE = 1e-3
+# Of one call of a model: images, and numbers in them.
+_MOST_IMAGES, _MOST_NUMBERS = 1000, 5_000_000
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -106,6 +109,22 @@ class LogProbabilities:
 
 def _look_like_sigmoids(outputs: np.ndarray) -> bool:
     return bool((outputs >= 0).all() and (outputs <= 1).all() and outputs.max() > 0.5)
+
+
+def predict(model: Model, images: np.ndarray) -> np.ndarray:
+    """Compute the logits of any number of images, in blocks that fit into memory.
+
+    Args:
+        model: images -> logits.
+        images: `[n, h, w, c]` floats.
+
+    Returns:
+        `[n, k]`, in the dtype of the model's logits.
+    """
+    fitting = _MOST_NUMBERS // max(1, math.prod(images.shape[1:]))
+    block = max(1, min(_MOST_IMAGES, fitting))
+    starts = range(0, max(len(images), 1), block)
+    return np.concatenate([np.asarray(model(images[at : at + block])) for at in starts])
 
 
 def check_logits(model: Model, images: Any) -> int:

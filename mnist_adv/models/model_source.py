@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import os
 
-from mnist_adv.data.datasets import Dataset
+from mnist_adv.data.class_names import fit_class_names
+from mnist_adv.data.datasets import Dataset, DataSource
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import is_function
+from mnist_adv.models.formats.shapes import MNIST_SHAPE
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.preprocessing import Pixels
+
+# Of the images on which a model is tried: how many, and how many numbers in all.
+_MOST_PROBES, _FEWEST_PROBES, _MOST_NUMBERS = 500, 16, 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +29,7 @@ class ModelSource:
         variables: as in `open_model`.
         activation: as in `open_model`.
         pixels: as in `open_model`.
+        class_names: in label order; those of the data set if None.
     """
 
     where: str
@@ -29,6 +37,7 @@ class ModelSource:
     variables: str | None = None
     activation: Activation | None = None
     pixels: Pixels = Pixels()
+    class_names: tuple[str, ...] | None = None
 
     @property
     def reading(self) -> str:
@@ -50,33 +59,80 @@ class ModelSource:
             return self
         return dataclasses.replace(self, where=os.path.abspath(self.where))
 
-    def open(self, dataset: str = "mnist", known: Dataset | None = None) -> LoadedModel:
+    def open(self, data: DataSource | None = None) -> LoadedModel:
         """Open the model.
 
         Args:
-            dataset: the data set of a model that does not name its own.
-            known: images of that data set, for such a model; the MNIST test images if None.
+            data: the data set of a model that does not name its own; its images are brought into
+                the shape that the model takes. None: MNIST, for a model of its form.
 
         Returns:
-            The model, with its data set and classes.
+            The model, with its data set, empty if that is not known, and the names of its classes.
 
         Raises:
-            ValueError: damaged, or no such model in it.
+            ValueError: damaged, or no such model in it; or it has too few classes for the data set.
             OSError: it cannot be read.
         """
-        if self.ours:
-            from mnist_adv.models import checkpoints
+        loaded = self._open_ours() if self.ours else self._open_other(data)
+        names = self.class_names or loaded.class_names
+        num_classes = len(loaded.class_names)
+        if self.class_names is not None and len(names) != num_classes:
+            raise ValueError(
+                f"class names must be {num_classes}, one for each class of {loaded.where}. "
+                f"Received: {len(names)}"
+            )
+        return dataclasses.replace(loaded, class_names=names)
 
-            return checkpoints.load(self.where)
+    def _open_ours(self) -> LoadedModel:
+        from mnist_adv.models import checkpoints
+
+        return checkpoints.load(self.where)
+
+    def _open_other(self, data: DataSource | None) -> LoadedModel:
         from mnist_adv.models.formats.open import open_model
 
+        known = None
+        if data is not None:
+            known = functools.cache(
+                lambda shape: load_probes(dataclasses.replace(data, shape=shape))
+            )
         opened = open_model(
             self.where,
-            num_classes=len(known.class_names) if known else None,
             variables=self.variables,
             activation=self.activation,
             pixels=self.pixels,
-            images=known.images if known else None,
+            images=(lambda shape: known(shape).images) if known else None,
+            shape=data.open().shape if data else None,
         )
-        names = known.class_names if known else opened.class_names
-        return dataclasses.replace(opened, dataset=dataset, class_names=names)
+        num_classes = len(opened.class_names)
+        if data is None or known is None:
+            is_mnist = (opened.shape, num_classes) == (MNIST_SHAPE, 10)
+            return dataclasses.replace(opened, dataset="mnist" if is_mnist else "")
+        probes = known(opened.shape)
+        if probes.labels.max() >= num_classes:
+            raise ValueError(
+                f"{data.dataset} has images of class {probes.labels.max()} "
+                f"({probes.class_names[probes.labels.max()]}), and {opened.where} the classes 0 to "
+                f"{num_classes - 1} alone"
+            )
+        names = fit_class_names(probes.class_names, num_classes)
+        return dataclasses.replace(opened, dataset=data.dataset, class_names=names)
+
+
+def load_probes(data: DataSource) -> Dataset:
+    """Load labelled images on which a model is tried.
+
+    Args:
+        data: the data set, in the shape that the model takes; its split plays no part.
+
+    Returns:
+        The first 500 images of the split on which models are tested, fewer if they are large.
+
+    Raises:
+        ValueError: as `data.datasets.load`.
+        OSError: as `data.datasets.load`.
+    """
+    tested = dataclasses.replace(data, split=None)
+    shape = data.shape or tested.open().shape
+    fitting = _MOST_NUMBERS // math.prod(shape or (1,))
+    return tested.load((0, max(_FEWEST_PROBES, min(_MOST_PROBES, fitting))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.data.images import Bounds
+from mnist_adv.data.images import Bounds, Shape
 from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 
 class PixelScale(enum.Enum):
-    """The range that the model expects: 0..1, 0..255 or -1..1."""
+    """The numbers that the model expects for a pixel.
+
+    0..1, 0..255, -1..1; or what the models of `keras.applications` were trained on: "tf" is -1..1,
+    "torch" 0..1 less ImageNet's mean and over its deviation per channel, "caffe" 0..255 less its
+    mean per channel, in the order blue, green, red.
+    """
 
     UNIT = "unit"
     BYTES = "bytes"
     SYMMETRIC = "symmetric"
+    TF = "tf"
+    TORCH = "torch"
+    CAFFE = "caffe"
 
 
 class Polarity(enum.Enum):
@@ -31,7 +39,19 @@ class Polarity(enum.Enum):
     DARK_ON_LIGHT = "dark_on_light"
 
 
-_RANGE = {PixelScale.UNIT: (0, 1), PixelScale.BYTES: (0, 255), PixelScale.SYMMETRIC: (-1, 1)}
+Numbers = float | tuple[float, ...]  # one, or one per channel
+
+_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+_BLUE_GREEN_RED = (103.939, 116.779, 123.68)
+# What a pixel in 0..1 is multiplied by, and what is added then.
+_SCALES: dict[PixelScale, tuple[Numbers, Numbers]] = {
+    PixelScale.UNIT: (1, 0),
+    PixelScale.BYTES: (255, 0),
+    PixelScale.SYMMETRIC: (2, -1),
+    PixelScale.TF: (2, -1),
+    PixelScale.TORCH: (tuple(1 / _DEVIATION), tuple(-_MEAN / _DEVIATION)),
+    PixelScale.CAFFE: ((255.0,) * 3, tuple(-mean for mean in _BLUE_GREEN_RED)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +59,7 @@ class Pixels:
     """An affine change of pixels from [0, 1], light on dark, to what a model was trained on.
 
     Attributes:
-        scale: the range that the model expects.
+        scale: the numbers that the model expects.
         polarity: whether ink is light or dark in the images that it expects.
     """
 
@@ -47,21 +67,73 @@ class Pixels:
     polarity: Polarity = Polarity.LIGHT_ON_DARK
 
     @property
-    def factor(self) -> float:
-        """The factor by which a pixel is multiplied."""
-        low, high = _RANGE[self.scale]
-        return high - low if self.polarity is Polarity.LIGHT_ON_DARK else low - high
+    def factor(self) -> Numbers:
+        """The factor by which a pixel is multiplied, or one for each channel."""
+        factor, _ = _SCALES[self.scale]
+        if self.polarity is Polarity.LIGHT_ON_DARK:
+            return factor
+        return tuple(-part for part in factor) if isinstance(factor, tuple) else -factor
 
     @property
-    def offset(self) -> float:
-        """The offset that is added after the multiplication."""
-        low, high = _RANGE[self.scale]
-        return low if self.polarity is Polarity.LIGHT_ON_DARK else high
+    def offset(self) -> Numbers:
+        """The offset that is added after the multiplication, or one for each channel."""
+        factor, offset = _SCALES[self.scale]
+        if self.polarity is Polarity.LIGHT_ON_DARK:
+            return offset
+        if isinstance(factor, tuple) and isinstance(offset, tuple):
+            return tuple(part + more for part, more in zip(factor, offset))
+        return np.add(factor, offset).item()
+
+    @property
+    def reverses_channels(self) -> bool:
+        """Whether channels come in the order blue, green, red; before they are multiplied."""
+        return self.scale is PixelScale.CAFFE
 
     @property
     def plain(self) -> bool:
         """Whether images stay as they are."""
         return self == Pixels()
+
+    def require_channels(self, shape: Shape) -> None:
+        """Refuse images that have no numbers of their own for each channel.
+
+        Args:
+            shape: of the images, `(h, w, c)`.
+
+        Raises:
+            ValueError: the scale is of three channels, and the images have another number.
+        """
+        if isinstance(self.factor, tuple) and shape[2] != len(self.factor):
+            raise ValueError(
+                f"pixel_scale {self.scale.value} is of images of {len(self.factor)} channels. "
+                f"Received: images of {shape[2]}"
+            )
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Change images to what the model was trained on.
+
+        Args:
+            images: `[n, h, w, c]` floats in [0, 1], light on dark.
+
+        Returns:
+            The same shape and dtype.
+        """
+        images = images[..., ::-1] if self.reverses_channels else images
+        dtype = images.dtype
+        return images * np.asarray(self.factor, dtype) + np.asarray(self.offset, dtype)
+
+    def invert(self, images: np.ndarray) -> np.ndarray:
+        """Change images back; the inverse of `apply`.
+
+        Args:
+            images: `[n, h, w, c]` floats as the model was trained on.
+
+        Returns:
+            The same shape and dtype.
+        """
+        dtype = images.dtype
+        images = (images - np.asarray(self.offset, dtype)) / np.asarray(self.factor, dtype)
+        return images[..., ::-1] if self.reverses_channels else images
 
     def __str__(self) -> str:
         return f"--pixel_scale={self.scale.value} --polarity={self.polarity.value}"
@@ -80,7 +152,7 @@ def adapt(model: Model, pixels: Pixels) -> Model:
         A model from images `[n, h, w, c]` in [0, 1], light on dark, to logits `[n, k]`; see
         `rescale`.
     """
-    return rescale(model, pixels.factor, pixels.offset)
+    return rescale(model, pixels.factor, pixels.offset, pixels.reverses_channels)
 
 
 def in_unit_box(model: Model, bounds: Bounds) -> Model:
@@ -97,26 +169,33 @@ def in_unit_box(model: Model, bounds: Bounds) -> Model:
     return rescale(model, high - low, low)
 
 
-def rescale(model: Model, factor: float, offset: float) -> Model:
+def rescale(
+    model: Model, factor: Numbers, offset: Numbers, reverses_channels: bool = False
+) -> Model:
     """Apply `factor x + offset` to every pixel before a model sees it.
 
     Args:
         model: changed images `[n, h, w, c]` -> logits `[n, k]`.
-        factor: by which a pixel is multiplied.
-        offset: that is added then.
+        factor: by which a pixel is multiplied, one number or one for each channel.
+        offset: that is added then, one number or one for each channel.
+        reverses_channels: whether the order of the channels is reversed first.
 
     Returns:
         Unchanged images -> logits: the model itself where nothing changes. A linear model stays
         linear, of the same class (the change goes into its weights, with one rounding to float32),
         so that the closed forms still hold.
     """
-    if (factor, offset) == (1, 0):
+    if (factor, offset, reverses_channels) == (1, 0, False):
         return model
     parts = linear_parts(model)
     if parts is None:
-        return Rescaled(model, factor, offset)
+        return Rescaled(model, factor, offset, reverses_channels)
     weights, bias = (part.astype(np.float64) for part in parts)
-    weights, bias = factor * weights, bias + offset * weights.sum(axis=0)
+    # `[pixels, channels, k]`
+    by_channel = weights.reshape(-1, np.size(factor), weights.shape[1])
+    scaled = by_channel * np.reshape(factor, (-1, 1))
+    bias = bias + (by_channel * np.reshape(offset, (-1, 1))).sum(axis=(0, 1))
+    weights = (scaled[:, ::-1] if reverses_channels else scaled).reshape(weights.shape)
     if isinstance(model, LinearModel):
         return LinearModel(weights, bias)
     # Imports TensorFlow, as this module does not.
@@ -131,13 +210,15 @@ class Rescaled:
 
     Attributes:
         model: changed images -> logits.
-        factor: by which a pixel is multiplied.
-        offset: that is added then.
+        factor: by which a pixel is multiplied, one number or one for each channel.
+        offset: that is added then, one number or one for each channel.
+        reverses_channels: whether the order of the channels is reversed first.
     """
 
     model: Model
-    factor: float
-    offset: float
+    factor: Numbers
+    offset: Numbers
+    reverses_channels: bool = False
 
     def __call__(self, images: Any) -> Any:
         """Compute logits.
@@ -148,4 +229,7 @@ class Rescaled:
         Returns:
             What the model returns for the changed images, `[n, k]`.
         """
-        return self.model(tf.convert_to_tensor(images) * self.factor + self.offset)
+        images = tf.convert_to_tensor(images)
+        if self.reverses_channels:
+            images = tf.reverse(images, [-1])
+        return self.model(images * self.factor + self.offset)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _DPI = 110
 _BEFORE, _AFTER = "#7f7f7f", "#d62728"
 _MOST_FRAMES = 12
+# Classes whose probabilities are drawn, with short names and with others.
+_MOST_BARS, _MOST_WIDE_BARS = 26, 12
+# Characters of a class's name: over an image, over a small one, under a bar.
+_WIDE, _NARROW, _SLANTED = 24, 12, 16
 
 
 def attack_figure(saved: SavedAttack, class_names: Sequence[str]) -> np.ndarray:
@@ -43,6 +47,7 @@ def attack_figure(saved: SavedAttack, class_names: Sequence[str]) -> np.ndarray:
     result, verdict, trace = saved.result, saved.verdict, saved.trace
     goal, before, after = result.goal, verdict.clean_probabilities[0], verdict.probabilities[0]
     wanted = int(goal.classes[0])
+    class_names = [clipped(name, _WIDE) for name in class_names]
     figure = Figure(figsize=(11, 6.2))
     # Placed by hand: matplotlib's layout engines would take half of the whole run's time.
     _show(figure.add_axes((0.005, 0.53, 0.2, 0.37)), result.images[0])
@@ -79,6 +84,7 @@ def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
     last = len(trace.images) - 1
     frames = np.unique(np.linspace(0, last, min(last + 1, _MOST_FRAMES)).round().astype(int))
     probabilities = tf.nn.softmax(trace.logits[:, 0]).numpy()
+    class_names = [clipped(name, _NARROW) for name in class_names]
     height, width, channels = trace.images.shape[2:]
     gap = 0.1 * width
     pitch = width + round(gap)
@@ -199,6 +205,19 @@ def seen(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
     return f"{class_names[prediction]} ({probabilities[prediction]:.1%})"
 
 
+def clipped(text: str, length: int) -> str:
+    """Cut a text that is too long for its place in a picture.
+
+    Args:
+        text: of any length.
+        length: most characters that are shown.
+
+    Returns:
+        The text, or its beginning and a sign of omission.
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _show(axis: Any, image: np.ndarray) -> None:
     axis.imshow(without_grey_channel(image), cmap="gray", vmin=0, vmax=1)
     axis.set_axis_off()
@@ -219,12 +238,19 @@ def _caption(figure: Figure, centre: float, text: str) -> None:
 
 
 def _bars(axis: Any, before: np.ndarray, after: np.ndarray, class_names: Sequence[str]) -> None:
-    places = np.arange(len(class_names))
-    axis.bar(places - 0.2, before, 0.4, color=_BEFORE, label="before")
-    axis.bar(places + 0.2, after, 0.4, color=_AFTER, label="after")
-    crowded = len(class_names) > 10 or max(map(len, class_names)) > 2
-    axis.set_xticks(places, class_names, rotation=30 if crowded else 0)
-    axis.set(ylim=(0, 1), title="probability of each class")
+    most = _MOST_BARS if max(map(len, class_names)) <= 2 else _MOST_WIDE_BARS
+    every = len(class_names) <= most
+    shown = np.sort(np.argsort(-np.maximum(before, after), kind="stable")[:most])
+    places, names = np.arange(len(shown)), [clipped(class_names[k], _SLANTED) for k in shown]
+    axis.bar(places - 0.2, before[shown], 0.4, color=_BEFORE, label="before")
+    axis.bar(places + 0.2, after[shown], 0.4, color=_AFTER, label="after")
+    crowded = len(names) > 10 or max(map(len, names)) > 2
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
+    axis.set_xticks(places, names, **(turned if crowded else {}))
+    axis.set(
+        ylim=(0, 1),
+        title="probability of each class" if every else "probability of the likeliest classes",
+    )
     axis.legend(frameon=False)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.models.logits import predict
 
 if TYPE_CHECKING:
     from mnist_adv.geometry.norms import Norm
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 # Images whose float64 differences are in memory at one time; images that the model sees at once.
 _BLOCK = 250
-_MODEL_BLOCK = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ def judge(
     name = norm if isinstance(norm, str) else norm.value
     if name not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
-    logits, clean_logits = _logits(model, final), _logits(model, clean)
+    logits, clean_logits = (predict(model, at).astype(np.float64) for at in (final, clean))
     predictions = logits.argmax(axis=1)
     reached = predictions == targets if labels is None else predictions != labels
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
@@ -170,12 +170,6 @@ def judge_goal(
         confidence=goal.confidence,
         bounds=bounds,
     )
-
-
-def _logits(model: Model, images: np.ndarray) -> np.ndarray:
-    blocks = range(0, max(len(images), 1), _MODEL_BLOCK)
-    seen = [np.asarray(model(images[start : start + _MODEL_BLOCK])) for start in blocks]
-    return np.concatenate(seen).astype(np.float64)
 
 
 def _measure(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mnist_adv.commands import evaluate as command
 from mnist_adv.data import datasets
+from mnist_adv.data.datasets import DataSource
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.preprocessing import Pixels, PixelScale
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -83,7 +84,7 @@ def test_a_source_opens_every_kind_of_model(
         is_function = ":" in source.where
         where = source.where if is_function else str(folder / source.where)
         assert absolute.where == where
-        loaded = absolute.open("mnist", test_set)
+        loaded = absolute.open(DataSource("mnist"))
         np.testing.assert_allclose(loaded.model(images), ours.model(images), atol=2e-5)
         assert len(loaded.digest) == 64
         assert (loaded.dataset, loaded.class_names) == ("mnist", test_set.class_names)
@@ -135,9 +136,9 @@ def test_a_functions_digest_follows_its_file(
 ) -> None:
     (folder / "my_other_model.py").write_text(_MODULE)
     source = ModelSource("my_other_model:logits", ours=False)
-    first = source.open("mnist", test_set).digest
+    first = source.open(DataSource("mnist")).digest
     (folder / "my_other_model.py").write_text(_MODULE + "# changed\n")
-    assert first != source.open("mnist", test_set).digest and len(first) == 64
+    assert first != source.open(DataSource("mnist")).digest and len(first) == 64
     scaled = ModelSource("x.npz", ours=False, pixels=Pixels(PixelScale.BYTES), variables="W=a,b=c")
     assert scaled.reading == (
         "variables W=a,b=c; pixels --pixel_scale=bytes --polarity=light_on_dark"

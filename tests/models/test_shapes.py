@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from keras.applications.imagenet_utils import preprocess_input
 
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.linear import LinearModel, linear_parts
@@ -11,6 +13,37 @@ from mnist_adv.models.logits import check_logits
 from mnist_adv.models.perceptron import layers_of, make_model
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity, adapt
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+@pytest.mark.parametrize("polarity", Polarity)
+def test_scales_of_keras_applications(mode: str, polarity: Polarity) -> None:
+    images = np.random.default_rng(2).random((4, 5, 6, 3), np.float32)
+    ink = images if polarity is Polarity.LIGHT_ON_DARK else 1 - images
+    wanted = preprocess_input(255 * ink.copy(), mode=mode)
+    pixels = Pixels(PixelScale(mode), polarity)
+    np.testing.assert_allclose(pixels.apply(images), wanted, atol=1e-4, rtol=1e-5)
+    np.testing.assert_allclose(pixels.invert(pixels.apply(images)), images, atol=1e-6)
+    W = np.random.default_rng(3).normal(0, 1, (90, 4)).astype(np.float32)
+    linear = make_model([(W, np.ones(4, np.float32))], None)
+    adapted = adapt(linear, pixels)
+    assert isinstance(adapted, SoftmaxRegression)
+    expected = wanted.reshape(4, -1) @ W + 1
+    np.testing.assert_allclose(adapted(images), expected, rtol=1e-3, atol=1e-2)
+    other = adapt(lambda x: linear(x), pixels)
+    np.testing.assert_allclose(other(images), expected, rtol=1e-3, atol=1e-2)
+    with tf.GradientTape() as tape:
+        at = tf.constant(images)
+        tape.watch(at)
+        value = tf.reduce_sum(other(at)[:, 0])
+    slope = Pixels(PixelScale(mode), polarity).apply(np.ones((1, 5, 6, 3))) - pixels.apply(
+        np.zeros((1, 5, 6, 3))
+    )
+    weights = W[:, 0].reshape(1, 5, 6, 3)
+    by_hand = (weights * slope)[..., ::-1] if mode == "caffe" else weights * slope
+    np.testing.assert_allclose(tape.gradient(value, at)[:1], by_hand, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"of images of 3 channels\. Received: images of 1"):
+        Pixels(PixelScale.TORCH).require_channels((5, 6, 1))
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (6, 5, 3), (28, 28, 1)])

@@ -17,6 +17,7 @@ from mnist_adv.evaluation.analyse.statistics import Curve
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.evaluation.measure.store import Store
+from mnist_adv.models.logits import predict
 from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _saved_images(store: Store, table: Table, model: Model, places: Places) -> l
         clean = clean.astype(np.float64)
         for number in range(len(plan.attacks)):
             pixels = datasets.to_float(part["levels"][number])
-            logits = np.asarray(model(pixels), np.float64)
+            logits = predict(model, pixels).astype(np.float64)
             predictions = logits.argmax(axis=1)
             length = _length(
                 plan.norm.value, pixels.reshape(clean.shape).astype(np.float64) - clean

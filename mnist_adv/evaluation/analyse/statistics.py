@@ -198,16 +198,17 @@ def matrices(table: Table, number: int, form: str) -> Matrices:
     other = table["target"] if table.plan.targeted else table[f"{form}_prediction"][number]
     counts = np.zeros((k, k), np.int64)
     success, medians = np.full((k, k), np.nan), np.full((k, k), np.nan)
-    for true in range(k):
+    for true in np.unique(label):
         of_class = label == true
-        for final in range(k):
+        if not table.plan.targeted:
+            success[true] = 0
+        for final in np.unique(other[of_class]):
             cell = of_class & (other == final)
             if not table.plan.targeted:
                 cell &= met
             counts[true, final] = cell.sum()
             total = cell.sum() if table.plan.targeted else of_class.sum()
-            if total:
-                success[true, final] = (met & cell).sum() / total
+            success[true, final] = (met & cell).sum() / total
             if cell.any():
                 medians[true, final] = median(distance[cell])
     return Matrices(counts, success, medians)

@@ -17,9 +17,11 @@ import numpy as np
 from mnist_adv.attacks import attack
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
+from mnist_adv.data.images import Shape
 from mnist_adv.evaluation.measure.store import Timing, pack
 from mnist_adv.evaluation.plan import Plan, list_cases
 from mnist_adv.gradients.goals import Goal
+from mnist_adv.models.logits import predict
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
-# Enough images to see what kind of outputs a model has.
-NUM_PROBES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,13 @@ class Places:
         model: how any process opens the model.
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
+        shape: of the model's images, `(h, w, c)`; those of the data set are brought into it.
     """
 
     model: ModelSource
     data_dir: str | None = None
     manual_dir: str | None = None
+    shape: Shape | None = None
 
     def data(self, plan: Plan) -> datasets.DataSource:
         """Name the source of a plan's images.
@@ -56,7 +58,8 @@ class Places:
         Returns:
             The plan's split, to be loaded from these folders.
         """
-        return datasets.DataSource(plan.dataset, plan.split, self.data_dir, self.manual_dir)
+        folders = (self.data_dir, self.manual_dir)
+        return datasets.DataSource(plan.dataset, plan.split, *folders, self.shape)
 
 
 def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
@@ -84,7 +87,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
     model = _open_model(places, places.data(plan), plan.checkpoint)
     chunk = plan.chunks()[number]
     loaded = places.data(plan).load(chunk.rows)
-    logits = np.asarray(model(loaded.images))
+    logits = predict(model, loaded.images)
     images, targets = list_cases(plan, chunk, loaded.labels, logits)
     cases = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)
     timing: Timing = {}
@@ -112,8 +115,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
 
 @functools.lru_cache(maxsize=1)
 def _open_model(places: Places, data: datasets.DataSource, digest: str) -> Model:
-    known = dataclasses.replace(data, split="test").load((0, NUM_PROBES))
-    loaded = places.model.open(data.dataset, known)
+    loaded = places.model.open(data)
     if loaded.digest != digest:
         raise ValueError(
             f"{places.model.where} is not the model that this evaluation began with: its SHA-256 "

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import rasterise, without_grey_channel
+from mnist_adv.reporting.figures import clipped, rasterise, without_grey_channel
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
+_MOST_CLASSES, _LONGEST_NAME = 26, 12
 
 
 def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
@@ -89,7 +90,7 @@ def distances(table: Table) -> np.ndarray:
 
 
 def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequence[str]) -> Any:
-    """Draw true class by target: how often, and how far.
+    """Draw true class by target: how often, and how far; of many classes the most frequent.
 
     Args:
         table: for the mode and the norm.
@@ -100,6 +101,8 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     Returns:
         `[height, width, 3]` uint8.
     """
+    chosen = _most_frequent(found.counts)
+    class_names = [clipped(class_names[k], _LONGEST_NAME) for k in chosen]
     side = max(4.6, 0.46 * len(class_names))
     figure = Figure(figsize=(2 * side + 0.8, side))
     other = "target" if table.plan.targeted else "seen as"
@@ -110,6 +113,7 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     )
     for place, (values, title, colours, form) in enumerate(drawn):
         axis = figure.add_axes((0.06 + 0.5 * place, 0.11, 0.42, 0.79))
+        values = values[np.ix_(chosen, chosen)]
         finite = values[np.isfinite(values)]
         top = 1.0 if form == "{:.0%}" else float(finite.max(initial=0)) or 1.0
         axis.imshow(np.where(np.isfinite(values), values, np.nan), cmap=colours, vmin=0, vmax=top)
@@ -135,6 +139,12 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
         axis.set_xlabel(other)
         axis.set_ylabel("true class")
     return rasterise(figure)
+
+
+def _most_frequent(counts: np.ndarray) -> np.ndarray:
+    """Choose the classes that are drawn, in their order."""
+    seen = counts.sum(axis=0) + counts.sum(axis=1)
+    return np.sort(np.argsort(-seen, kind="stable")[:_MOST_CLASSES])
 
 
 @dataclasses.dataclass(frozen=True)

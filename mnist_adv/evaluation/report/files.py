@@ -15,10 +15,11 @@ from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
-from mnist_adv.evaluation.measure.chunk import NUM_PROBES, Places
+from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
 from mnist_adv.evaluation.report import figures, page
 from mnist_adv.evaluation.report.figures import Pair
+from mnist_adv.models.model_source import load_probes
 from mnist_adv.reporting.figures import png
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
 
 def _warnings(store: Store, places: Places, model: Model) -> list[str]:
     """Find what would make any attack's results meaningless, above all useless gradients."""
-    known = places.data(store.plan).load((0, NUM_PROBES))
+    known = load_probes(places.data(store.plan))
     examined = diagnostics.examine(
         model, known.images, known.labels, pixels=places.model.pixels, thorough=False
     )

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mnist_adv.data.class_names import fit_class_names
+from mnist_adv.data.images import Shape
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats import arrays
 from mnist_adv.models.formats.registry import (
@@ -25,7 +27,7 @@ from mnist_adv.models.formats.registry import (
     find_format,
     writable,
 )
-from mnist_adv.models.formats.shapes import Shape
+from mnist_adv.models.formats.shapes import MNIST_SHAPE
 from mnist_adv.models.perceptron import Perceptron, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -57,7 +59,7 @@ def convert(
     shape: Shape | None = None,
     variables: str | None = None,
     activation: Activation | str | None = None,
-    dataset: str = "mnist",
+    dataset: str | None = None,
     class_names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Converted:
@@ -74,8 +76,10 @@ def convert(
         shape: of its images, `(h, w, c)`, where it leaves a choice.
         variables: "W=NAME,b=NAME" in the source, where it does not say by itself.
         activation: between layers, where the source does not say.
-        dataset: that the weights were trained on, for our own checkpoint.
-        class_names: in label order, for our own checkpoint; numbers if None.
+        dataset: that the weights were trained on, for our own checkpoint; "mnist" if None, for
+            weights of its form.
+        class_names: in label order, for our own checkpoint; the first are taken, and classes
+            beyond them are called by their number.
         overwrite: whether an existing destination may be replaced.
 
     Returns:
@@ -98,15 +102,12 @@ def convert(
     name = os.fspath(source)
     model, found, notes = _read(find_format(name), name, request)
     num_found = layers_of(model)[0][-1][1].size
-    if class_names is None:
-        class_names = tuple(map(str, range(num_found)))
-    if len(class_names) != num_found:
-        raise ValueError(
-            f"{name} must have as many classes as there are names, {len(class_names)}. "
-            f"Received: {num_found}"
-        )
+    if dataset is None:
+        dataset = "mnist" if (found, num_found) == (MNIST_SHAPE, 10) else ""
     named = _name_variables(model, names, row)
-    wanted = WriteRequest(named, found, name, dataset, class_names)
+    wanted = WriteRequest(
+        named, found, name, dataset, fit_class_names(class_names or (), num_found)
+    )
     back = dataclasses.replace(
         request,
         variables=",".join(f"{role}={name}" for role, name in named.items()) or None,

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mnist_adv.models.formats.shapes import MNIST_SHAPE, Shape
+from mnist_adv.data.images import Shape
+from mnist_adv.models.formats.shapes import MNIST_SHAPE
 
 Config = dict[str, Any]
 

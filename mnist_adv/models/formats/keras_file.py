@@ -29,6 +29,8 @@ _HARMLESS_MODULES = re.compile(
 )
 # What a config writes without a module: values, not code.
 _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__bytes__")
+# Layers in a note.
+_MOST_LISTED = 12
 # Layers that run code of the file's choosing, or open files that it names.
 _REFUSED = (
     "Lambda",
@@ -270,4 +272,7 @@ def _without_softmax(model: Any) -> Any:
 
 
 def _layers(model: Any) -> str:
-    return " -> ".join(type(layer).__name__ for layer in model.layers)
+    names = [type(layer).__name__ for layer in model.layers]
+    if len(names) > _MOST_LISTED:
+        names[_MOST_LISTED - 1 : -1] = [f"{len(names) - _MOST_LISTED} more"]
+    return " -> ".join(names)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.data import datasets
+from mnist_adv.data.images import Shape
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import ReadRequest, find_format
-from mnist_adv.models.formats.shapes import MNIST_SHAPE, Shape, listed
+from mnist_adv.models.formats.shapes import MNIST_SHAPE, listed
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import Pixels, adapt
@@ -70,9 +71,9 @@ def open_model(
     name = os.fspath(spec)
     if images is not None and not callable(images):
         shape = np.shape(images)[1:] if shape is None else shape
-    probes = functools.cache(functools.partial(_probes, images, name))
+    probes = functools.cache(functools.partial(_probes, images, pixels, name))
     request = ReadRequest(
-        images=lambda shape: np.asarray(adapt(lambda x: x, pixels)(probes(shape))),
+        images=lambda shape: pixels.apply(probes(shape)),
         shape=shape,
         num_classes=num_classes,
         variables=variables,
@@ -97,15 +98,16 @@ def open_model(
     )
 
 
-def _probes(images: Any, where: str, shape: Shape) -> np.ndarray:
+def _probes(images: Any, pixels: Pixels, where: str, shape: Shape) -> np.ndarray:
     """Give clean images of a shape, for a look at what the model returns."""
+    pixels.require_channels(shape)
     if callable(images):
         images = images(shape)
     if images is None and shape == MNIST_SHAPE:
         images = datasets.load(rows=(0, _NUM_PROBES)).images
     if images is None:
         return np.random.default_rng(0).random((_NUM_NOISE, *shape), np.float32)
-    if np.shape(images)[1:] != shape:
+    if tuple(np.shape(images)[1:]) != tuple(shape):
         raise ValueError(
             f"{where} must be given images {listed(shape)}. Received: images "
             f"{listed(np.shape(images)[1:])}"

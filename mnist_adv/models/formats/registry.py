@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.data.images import Shape
 from mnist_adv.models.activation import Activation
-from mnist_adv.models.formats.shapes import Shape
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.registry import Registry
 

@@ -7,10 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mnist_adv.data.images import Shape
 from mnist_adv.tensors.lazy import tf
-
-# Height, width and channels of an image.
-Shape = tuple[int, int, int]
 
 MNIST_SHAPE: Shape = (28, 28, 1)
 

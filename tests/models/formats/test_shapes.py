@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv import open_model
+from mnist_adv.data.images import Shape
 from mnist_adv.models.formats.convert import convert
-from mnist_adv.models.formats.shapes import Layout, Shape, find_layout
+from mnist_adv.models.formats.shapes import Layout, find_layout
 
 layers = keras.layers
 
