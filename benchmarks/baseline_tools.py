@@ -40,7 +40,7 @@ class Models:
     """One set of weights as everybody wants it."""
 
     def __init__(self, weights: np.ndarray, bias: np.ndarray) -> None:
-        _stand_in_for_unused_imports()
+        stand_in_for_unused_imports()
         import art.estimators.classification as art
         import foolbox
 
@@ -62,7 +62,8 @@ class Models:
         )
 
 
-def _stand_in_for_unused_imports() -> None:
+def stand_in_for_unused_imports() -> None:
+    """Let adv-lib be imported without what none of its attacks here uses."""
     # adv-lib imports them for a distance and for live plots, neither of which is in the race.
     # torchvision brings a second, larger torch, and visdom does not build with current setuptools.
     for name in ("torchvision", "visdom"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.attacks.blocks import in_blocks
 from mnist_adv.data.images import UNIT, Bounds
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.gradients.goals import Goal
@@ -54,6 +55,7 @@ class Task:
         shape: of one image, `(h, w, c)`.
         confidence: as in `Goal`.
         bounds: of the pixels as they came; in the loop they lie in [0, 1].
+        blocked: whether the model is evaluated in blocks; see `blocks`.
     """
 
     model: Model = dataclasses.field(compare=False)
@@ -63,6 +65,7 @@ class Task:
     shape: tuple[int, int, int]
     confidence: float | None = None
     bounds: Bounds = UNIT
+    blocked: bool = False
     _identity: int = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -160,13 +163,21 @@ class Task:
 
         Args:
             loss: what is descended.
-            inputs: "classes" among them.
+            inputs: "classes" and "done" among them.
             images: `[n, *flat]`.
 
         Returns:
-            "logits" `[n, k]`, "objective" `[n]`.
+            "logits" `[n, k]`, "objective" `[n]`; anything where an image is done.
         """
-        logits = self.logits(images)
+        if self.blocked:
+            (logits,) = in_blocks(
+                lambda images: (self.logits(images),),
+                [images],
+                inputs["done"],
+                [tf.TensorSpec([self.num_classes], tf.float32)],
+            )
+        else:
+            logits = self.logits(images)
         return {"logits": logits, "objective": self.objective(loss)(logits, inputs["classes"])}
 
     def differentiate(
@@ -176,28 +187,39 @@ class Task:
 
         Args:
             loss: what is descended.
-            inputs: "classes" and "keys" among them.
+            inputs: "classes", "keys" and "done" among them.
             images: `[n, *flat]`.
             source: where the gradient comes from.
             stream: `[n]` int32, the number of the draw of random directions.
 
         Returns:
-            "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *flat]`.
+            "logits" `[n, k]`, "objective" `[n]`, "gradient" `[n, *flat]`; anything where an image
+            is done.
         """
         objective = self.objective(loss)
-        logits, gradient = source(
-            self.model,
-            objective,
-            self.as_images(images),
-            inputs["classes"],
-            keys=inputs["keys"],
-            stream=stream,
-        )
-        logits = tf.reshape(logits, [images.shape[0], self.num_classes])
+        if stream is None:
+            stream = tf.zeros_like(inputs["classes"], tf.int32)
+
+        def found(images: Any, classes: Any, keys: Any, stream: Any) -> tuple[Any, Any]:
+            logits, gradient = source(
+                self.model, objective, self.as_images(images), classes, keys=keys, stream=stream
+            )
+            # A Keras function forgets how many images came, which a compiled loop must know.
+            logits = tf.reshape(logits, [images.shape[0], self.num_classes])
+            return logits, tf.reshape(gradient, images.shape)
+
+        arguments = (images, inputs["classes"], inputs["keys"], stream)
+        if self.blocked:
+            results = [
+                tf.TensorSpec(shape, tf.float32) for shape in ([self.num_classes], self.flat)
+            ]
+            logits, gradient = in_blocks(found, arguments, inputs["done"], results)
+        else:
+            logits, gradient = found(*arguments)
         return {
             "logits": logits,
             "objective": objective(logits, inputs["classes"]),
-            "gradient": tf.reshape(gradient, images.shape),
+            "gradient": gradient,
         }
 
     def is_adversarial(self, inputs: Inputs, logits: Any) -> Any:

@@ -8,6 +8,7 @@ give, bit for bit, what eight single runs give.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, State, Task
 from mnist_adv.attacks.lanes import convolves, num_lanes
-from mnist_adv.attacks.loop import advance, begin
+from mnist_adv.attacks.loop import Evaluate, advance, begin
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
@@ -38,6 +39,7 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         The best iterate of each image.
     """
     count = len(inputs["clean"])
+    task = dataclasses.replace(task, blocked=convolves(task))
     lanes = num_lanes(task, attack)
     program = _program(task, attack, lanes)
     out = Outcome(
@@ -88,6 +90,8 @@ def _collect(out: Outcome, images: np.ndarray, lanes: np.ndarray, state: State) 
 
 @functools.lru_cache(maxsize=_MAX_PROGRAMS)
 def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
+    evaluate = _traced_once(task, attack) if task.blocked else None
+
     def loop(inputs: Inputs, state: State, taken: Any, patience: Any) -> State:
         state["done"] |= ~taken
         enough = tf.math.count_nonzero(~taken, dtype=tf.int32) + patience
@@ -97,17 +101,17 @@ def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
             return (done < enough) & (done < lanes)
 
         def body(state: State) -> tuple[State]:
-            return (advance(task, attack, inputs, state),)
+            return (advance(task, attack, inputs, state, evaluate),)
 
         (state,) = tf.while_loop(going, body, (state,))
         return state
 
     def go_on(inputs: Inputs, state: State, fresh: Any, taken: Any, patience: Any) -> State:
-        start = begin(task, attack, inputs)
+        start = begin(task, attack, inputs, ~fresh, evaluate)
         merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
         return loop(inputs, merged, taken, patience)
 
-    program = compiled(go_on, xla=not convolves(task))
+    program = compiled(go_on, xla=not task.blocked)
     layout: dict[str, tuple[Any, Any]] = {}
 
     def call(
@@ -117,14 +121,37 @@ def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
         if state is None:
             # A program of its own for the first images would take as long to compile once more.
             if not layout:
-                start = begin(task, attack, tensors)
-                layout.update({name: (at.shape, at.dtype) for name, at in start.items()})
+                layout.update(_layout(task, attack, tensors, evaluate))
             state = {name: tf.zeros(*form) for name, form in layout.items()}
         return program(
             tensors, state, tf.constant(fresh), tf.constant(taken), tf.constant(patience, tf.int32)
         )
 
     return call
+
+
+def _traced_once(task: Task, attack: Attack) -> Evaluate:
+    """Make one function of what the beginning and the loop both call: tracing takes long."""
+    traced = tf.function(functools.partial(attack.evaluate, task), autograph=False)
+    known: list[str] = []
+
+    def evaluate(inputs: Inputs, state: State) -> State:
+        known[:] = known or state  # of the beginning, when nothing is found yet
+        return traced(inputs, {name: state[name] for name in known})
+
+    return evaluate
+
+
+def _layout(
+    task: Task, attack: Attack, inputs: Inputs, evaluate: Evaluate | None
+) -> dict[str, tuple[Any, Any]]:
+    """Find the shape and dtype of each part of the state."""
+    if evaluate is None:
+        start = begin(task, attack, inputs)
+    else:
+        whole = tf.function(lambda inputs: begin(task, attack, inputs, None, evaluate))
+        start = whole.get_concrete_function(inputs).structured_outputs
+    return {name: (at.shape, at.dtype) for name, at in start.items()}
 
 
 def _along(chosen: Any, values: Any) -> Any:

@@ -7,12 +7,15 @@ import math
 from typing import Any
 
 from mnist_adv.attacks.base import Attack, Task
+from mnist_adv.attacks.blocks import SIZE
 from mnist_adv.tensors.lazy import tf
 
 # Floats of all images of a step together: 20 MB, about what a third-level cache holds.
 _WORKING_SET = 5_000_000
 # More would no longer be faster, and an attack on one image pays for every lane.
 _MOST = 1000
+# Where the model is evaluated in blocks, lanes only keep what the attack carries.
+_MOST_BLOCKED = 64
 # Operations whose results do not grow with the images.
 _FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
 
@@ -28,6 +31,8 @@ def num_lanes(task: Task, attack: Attack) -> int:
         A multiple of 4, smaller if the model is large or a step asks it often.
     """
     kept = attack.images_kept * task.num_pixels
+    if task.blocked:
+        return max(SIZE, min(_MOST_BLOCKED, _WORKING_SET // kept) // SIZE * SIZE)
     fitting = _WORKING_SET // (
         kept + attack.images_at_once(task) * (task.num_pixels + num_values(task))
     )

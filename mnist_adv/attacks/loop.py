@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,32 +11,51 @@ from mnist_adv.attacks.base import Attack, Inputs, State, Status, Task
 from mnist_adv.geometry.norms import per_image
 from mnist_adv.tensors.lazy import tf
 
+Evaluate = Callable[[Inputs, State], State]
 
-def begin(task: Task, attack: Attack, inputs: Inputs) -> State:
+
+def begin(
+    task: Task,
+    attack: Attack,
+    inputs: Inputs,
+    done: Any = None,
+    evaluate: Evaluate | None = None,
+) -> State:
     """Make the whole state before the first step, the starting images evaluated.
 
     Args:
         task: what all images share.
         attack: its settings.
         inputs: "clean" `[n, *flat]`, "classes", "epsilon", "num_steps", "keys", ...
+        done: `[n]` bool, images that are not attacked; None: all are.
+        evaluate: in place of the attack's own.
 
     Returns:
         The state.
     """
     count = [inputs["clean"].shape[0]]
+    done = tf.zeros(count, tf.bool) if done is None else done
+    inputs = {**inputs, "done": done}
     state = {
         **attack.start(task, inputs),
         "number": tf.zeros(count, tf.int32),
-        "done": tf.zeros(count, tf.bool),
+        "done": done,
         "best_image": inputs["clean"],
         "best_status": tf.fill(count, int(Status.UNSEEN)),
         "best_value": tf.fill(count, np.float32(np.inf)),
         "best_number": tf.zeros(count, tf.int32),
     }
-    return _keep_best(task, attack, inputs, {**state, **attack.evaluate(task, inputs, state)})
+    found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
+    return _keep_best(task, attack, inputs, {**state, **found})
 
 
-def advance(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
+def advance(
+    task: Task,
+    attack: Attack,
+    inputs: Inputs,
+    state: State,
+    evaluate: Evaluate | None = None,
+) -> State:
     """Take one step, evaluate, keep the best: the only loop body there is.
 
     Args:
@@ -43,18 +63,21 @@ def advance(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
         attack: its settings.
         inputs: as `begin`.
         state: as `begin` makes it.
+        evaluate: in place of the attack's own.
 
     Returns:
         The state after the step. The image of what is done stays, and so does its best; its other
         entries no longer mean anything.
     """
     # Stepping first and evaluating afterwards lets the compiled loop change images in place.
-    following = dict(attack.take_step(task, inputs, state))
     done = state["done"]
+    inputs = {**inputs, "done": done}
+    following = dict(attack.take_step(task, inputs, state))
     following["image"] = tf.where(per_image(done), state["image"], following["image"])
     following["number"] = tf.where(done, state["number"], state["number"] + 1)
     state = {**state, **following}
-    return _keep_best(task, attack, inputs, {**state, **attack.evaluate(task, inputs, state)})
+    found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
+    return _keep_best(task, attack, inputs, {**state, **found})
 
 
 def _keep_best(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
