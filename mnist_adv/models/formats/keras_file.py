@@ -26,7 +26,7 @@ from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
-from mnist_adv.models.logits import are_probabilities, as_logits
+from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
@@ -124,7 +124,8 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     model, said = _take_softmax_off(loaded, layout, images, path)
     if model is None:  # the attempt may have changed a layer
         model, said = as_logits(_Callable(read(path, request)[0], layout), images, path)
-    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, (*notes, *said))
+    notes += [*said, *note_blank(model, images)]
+    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
 
 
 def _take_softmax_off(

@@ -356,3 +356,28 @@ def test_pixels_and_their_gradient_pass_through_any_model(
     slope = np.ravel(tape.gradient(value, image))
     assert np.isclose(slope[203], -2 * 255 * (255 - 255 * seven.ravel()[203]))
     assert np.count_nonzero(slope) <= 1
+
+
+def test_blank_weights_and_a_missing_bias_are_said(
+    tmp_path: pathlib.Path, weights: dict[str, np.ndarray], seven: np.ndarray
+) -> None:
+    blank = {"W": np.zeros([784, 10], np.float32), "b": weights["b"]}
+    np.savez(tmp_path / "blank.npz", **blank)
+    assert "weights are all zero: it is not trained" in open_model(tmp_path / "blank.npz").notes[1]
+    np.savez(tmp_path / "whole.npz", **weights)
+    assert len(open_model(tmp_path / "whole.npz").notes) == 1
+    np.savez(tmp_path / "alone.npz", W=weights["W"])
+    (note,) = open_model(tmp_path / "alone.npz").notes
+    assert note.endswith("as weights and no bias")
+    inputs = tf.keras.Input((28, 28, 1))
+    flat = tf.keras.layers.Flatten()(inputs)
+    net = tf.keras.Model(inputs, tf.keras.layers.Dense(10, use_bias=False)(flat))
+    net.save(tmp_path / "net.keras")
+    net.export(tmp_path / "net", verbose=False)
+    for spec in ("net.keras", "net"):
+        assert "has no bias, or one of zeros" in open_model(tmp_path / spec).notes[-1]
+    net.set_weights([np.zeros([784, 10])])
+    net.save(tmp_path / "net.keras")
+    net.export(tmp_path / "net", verbose=False)
+    for spec in ("net.keras", "net"):
+        assert "weights are all zero" in open_model(tmp_path / spec).notes[-1]

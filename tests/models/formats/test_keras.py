@@ -302,7 +302,7 @@ def test_saved_model_of_keras(
     expected = model(seven.reshape(1, *shape))
     np.testing.assert_allclose(expected, tf.nn.softmax(ours) if softmax else ours, atol=1e-5)
     assert "took signature serving_default" in opened.notes[0]
-    assert (len(opened.notes) == 2) == softmax
+    assert any("softmax was taken off" in note for note in opened.notes) == softmax
     if softmax and shape == (784,):
         assert mnist_adv.attack(opened.model, seven, targets=2).success.all()
 
@@ -344,7 +344,7 @@ def test_saved_model_with_several_outputs_gives_its_logits(
     folder = str(tmp_path / "saved")
     tf.saved_model.save(module, folder, signatures=module.serve)
     opened = open_model(folder)
-    assert opened.notes == ("took signature serving_default: pixels to my_logits",)
+    assert opened.notes[0] == "took signature serving_default: pixels to my_logits"
     np.testing.assert_allclose(opened.model(seven[None]), seven.reshape(1, -1) @ module.W)
 
 
