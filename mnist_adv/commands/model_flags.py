@@ -39,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define = functools.partial(cli.define, values)
     define("checkpoint_dir", str, "checkpoints", "The newest checkpoint here is restored.")
     define("checkpoint", str, None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
-    forms = "Or a .keras, an .h5, an .npz, a SavedModel folder, package.module:function."
+    forms = "A .keras, .h5 or .npz, W.npy,b.npy, a SavedModel folder, module:function."
     define("model", str, None, forms)
     define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
     define("activation", Activation, None, "Between several layers.")

@@ -20,6 +20,7 @@ _HEAD, _TAIL = 2**16, 8
 _HDF5_OFFSETS = (0, 512, 1024, 2048)
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SAVE_ARRAYS = "save plain arrays with numpy.savez(path, W=..., b=...)"
+PICKLED = f"holds pickled objects, which are never loaded; {_SAVE_ARRAYS}"
 _EXPORT = "export it to ONNX, or save its weights with numpy.savez(path, W1=..., b1=..., ...)"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -213,6 +214,33 @@ def is_function(spec: str) -> bool:
     return _FUNCTION.fullmatch(spec) is not None
 
 
+def split_files(spec: str) -> list[str]:
+    """Split a list of .npy files.
+
+    Args:
+        spec: a path, or several .npy with commas.
+
+    Returns:
+        The paths; the whole as one where it is no such list.
+    """
+    parts = [part.strip() for part in spec.split(",")]
+    return parts if all(part.lower().endswith(".npy") for part in parts) else [spec]
+
+
+def with_absolute_paths(spec: str) -> str:
+    """Make the paths of a model absolute.
+
+    Args:
+        spec: a path, several .npy with commas, or "package.module:function".
+
+    Returns:
+        The same with absolute paths; a function keeps its name.
+    """
+    if is_function(spec):
+        return spec
+    return ",".join(map(os.path.abspath, split_files(spec)))
+
+
 def writable() -> list[Format]:
     """List the formats in which weights can be written.
 
@@ -262,6 +290,17 @@ FORMATS.add(
         kinds=("npz",),
         write=_lazily("npz", "write"),
         variable_name=lambda role, number: role,
+    )
+)
+FORMATS.add(
+    Format(
+        "npy",
+        "several .npy of weights and biases, with commas, or their folder",
+        _lazily("npy", "load"),
+        suffix=".npy",
+        recognises=lambda spec: len(split_files(spec)) > 1,
+        kinds=("npy",),
+        reads_folder=True,
     )
 )
 FORMATS.add(

@@ -359,10 +359,10 @@ def test_pixels_and_their_gradient_pass_through_any_model(
 
 
 def test_blank_weights_and_a_missing_bias_are_said(
-    tmp_path: pathlib.Path, weights: dict[str, np.ndarray], seven: np.ndarray
+    tmp_path: pathlib.Path, weights: dict[str, Any]
 ) -> None:
-    blank = {"W": np.zeros([784, 10], np.float32), "b": weights["b"]}
-    np.savez(tmp_path / "blank.npz", **blank)
+    blank = np.zeros([784, 10], np.float32)
+    np.savez(tmp_path / "blank.npz", W=blank, b=weights["b"])
     assert "weights are all zero: it is not trained" in open_model(tmp_path / "blank.npz").notes[1]
     np.savez(tmp_path / "whole.npz", **weights)
     assert len(open_model(tmp_path / "whole.npz").notes) == 1
