@@ -138,10 +138,7 @@ def _examine(values: flags.FlagValues, loaded: LoadedModel) -> list[str]:
     if own != "mnist" and values.image is not None and not values.doctor:
         return []  # its images are not at hand, and fetching them could take minutes
     known = load_probes(model_flags.data_source(values, loaded))
-    findings = [str(finding) for finding in model_flags.examine(values, loaded, known)]
-    output = cli.Output(values)
-    output.lines(*(f"doctor: {line}" for line in findings or ["nothing found"] * values.doctor))
-    return findings
+    return model_flags.examine(values, loaded, known)
 
 
 def _report(

@@ -19,7 +19,9 @@ def define_flags(values: flags.FlagValues) -> None:
         values: where they are defined.
     """
     define = functools.partial(cli.define, values)
-    define("source", str, "checkpoints", "A checkpoint of ours or of TF1, .npz, .keras or .h5.")
+    define(
+        "source", str, "checkpoints", "Checkpoint of ours or TF1, .npz, .keras, .h5 or W.npy,b.npy."
+    )
     define("variables", str, None, "Which variables in it are the model: W=NAME,b=NAME")
     define("activation", Activation, None, "Between several layers.")
     define("destination", str, None, "The new file, TF1 prefix, or folder of a checkpoint of ours.")

@@ -71,10 +71,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     source = model_flags.model_source(values).with_absolute_path()
     data = model_flags.data_source(values, loaded)
     places = Places(source, values.data_dir, data.manual_dir, loaded.shape)
-    if values.doctor:
-        known = load_probes(data)
-        found = [str(finding) for finding in model_flags.examine(values, loaded, known)]
-        output.lines(*(f"doctor: {line}" for line in found or ["nothing found"]))
+    model_flags.examine(values, loaded, load_probes(data))
     plan = _plan(values, loaded, source, data, epsilons)
     name = values.name or _name(plan)
     store = Store(pathlib.Path(values.results_dir) / name, plan)

@@ -26,7 +26,7 @@ _READING = ("variables", "activation", "pixel_scale", "polarity")
 GROUP = cli.Group(
     "Model",
     "python attack.py --target 2 --checkpoint /tmp/model.ckpt",
-    (*_SOURCES, *_READING, "class_names", "doctor"),
+    (*_SOURCES, *_READING, "class_names", "doctor", "anyway"),
 )
 
 
@@ -39,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define = functools.partial(cli.define, values)
     define("checkpoint_dir", str, "checkpoints", "The newest checkpoint here is restored.")
     define("checkpoint", str, None, "A checkpoint of TF1 (or TF2) instead: /tmp/model.ckpt")
-    forms = "Or a .keras, an .h5, an .npz, a SavedModel folder, package.module:function."
+    forms = "A .keras, .h5 or .npz, W.npy,b.npy, a SavedModel folder, module:function."
     define("model", str, None, forms)
     define("variables", str, None, "Which variables are the model: W=NAME,b=NAME")
     define("activation", Activation, None, "Between several layers.")
@@ -49,6 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
     names = "File of its classes' names, one a line or JSON; the data set's, if not given."
     define("class_names", str, None, names)
     define("doctor", bool, False, "Run every check of the model before the attack.")
+    define("anyway", bool, False, "Attack even a model with a severe finding.")
 
 
 def model_source(values: flags.FlagValues) -> ModelSource:
@@ -98,8 +99,8 @@ def open_model(values: flags.FlagValues) -> LoadedModel:
     return model_source(values).open(DataSource(**given) if given["dataset"] else None)
 
 
-def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[Finding]:
-    """Check the model: everything with --doctor, else only what is severe.
+def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[str]:
+    """Check the model, everything with --doctor, else only what is severe; print the findings.
 
     Args:
         values: the parsed flags.
@@ -107,7 +108,11 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
         known: labelled images of its data set.
 
     Returns:
-        The findings to report.
+        The findings, one line each.
+
+    Raises:
+        ValueError: one is severe, so that an attack's result would be meaningless, and --anyway is
+            not given.
     """
     from mnist_adv import diagnostics
 
@@ -119,7 +124,19 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
         pixels=loaded.preprocessing,
         thorough=thorough,
     )
-    return found if thorough else [finding for finding in found if finding.severe]
+    shown = found if thorough else [finding for finding in found if finding.severe]
+    lines = [str(finding) for finding in shown]
+    cli.Output(values).lines(*(f"doctor: {line}" for line in lines or ["nothing found"] * thorough))
+    stopping = [finding for finding in shown if _stops(values, finding)]
+    if stopping and not values.anyway:
+        raise ValueError(f"{loaded.where}: {stopping[0]}; or attack it nevertheless with --anyway")
+    return lines
+
+
+def _stops(values: flags.FlagValues, finding: Finding) -> bool:
+    """Tell whether a finding makes the attack meaningless: another source needs no gradient."""
+    other_source = "source" in values and values.source not in (None, "tape")
+    return finding.severe and not (other_source and finding.check in ("gradient", "numerical"))
 
 
 def data_source(values: flags.FlagValues, loaded: LoadedModel) -> DataSource:

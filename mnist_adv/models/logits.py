@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SUM_TOLERANCE = 1e-3
 # Of one call of a model: images, and numbers in them.
 _MOST_IMAGES, _MOST_NUMBERS = 1000, 5_000_000
+_NUM_COMPARED = 32
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -82,6 +83,32 @@ def as_logits(model: Model, images: Any, where: str) -> tuple[Model, list[str]]:
         f"outputs are probabilities (they sum to 1; the smallest seen is {outputs.min():.0e}): "
         "their logarithm is taken as logits, exact down to 1e-38, where float32 ends"
     ]
+
+
+def note_blank(model: Model, images: Any) -> list[str]:
+    """Describe weights that are all zero, or a missing bias, by what they do to the logits.
+
+    Args:
+        model: images -> logits `[n, k]`.
+        images: `[n, h, w, c]` as the model expects them, that differ.
+
+    Returns:
+        One sentence, or none.
+    """
+    few = np.asarray(images)[:_NUM_COMPARED]
+    logits = np.asarray(model(tf.constant(few)))
+    if (logits == logits[0]).all():
+        return [
+            f"it returns the same logits for {len(few)} different images, as a model does whose "
+            "weights are all zero: it is not trained"
+        ]
+    of_zeros = np.asarray(model(tf.zeros_like(few[:1])))
+    if (of_zeros == of_zeros[0, 0]).all():
+        return [
+            "it returns equal logits for an image of zeros, as a model does that has no bias, or "
+            "one of zeros"
+        ]
+    return []
 
 
 @dataclasses.dataclass(frozen=True)

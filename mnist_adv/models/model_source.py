@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 
 from mnist_adv.data.class_names import fit_class_names
 from mnist_adv.data.datasets import Dataset, DataSource
 from mnist_adv.models.activation import Activation
-from mnist_adv.models.formats.registry import is_function
+from mnist_adv.models.formats.registry import with_absolute_paths
 from mnist_adv.models.formats.shapes import MNIST_SHAPE
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.preprocessing import Pixels
@@ -55,9 +54,7 @@ class ModelSource:
         Returns:
             The same source by its absolute path; a function keeps its name.
         """
-        if is_function(self.where):
-            return self
-        return dataclasses.replace(self, where=os.path.abspath(self.where))
+        return dataclasses.replace(self, where=with_absolute_paths(self.where))
 
     def open(self, data: DataSource | None = None) -> LoadedModel:
         """Open the model.

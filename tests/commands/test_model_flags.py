@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.commands import convert as convert_command
+from mnist_adv.commands import evaluate as evaluate_command
 from mnist_adv.commands import train as train_command
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -102,15 +103,40 @@ def test_severe_findings_appear_unasked_and_the_flag_they_name_mends_them(
     # What training on dark digits on light paper would have given.
     bias = trained.b + tf.reduce_sum(trained.W, axis=0)
     checkpoint = _save(tmp_path / "paper.ckpt", -trained.W, bias)
-    attack(f"--checkpoint={checkpoint}")
-    out = capsys.readouterr().out
-    assert "doctor: severe: clean accuracy is" in out
-    assert "give --pixel_scale=unit --polarity=dark_on_light" in out
+    assert attack(f"--checkpoint={checkpoint}") == 2
+    said = capsys.readouterr()
+    assert "doctor: severe: clean accuracy is" in said.out
+    stopped = said.err.strip()
+    assert stopped.startswith(f"attack.py: error: {checkpoint}: severe: clean accuracy is")
+    assert "give --pixel_scale=unit --polarity=dark_on_light" in stopped
+    assert stopped.endswith("or attack it nevertheless with --anyway")
+    assert not (tmp_path / "results").exists()
+    few = ["--num_images=5", "--epsilons=0.1", f"--checkpoint={checkpoint}"]
+    assert evaluate_command.main(["evaluate.py", *few]) == 2
+    assert "give --pixel_scale=unit --polarity=dark_on_light" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+    attack(f"--checkpoint={checkpoint}", "--anyway")
+    assert "doctor: severe: clean accuracy is" in capsys.readouterr().out
     record = next((tmp_path / "results").glob("*/result.json"))
     assert "dark_on_light" in json.loads(record.read_text())["findings"][0]
     assert attack(f"--checkpoint={checkpoint}", "--polarity=dark_on_light", "--doctor") == 0
     out = capsys.readouterr().out
     assert "doctor: nothing found" in out and "labelled 7: the model sees 7" in out
+
+
+def test_a_source_without_gradients_needs_no_gradient(
+    attack: Attack, checkpoint: str, capsys: Capture
+) -> None:
+    pathlib.Path("rounding_for_test.py").write_text(
+        "import tensorflow as tf\n"
+        "import mnist_adv\n"
+        f"inner = mnist_adv.open_model({checkpoint!r}).model\n"
+        "def model(images):\n"
+        "    return inner(tf.stop_gradient(images))\n"
+    )
+    assert attack("--model=rounding_for_test:model") == 2
+    assert "use --source=forward_difference" in capsys.readouterr().err
+    assert attack("--model=rounding_for_test:model", "--source=forward_difference") == 0
 
 
 def test_probabilities_of_a_function_are_attacked_through_their_logarithm(

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv.data import datasets
-from mnist_adv.diagnostics import Finding, Severity, attacks, examine
+from mnist_adv.diagnostics import Finding, Severity, attacks, examine, gradients
 from mnist_adv.diagnostics.finding import ModelUnderTest
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.linear import LinearModel
@@ -176,6 +176,52 @@ def test_gradient_that_is_not_the_slope_is_found(
     assert "numerical" in _names(findings)
     message = next(finding for finding in findings if finding.check == "numerical").message
     assert "by 200% of the largest" in message
+
+
+@pytest.mark.parametrize("reversed_slope", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ties_in_max_pooling_are_no_disagreement(
+    test_set: datasets.Dataset, dtype: str, reversed_slope: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(0, 0.5, (5, 5, 1, 8))
+    W = generator.normal(0, 0.1, (1152, 10))
+
+    def model(images: Any) -> Any:
+        if dtype == "float32":
+            images = tf.ensure_shape(images, [None, 28, 28, 1]) + tf.zeros([], tf.float32)
+        if reversed_slope:
+            images = tf.stop_gradient(2 * images) - images
+        hidden = tf.nn.relu(tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, "VALID"))
+        pooled = tf.nn.max_pool2d(hidden, 2, 2, "VALID")
+        return tf.reshape(pooled, [-1, 1152]) @ tf.cast(W, images.dtype)
+
+    for place in range(5):
+        images, labels = test_set.images[place : place + 5], test_set.labels[place : place + 5]
+        tested = ModelUnderTest(model, images, labels, np.asarray(model(images)), Pixels())
+        found = _names(list(gradients.numerical(tested)))
+        assert found == ["numerical"] * reversed_slope
+
+
+def test_a_weak_model_is_not_severe(test_set: datasets.Dataset, trained: SoftmaxRegression) -> None:
+    noise = 3 * tf.random.stateless_normal([784, 10], [0, 1])
+    weak: Model = lambda x: trained(x) + tf.reshape(x, [-1, 784]) @ noise  # noqa: E731
+    accuracy = np.mean(np.argmax(weak(test_set.images[:200]), axis=1) == test_set.labels[:200])
+    assert 0.2 < accuracy < 0.5
+    assert not any(finding.severe for finding in _examine(weak, test_set))
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.7])
+def test_chance_of_two_classes_is_a_half(accuracy: float) -> None:
+    images = np.random.default_rng(0).random((200, 4, 4, 1)).astype(np.float32)
+    W = np.random.default_rng(1).normal(0, 1, (16, 2)).astype(np.float32)
+    model = LinearModel(W, np.zeros(2, np.float32))
+    labels = np.argmax(model(images), axis=1)
+    wrong = np.random.default_rng(2).permutation(200)[: round(200 * (1 - accuracy))]
+    labels[wrong] = 1 - labels[wrong]
+    severe = examine(model, images, labels, thorough=False)
+    assert _names(severe) == ["accuracy"] * (accuracy == 0.5)
+    assert all("it is untrained" in finding.remedy for finding in severe)
 
 
 def test_model_that_changes_with_use_is_found(

@@ -125,9 +125,9 @@ def test_worker_processes_open_the_model_again(folder: pathlib.Path) -> None:
 def test_another_file_or_another_reading_is_refused(folder: pathlib.Path, capsys: Capture) -> None:
     assert evaluate("--name=run", "--model=weights.npz") == 0
     np.savez("weights.npz", W=np.ones([784, 10], np.float32), b=np.arange(10, dtype=np.float32))
-    assert evaluate("--name=run", "--model=weights.npz") == 2
+    assert evaluate("--name=run", "--model=weights.npz", "--anyway") == 2
     assert "belongs to other settings: checkpoint is" in capsys.readouterr().err
-    assert evaluate("--name=run", "--model=weights.npz", "--pixel_scale=bytes") == 2
+    assert evaluate("--name=run", "--model=weights.npz", "--pixel_scale=bytes", "--anyway") == 2
     assert "reading is '' there and 'pixels --pixel_scale=bytes" in capsys.readouterr().err
 
 

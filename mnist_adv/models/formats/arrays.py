@@ -16,6 +16,7 @@ from mnist_adv.models.formats.find_layers import Chain, find_chain, follow
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.logits import note_blank
 from mnist_adv.models.perceptron import make_model
 
 
@@ -102,6 +103,8 @@ def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
         said_by = "the request" if request.activation else "the graph beside the checkpoint"
         notes.append(f"{activation.value} between layers, by {said_by}")
     model = make_model(layers, activation)
+    if all(layer.bias for layer in chain.layers):  # else it is said already
+        notes += note_blank(model, request.images(layout.shape))
     return LoadedModel(model, arrays.where, digest(arrays.files), layout.shape, tuple(notes))
 
 

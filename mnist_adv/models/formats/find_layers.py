@@ -69,7 +69,7 @@ def find_chain(shapes: Shapes, num_classes: int | None, where: str, num_pixels: 
         ValueError: there is none, or more than one; the message lists names and shapes.
     """
     own = {name: shape for name, shape in shapes.items() if shape and not is_slot(name, shapes)}
-    matrices = {name: tuple(shape) for name, shape in own.items() if _is_matrix(shape)}
+    matrices = {name: tuple(shape) for name, shape in own.items() if is_matrix(shape)}
     vectors = {name: _length(shape) for name, shape in own.items() if _length(shape)}
     if not any(num_pixels in shape for shape in matrices.values()):
         raise ValueError(
@@ -152,7 +152,15 @@ def is_slot(name: str, shapes: Shapes) -> bool:
     return owner in shapes and list(shapes[owner]) == list(shapes[name])
 
 
-def _is_matrix(shape: Sequence[int]) -> bool:
+def is_matrix(shape: Sequence[int]) -> bool:
+    """Tell the shape of weights from that of a bias, which may be stored as a row.
+
+    Args:
+        shape: of an array.
+
+    Returns:
+        Whether it has two dimensions, both above 1.
+    """
     return len(shape) == 2 and min(shape) > 1
 
 

@@ -6,24 +6,22 @@ Keras itself ignores its safe mode for HDF5 (CVE-2025-9905), so that its loader 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
-from mnist_adv.models.formats import keras_config, keras_file
+from mnist_adv.models.formats import keras_config, keras_file, keras_sizes
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout
 from mnist_adv.models.loaded import LoadedModel
 
 _WEIGHTS = "model_weights"
 _SAID = ("keras_version", "backend")
-# An array larger than this must have a hundredth of its bytes in the file.
-_SMALL = 2**20
-_COMPRESSED = 100
 
 
 def load_hdf5(path: str, request: ReadRequest) -> tuple[Any, Layout]:
@@ -105,8 +103,6 @@ def _filled(
     config: Any, version: str, group: Any, path: str, request: ReadRequest
 ) -> tuple[Any, Layout]:
     """Build a model and give it the arrays of the file."""
-    import keras
-
     try:
         cleaned = keras_config.clean(config, version, request.shape or MNIST_SHAPE)
     except keras_config.Refused as error:
@@ -116,28 +112,43 @@ def _filled(
         layer = _inside(group, name, path)
         mine = [_array(layer, stored, path) for stored in _names(layer, "weight_names")]
         arrays += [mine] if mine else []
-    # There, variables have shapes and take no memory.
-    with tf.Graph().as_default(), keras.StatelessScope():
-        empty = _built(cleaned, path)
-        shapes = [[tuple(w.shape) for w in layer] for layer in _by_layer(empty)]
-    layout = keras_file.require_form(empty, path, request)
-    held = [[tuple(array.shape) for array in layer] for layer in arrays]
+    with keras_sizes.shapes_alone(lambda: _built(cleaned, path)) as empty:
+        layout = keras_file.require_form(empty, path, request)
+        _require_same(_by_layer(empty), arrays, path)
+        keras_sizes.require_room(empty, layout, path)
+    model = _built(cleaned, path)
+    for variables, layer in zip(_by_layer(model), arrays):
+        for variable, array in zip(variables, layer):
+            values = np.asarray(array, np.float32).reshape(variable.shape)
+            if not np.isfinite(values).all():
+                raise ValueError(f"{path} holds weights that are not finite: {array.name}")
+            variable.assign(values)
+    return model, layout
+
+
+def _require_same(variables: Sequence[Sequence[Any]], arrays: Any, path: str) -> None:
+    """Refuse arrays of other shapes than the config asks for."""
+    shapes = [[tuple(variable.shape) for variable in layer] for layer in variables]
+    held = [
+        [_shape(array, wanted) for array, wanted in itertools.zip_longest(layer, wants)]
+        for layer, wants in itertools.zip_longest(arrays, shapes, fillvalue=())
+    ]
     if shapes != held:
         wanted, found = next(
-            ((a, b) for a, b in zip(shapes, held) if a != b), (len(shapes), len(held))
+            ((a, b) for a, b in zip(shapes, held) if a != b), (len(shapes), len(arrays))
         )
         raise ValueError(
             f"{path} is damaged (its config asks for weights {wanted}, and it holds {found}); use "
             "an intact copy"
         )
-    model = _built(cleaned, path)
-    for variables, layer in zip(_by_layer(model), arrays):
-        for variable, array in zip(variables, layer):
-            values = np.asarray(array, np.float32)
-            if not np.isfinite(values).all():
-                raise ValueError(f"{path} holds weights that are not finite: {array.name}")
-            variable.assign(values)
-    return model, layout
+
+
+def _shape(array: Any, wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Give an array's shape, without the width of 1 that Keras 1 gave one-dimensional kernels."""
+    shape = None if array is None else tuple(array.shape)
+    if wanted is not None and len(wanted) == 3 and shape == (wanted[0], 1, *wanted[1:]):
+        return wanted
+    return shape
 
 
 def _inside(group: Any, name: str, path: str) -> Any:
@@ -155,13 +166,7 @@ def _inside(group: Any, name: str, path: str) -> Any:
 def _array(group: Any, name: str, path: str) -> Any:
     """Find an array that is in the file, with all its bytes."""
     array = _inside(group, name, path)
-    if array.external is not None or array.is_virtual:
-        raise ValueError(f"{path} holds {name} as a reference to another file, which is not opened")
-    if array.nbytes > max(_SMALL, _COMPRESSED * array.id.get_storage_size()):
-        raise ValueError(
-            f"{path} asks for {array.nbytes:,} bytes for {name}, and holds "
-            f"{array.id.get_storage_size():,}"
-        )
+    keras_sizes.require_whole(array, name, path)
     return array
 
 

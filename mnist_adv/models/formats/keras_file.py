@@ -6,9 +6,13 @@ only layers of Keras itself pass, so that nothing is imported or run that the fi
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import pathlib
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
-from mnist_adv.models.logits import are_probabilities, as_logits
+from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
@@ -69,12 +74,13 @@ def load_keras(path: str, request: ReadRequest) -> tuple[Any, Layout]:
             "Keras must run on TensorFlow; unset KERAS_BACKEND. "
             f"Received: {keras.backend.backend()}"
         )
-    _check(path)
-    try:
-        loaded = keras.saving.load_model(path, safe_mode=True, compile=False)
-    except Exception as error:  # Keras raises whatever its layers raise
-        raise ValueError(f"{path} cannot be loaded by Keras ({first_line(error)})") from error
-    layout = require_form(loaded, path, request)
+    config, held = _check(path)
+    build = functools.partial(keras.saving.deserialize_keras_object, config, safe_mode=True)
+    with keras_sizes.shapes_alone(lambda: _guarded(build, path)) as empty:
+        layout = require_form(empty, path, request)
+        keras_sizes.require_weights(empty, held, path)
+        keras_sizes.require_room(empty, layout, path)
+    loaded = _guarded(lambda: _loaded(path), path)
     for weight in loaded.weights:
         if not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(f"{path} holds weights that are not finite: {weight.path}")
@@ -118,7 +124,8 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     model, said = _take_softmax_off(loaded, layout, images, path)
     if model is None:  # the attempt may have changed a layer
         model, said = as_logits(_Callable(read(path, request)[0], layout), images, path)
-    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, (*notes, *said))
+    notes += [*said, *note_blank(model, images)]
+    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
 
 
 def _take_softmax_off(
@@ -188,16 +195,45 @@ def _with_float64(config: Any) -> Any:
     return "float64" if config == "float32" else config
 
 
-def _check(path: str) -> None:
+def _guarded(action: Callable[[], Any], path: str) -> Any:
+    try:
+        return action()
+    except Exception as error:  # Keras raises whatever its layers raise
+        raise ValueError(f"{path} cannot be loaded by Keras ({first_line(error)})") from error
+
+
+def _loaded(path: str) -> Any:
+    import keras
+
+    load_it = functools.partial(keras.saving.load_model, safe_mode=True, compile=False)
+    if path.endswith(".keras"):
+        return load_it(path)
+    # Keras goes by the name.
+    with tempfile.TemporaryDirectory() as folder:
+        return load_it(shutil.copyfile(path, pathlib.Path(folder) / "model.keras"))
+
+
+def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
+    """Refuse a file that is not whole or holds code; return its config and its arrays' shapes."""
+    import h5py
+
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
             if broken:
                 raise ValueError(f"{path} is damaged (checksum of {broken}); use an intact copy")
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            for entry in archive.infolist():
+                keras_sizes.require_bytes(
+                    entry.file_size, entry.compress_size, entry.filename, path
+                )
+            config = dict(json.loads(archive.read("config.json")))
+            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+                held = keras_sizes.stored_shapes(weights, path)
+    except (zipfile.BadZipFile, OSError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged or no .keras file ({first_line(error)}); use an intact copy"
+            f"{path} is damaged (its config.json: {first_line(error)}); use an intact copy"
         ) from error
     config.pop("compile_config", None)
     for part in _parts(config):
@@ -214,6 +250,7 @@ def _check(path: str) -> None:
                 f"{path} holds {kind} of {module or 'another program'}, which is no part of Keras; "
                 "nothing of it was run. Give your own code as --model=package.module:function"
             )
+    return config, held
 
 
 def _parts(config: Any) -> Iterator[dict[str, Any]]:

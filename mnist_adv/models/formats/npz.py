@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest, WriteRequest
 from mnist_adv.models.loaded import LoadedModel
@@ -74,10 +75,7 @@ def read(path: str | os.PathLike[str]) -> NamedArrays:
                 arrays[name] = archive[name]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
         if "allow_pickle" in str(error) or "pickle" in str(error).lower():
-            raise ValueError(
-                f"{path} holds pickled objects, which are never loaded; save plain arrays with "
-                "numpy.savez(path, W=..., b=...)"
-            ) from error
+            raise ValueError(f"{path} {content.PICKLED}") from error
         raise ValueError(f"{path} is damaged or no .npz ({error}); use an intact copy") from error
     floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
     return NamedArrays(

@@ -41,7 +41,8 @@ def open_model(
 
     Args:
         spec: a TF1 or TF2 checkpoint (its prefix, one of its files, or a folder), a `.keras`
-            or `.h5` file, a SavedModel folder, an `.npz`, or "package.module:function".
+            or `.h5` file, a SavedModel folder, an `.npz`, `.npy` files ("W1.npy,b1.npy", or their
+            folder), or "package.module:function".
         num_classes: that it must have; None: any number.
         variables: "W=NAME,b=NAME" (or "W1=...,b1=...,W2=...") where a file of named arrays does
             not say by itself which ones are the model.

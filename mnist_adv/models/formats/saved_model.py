@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
-from mnist_adv.models.formats import tf1
+from mnist_adv.models.formats import content, tf1
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
-from mnist_adv.models.logits import as_logits
+from mnist_adv.models.logits import as_logits, note_blank
 
 _TAG = "serve"
 _SERVING = "serving_default"
@@ -85,6 +85,7 @@ def _load(path: str, request: ReadRequest) -> LoadedModel:
         model.require_finite(probes)
         model, said = as_logits(model, probes, path)
         notes += said
+    notes += note_blank(model, probes)
     files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
     return LoadedModel(model, path, digest(files), layout.shape, tuple(notes))
 
@@ -223,6 +224,7 @@ def _parse(path: str) -> Any:
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = pathlib.Path(path) / "saved_model.pb"
+    content.require(file, {"saved_model_graph"})
     try:
         graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
     except Exception as error:  # protobuf's DecodeError, whichever implementation runs

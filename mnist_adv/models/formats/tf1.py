@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.loaded import LoadedModel
 
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 # What the readers raise for damaged files, by experiment: truncated data is an IndexError.
 _DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, ValueError, UnicodeDecodeError)
 
@@ -69,22 +69,27 @@ def find_prefix(path: str | os.PathLike[str]) -> str:
 
     Raises:
         FileNotFoundError: nothing there, or one of the files missing; it is named.
+        ValueError: one of the files is of another kind.
     """
     where = pathlib.Path(path).expanduser()
-    prefix = _newest(where) if where.is_dir() else pathlib.Path(_PART.sub("", str(where)))
+    prefix = _newest(where) if where.is_dir() else pathlib.Path(content.checkpoint_prefix(where))
     index = pathlib.Path(f"{prefix}.index")
     shards = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
     if prefix.is_file() and not index.exists():
+        content.require(prefix, {"checkpoint_table"})
         return str(prefix)
     if not index.exists():
         if shards:
             raise FileNotFoundError(f"no file {index}, which belongs to {shards[0].name}")
         raise FileNotFoundError(f"no checkpoint {prefix}: neither {index} nor a file {prefix}")
-    count = max((int(shard.name[-5:]) for shard in shards if _PART.search(shard.name)), default=1)
+    content.require(index, {"checkpoint_table"})
+    whole = [shard for shard in shards if content.is_checkpoint_part(shard)]
+    count = max((int(shard.name[-5:]) for shard in whole), default=1)
     for number in range(count):
         shard = pathlib.Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
         if not shard.exists():
             raise FileNotFoundError(f"no file {shard}, which belongs to {index}")
+        content.require(shard, {"checkpoint_part"})
     return str(prefix)
 
 
@@ -147,9 +152,12 @@ def _newest(folder: pathlib.Path) -> pathlib.Path:
     if state is not None and state.model_checkpoint_path:
         named = pathlib.Path(state.model_checkpoint_path)
         # The state file keeps the absolute path of the machine that wrote it.
-        moved = folder / named.name
-        here = moved.is_file() or moved.with_name(f"{moved.name}.index").exists()
-        return moved if here else named
+        for prefix in (folder / named.name, named):
+            if prefix.is_file() or pathlib.Path(f"{prefix}.index").exists():
+                return prefix
+        raise FileNotFoundError(
+            f"no file {folder / named.name}.index, which {folder / 'checkpoint'} names"
+        )
     found = sorted(folder.glob("*.index"))
     if len(found) != 1:
         names = ", ".join(file.stem for file in found) or "none"

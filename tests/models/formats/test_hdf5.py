@@ -181,6 +181,35 @@ def test_keras_1_is_read_by_hand(tmp_path: pathlib.Path, test_set: Any) -> None:
     assert "softmax was taken off" in opened.notes[1]
 
 
+def test_one_dimensional_kernels_of_keras_1_lose_their_width(
+    tmp_path: pathlib.Path, test_set: Any
+) -> None:
+    config, arrays = _keras_1()
+    first = {
+        "class_name": "Convolution1D",
+        "config": {
+            "name": "convolution1d_1",
+            "batch_input_shape": [None, 28, 28],
+            "nb_filter": 3,
+            "filter_length": 5,
+            "subsample_length": 3,
+            "border_mode": "valid",
+            "activation": "relu",
+        },
+    }
+    config["config"][0] = first
+    generator = np.random.default_rng(3)
+    kernel = generator.normal(0, 0.3, (5, 1, 28, 3)).astype(np.float32)
+    bias, W, b = arrays["convolution2d_1/b"], arrays["dense_1/W"][:24], arrays["dense_1/b"]
+    old = {"convolution1d_1/W": kernel, "convolution1d_1/b": bias}
+    _written(tmp_path / "old.h5", config, {**old, "dense_1/W": W, "dense_1/b": b})
+    images = test_set.images[:20]
+    hidden = tf.nn.relu(tf.nn.conv1d(images[..., 0], kernel[:, 0], 3, "VALID") + bias)
+    expected = tf.reshape(hidden, [20, -1]) @ W + b
+    opened = open_model(tmp_path / "old.h5")
+    np.testing.assert_allclose(opened.model(images), expected, atol=1e-4)
+
+
 def test_what_is_not_plain_or_not_whole_is_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "my.h5"
     config, arrays = _keras_1()
@@ -202,11 +231,19 @@ def test_what_is_not_plain_or_not_whole_is_named(tmp_path: pathlib.Path) -> None
     assert "asks for weights" in said(
         lambda layers: layers[0]["config"].update(nb_filter=200_000_000)
     )
+    padding = {"name": "zeropadding2d_1", "padding": [10_000, 10_000], "dim_ordering": "tf"}
+    pads = [
+        {"class_name": "ZeroPadding2D", "config": padding},
+        {"class_name": "Cropping2D", "config": {**padding, "name": "c", "cropping": [10_000] * 2}},
+    ]
+    assert "at most 268,435,456 numbers for one image. Received: 1,200" in said(
+        lambda layers: layers.__setitem__(slice(1, 1), pads)
+    )
     broken = np.full_like(arrays["dense_1/W"], np.nan)
     assert "not finite: /model_weights/dense_1/dense_1/W" in said(
         lambda layers: None, **{"dense_1/W": broken}
     )
-    path.write_bytes(b"not HDF5")
+    path.write_bytes(path.read_bytes()[:1000])
     assert f"{path} is damaged" in _refused(path)
     with pytest.raises(FileNotFoundError, match=r"no file .*absent\.h5"):
         open_model(tmp_path / "absent.h5")

