@@ -25,6 +25,7 @@ from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import Layout, find_layout
+from mnist_adv.models.keras_model import KerasModel
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
 
@@ -123,7 +124,7 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     images = request.images(layout.shape)
     model, said = _take_softmax_off(loaded, layout, images, path)
     if model is None:  # the attempt may have changed a layer
-        model, said = as_logits(_Callable(read(path, request)[0], layout), images, path)
+        model, said = as_logits(KerasModel(read(path, request)[0], layout), images, path)
     notes += [*said, *note_blank(model, images)]
     return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
 
@@ -137,62 +138,13 @@ def _take_softmax_off(
     if chain is not None:
         ours, softmax = chain
         return (ours, taken_off) if softmax else as_logits(ours, images, path)
-    model = _Callable(loaded, layout)
+    model = KerasModel(loaded, layout)
     outputs = model(images)
     if not are_probabilities(outputs):
         return as_logits(model, images, path)
-    bare = _Callable(_without_softmax(loaded), layout)
+    bare = KerasModel(_without_softmax(loaded), layout)
     same = np.allclose(tf.nn.softmax(bare(images)), outputs, atol=1e-5)
     return (bare, taken_off) if same else (None, [])
-
-
-class _Callable:
-    """A Keras model as images `[n, h, w, c]` -> outputs, in inference mode.
-
-    Keras computes in the dtype that its layers were built in; for float64 images a twin is built.
-
-    Args:
-        model: as Keras made it.
-        layout: how images become its inputs.
-    """
-
-    def __init__(self, model: Any, layout: Layout) -> None:
-        self._model = model
-        self._layout = layout
-        self._compiled: dict[Any, Any] = {}
-
-    def __call__(self, images: Any) -> Any:
-        images = tf.convert_to_tensor(images)
-        if images.dtype not in self._compiled:
-            self._compiled[images.dtype] = self._compile(images.dtype)
-        return self._compiled[images.dtype](images)
-
-    def __repr__(self) -> str:
-        return f"Keras model {self._model.name!r}"
-
-    def _compile(self, dtype: Any) -> Any:
-        model = _in_float64(self._model) if dtype == tf.float64 else self._model
-
-        def call(images: Any) -> Any:
-            return model(self._layout.arrange(images), training=False)
-
-        # Compiled once for all batch sizes: called plainly, Keras takes longer than its products.
-        shape = [None, *self._layout.shape]
-        return tf.function(call, input_signature=[tf.TensorSpec(shape, dtype)])
-
-
-def _in_float64(model: Any) -> Any:
-    twin = type(model).from_config(_with_float64(model.get_config()))
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def _with_float64(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {key: _with_float64(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(_with_float64(value) for value in config)
-    return "float64" if config == "float32" else config
 
 
 def _guarded(action: Callable[[], Any], path: str) -> Any:
