@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mnist_adv.models.formats.convert import convert as convert
     from mnist_adv.models.formats.open import OpenedModel as OpenedModel
     from mnist_adv.models.formats.open import open_model as open_model
+    from mnist_adv.models.from_python import from_numpy as from_numpy
+    from mnist_adv.models.from_python import from_sklearn as from_sklearn
     from mnist_adv.models.linear import LinearModel as LinearModel
     from mnist_adv.models.loaded import LoadedModel as LoadedModel
     from mnist_adv.models.preprocessing import Pixels as Pixels
@@ -62,6 +64,8 @@ _HOME = {
     "compute_gradient": "gradients.api",
     "convert": "models.formats.convert",
     "examine": "diagnostics",
+    "from_numpy": "models.from_python",
+    "from_sklearn": "models.from_python",
     "judge": "verdict.judge",
     "load": "data.datasets",
     "open_model": "models.formats.open",

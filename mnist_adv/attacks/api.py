@@ -19,6 +19,7 @@ from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.goals import Goal, make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.tensors.lazy import tf
@@ -67,8 +68,9 @@ def attack(
     and agrees within rounding.
 
     Args:
-        model: images `[n, h, w, c]` -> logits `[n, k]`; any callable. Compiled once for each
-            attack: its variables may change afterwards, what it does with them may not.
+        model: images `[n, h, w, c]` -> logits `[n, k]`; any callable, or a Keras model, a softmax
+            at whose end is left out. Compiled once for each attack: its variables may change
+            afterwards, what it does with them may not.
         images: one image `[h, w, c]` or a batch `[n, h, w, c]`, floats inside the bounds.
         targets: the class to reach, one integer or `[n]`.
         labels: the class to leave, one integer or `[n]`; beside targets only a check that the
@@ -123,6 +125,7 @@ def attack(
     chosen = _configure(row, {**given, **settings})
     _require_applicable(row, chosen, norm, confidence, num_steps)
     clean = as_batch(images, bounds).astype(np.float32, copy=False)
+    model = as_model(model, clean)
     count, unit = len(clean), to_unit(clean, bounds)
     scale = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
     epsilon = _epsilon(row, norm, epsilon, count, scale)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.attacks.base import Attack, Inputs, Outcome, State, Task
-from mnist_adv.attacks.lanes import convolves, num_lanes
+from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.loop import Evaluate, advance, begin
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
@@ -39,7 +39,7 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         The best iterate of each image.
     """
     count = len(inputs["clean"])
-    task = dataclasses.replace(task, blocked=convolves(task))
+    task = dataclasses.replace(task, blocked=goes_in_blocks(task))
     lanes = num_lanes(task, attack)
     program = _program(task, attack, lanes)
     out = Outcome(

@@ -16,6 +16,8 @@ _WORKING_SET = 5_000_000
 _MOST = 1000
 # Where the model is evaluated in blocks, lanes only keep what the attack carries.
 _MOST_BLOCKED = 64
+# Parts of the names of operations that make a model go in blocks.
+_IN_BLOCKS = ("Conv2D", "DepthwiseConv", "PyFunc")
 # Operations whose results do not grow with the images.
 _FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
 
@@ -39,16 +41,17 @@ def num_lanes(task: Task, attack: Attack) -> int:
     return max(4, min(_MOST, fitting) // 4 * 4)
 
 
-def convolves(task: Task) -> bool:
-    """Tell whether the model holds convolutions, which run slower compiled by XLA for a CPU.
+def goes_in_blocks(task: Task) -> bool:
+    """Tell whether the model is evaluated in blocks, and not compiled by XLA.
 
     Args:
         task: holds the model.
 
     Returns:
-        Whether an operation of its graph is a convolution.
+        Whether an operation of its graph is a convolution, which is slower compiled by XLA for a
+        CPU, or a Python function, which cannot be compiled.
     """
-    return any("Conv2D" in node.op or "DepthwiseConv" in node.op for node in _nodes(task))
+    return any(part in node.op for node in _nodes(task) for part in _IN_BLOCKS)
 
 
 def num_values(task: Task) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.diagnostics import attacks, gradients, outputs
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import Pixels
 from mnist_adv.tensors.lazy import tf
@@ -59,6 +60,7 @@ def examine(
     count = _NUM_IMAGES if thorough else _NUM_QUICK
     batch = as_batch(images[:count]).astype(np.float32)
     shown = tf.constant(batch)
+    model = as_model(model, batch)
     num_classes = check_logits(model, shown)
     classes = as_classes(np.asarray(labels)[: len(batch)], len(batch), num_classes, "labels")
     returned = np.asarray(model(shown), np.float64)

@@ -184,7 +184,7 @@ def stability(tested: ModelUnderTest) -> Iterator[Finding]:
             "switch dropout and other noise off: call the model with training=False",
         )
         return
-    count = _NUM_ALONE if tested.thorough else 1
+    count = min(_NUM_ALONE if tested.thorough else 1, len(tested.images))
     alone = np.concatenate([
         np.asarray(tested.model(images[i : i + 1]), np.float64) for i in range(count)
     ])

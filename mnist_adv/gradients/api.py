@@ -9,6 +9,7 @@ import numpy as np
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.gradients.losses import LOSSES, Loss, Objective
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
@@ -72,6 +73,7 @@ def compute_gradient(
     """
     batch = as_batch(images)
     pixels = tf.constant(batch.astype(dtype or batch.dtype))
+    model = as_model(model, batch)
     num_classes = check_logits(model, pixels)
     classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
     compute = GradientSource(SOURCES.find(source), difference_step, num_samples)

@@ -10,6 +10,7 @@ from mnist_adv.data.images import as_batch
 from mnist_adv.gradients.api import compute_gradient
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check_gradient(
         >>> errors["float64"]["forward_difference"] < 1e-5
         True
     """
+    model = as_model(model, as_batch(image))
     dtypes = _dtypes(model, image)
 
     def gradient(dtype: str, source: Source) -> np.ndarray:
@@ -109,6 +111,7 @@ def difference_errors(
     Returns:
         Curves: "source, dtype" -> (e `[m]`, relative error `[m]`), and the default e of each.
     """
+    model = as_model(model, as_batch(image))
     dtypes = _dtypes(model, image)
     reference = compute_gradient(model, image, intended_label, loss=loss, dtype=dtypes[0])
     scale = float(np.abs(reference).max()) or 1.0

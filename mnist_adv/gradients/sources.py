@@ -128,9 +128,11 @@ def _tape(query: Query, _: GradientSource) -> tuple[Any, Any]:
     except LookupError:  # an operation on the way has no gradient at all
         gradients = None
     if gradients is None:
+        queried = [name for name, row in SOURCES.items() if not GradientSource(row).cost(1)[1]]
         raise ValueError(
             "model must be differentiable TensorFlow code from images to logits. Received: "
-            f"{query.model!r}, through which no gradient flows"
+            f"{query.model!r}, through which no gradient flows; the attack square, and the sources "
+            f"{', '.join(queried)}, query it alone"
         )
     return logits, gradients
 

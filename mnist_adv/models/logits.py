@@ -148,9 +148,11 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
     Returns:
         `[n, k]`, in the dtype of the model's logits.
     """
+    if not len(images):  # a convolution fails on none
+        return np.asarray(model(np.zeros([1, *images.shape[1:]], images.dtype)))[:0]
     fitting = _MOST_NUMBERS // max(1, math.prod(images.shape[1:]))
     block = max(1, min(_MOST_IMAGES, fitting))
-    starts = range(0, max(len(images), 1), block)
+    starts = range(0, len(images), block)
     return np.concatenate([np.asarray(model(images[at : at + block])) for at in starts])
 
 

@@ -18,6 +18,7 @@ from mnist_adv.data.datasets import to_float
 from mnist_adv.data.images import UNIT, Bounds, to_unit
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
@@ -95,7 +96,7 @@ def to_levels(
     unit = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
     whole = np.broadcast_to(np.asarray(epsilon, np.float64) / unit, (count,))
     images, adversarial = to_unit(images, bounds), to_unit(adversarial, bounds)
-    model = in_unit_box(model, bounds)
+    model = in_unit_box(as_model(model, images), bounds)
 
     def flat_model(pixels: Any) -> Any:
         return model(tf.reshape(pixels, [-1, *shape]))
@@ -108,7 +109,7 @@ def to_levels(
         rounded = round_inside(wanted, budget)
         lengths[block] = np.maximum(budget.lengths(wanted), budget.lengths(rounded))
         levels[block] = rounded
-    if max_rounds:
+    if max_rounds and count:
         missed = np.flatnonzero(~_satisfied(flat_model, levels, goal))
         if len(missed):
             question = (images[missed], adversarial[missed], _part(goal, missed))

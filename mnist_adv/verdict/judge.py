@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.models.keras_model import as_model
 from mnist_adv.models.logits import predict
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def judge(
     name = norm if isinstance(norm, str) else norm.value
     if name not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
+    model = as_model(model, clean)
     logits, clean_logits = (predict(model, at).astype(np.float64) for at in (final, clean))
     predictions = logits.argmax(axis=1)
     reached = predictions == targets if labels is None else predictions != labels

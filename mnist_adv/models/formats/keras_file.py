@@ -25,7 +25,7 @@ from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import Layout, find_layout
-from mnist_adv.models.keras_model import KerasModel
+from mnist_adv.models.keras_model import KerasModel, without_softmax
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
 
@@ -123,8 +123,6 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     notes = [f"took {loaded.name}: {_layers(loaded)}"]
     images = request.images(layout.shape)
     model, said = _take_softmax_off(loaded, layout, images, path)
-    if model is None:  # the attempt may have changed a layer
-        model, said = as_logits(KerasModel(read(path, request)[0], layout), images, path)
     notes += [*said, *note_blank(model, images)]
     return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
 
@@ -132,7 +130,7 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
 def _take_softmax_off(
     loaded: Any, layout: Layout, images: np.ndarray, path: str
 ) -> tuple[Any, list[str]]:
-    """Make logits of a Keras model; None where there is a softmax that does not come off."""
+    """Make a model that returns logits of a Keras model."""
     taken_off = ["its last softmax was taken off: the outputs are logits"]
     chain = as_perceptron(loaded, layout)
     if chain is not None:
@@ -142,9 +140,10 @@ def _take_softmax_off(
     outputs = model(images)
     if not are_probabilities(outputs):
         return as_logits(model, images, path)
-    bare = KerasModel(_without_softmax(loaded), layout)
-    same = np.allclose(tf.nn.softmax(bare(images)), outputs, atol=1e-5)
-    return (bare, taken_off) if same else (None, [])
+    bare = without_softmax(loaded, layout)
+    if bare is not None and np.allclose(tf.nn.softmax(bare(images)), outputs, atol=1e-5):
+        return bare, taken_off
+    return as_logits(model, images, path)
 
 
 def _guarded(action: Callable[[], Any], path: str) -> Any:
@@ -243,21 +242,6 @@ def require_form(model: Any, path: str, request: ReadRequest) -> Layout:
             f"Received: a model of {inputs} to {outputs}"
         )
     return find_layout(inputs[1:], request.shape, path)
-
-
-def _without_softmax(model: Any) -> Any:
-    """Take off a softmax that ends the model; a model that ends otherwise stays as it is."""
-    import keras
-
-    last = model.layers[-1]
-    softmaxed = getattr(last, "activation", None) is keras.activations.softmax
-    if isinstance(last, keras.layers.Softmax) or (
-        softmaxed and isinstance(last, keras.layers.Activation)
-    ):
-        return keras.Model(model.inputs, last.input)
-    if softmaxed and isinstance(last, keras.layers.Dense):
-        last.activation = keras.activations.linear
-    return model
 
 
 def _layers(model: Any) -> str:
