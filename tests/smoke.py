@@ -16,12 +16,17 @@ import tempfile
 from typing import Any
 
 # Of the test extra. With one of them here, this would prove nothing.
-EXTRAS = ("tf_keras", "pytest", "hypothesis", "distributed")
+EXTRAS = ("tf_keras", "onnx", "sklearn", "pytest", "hypothesis", "distributed")
+
+
+def find_script(command: str) -> pathlib.Path:
+    """Find a console script that was installed."""
+    return pathlib.Path(sys.executable).parent / f"mnist-adv-{command}"
 
 
 def run(command: str, *arguments: str) -> Any:
     """Run a console script that was installed, and return what it prints with --json."""
-    script = pathlib.Path(sys.executable).parent / f"mnist-adv-{command}"
+    script = find_script(command)
     print(f"{script.name} {' '.join(arguments)}", flush=True)
     done = subprocess.run(
         [script, *arguments, "--json"], capture_output=True, text=True, check=False
@@ -58,6 +63,8 @@ def save_models() -> list[str]:
 
     module = tf.Module()
     with np.load("weights.npz") as weights:
+        np.save("W.npy", weights["W"])
+        np.save("b.npy", weights["b"])
         module.W, module.b = tf.Variable(weights["W"]), tf.Variable(weights["b"])
     tf.saved_model.save(
         module,
@@ -67,7 +74,18 @@ def save_models() -> list[str]:
             input_signature=[tf.TensorSpec([None, 784])],
         ),
     )
-    return ["net.keras", "net.h5", "net", "module"]
+    return ["net.keras", "net.h5", "net", "module", "W.npy,b.npy"]
+
+
+def refuse_onnx() -> None:
+    """Check that the extra is named that an ONNX file needs."""
+    # An empty graph of opset 21.
+    pathlib.Path("net.onnx").write_bytes(bytes.fromhex("0808 3a00 4202 1015"))
+    done = subprocess.run(
+        [find_script("attack"), "--model=net.onnx"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 2 or "pip install 'mnist_adv[onnx]'" not in done.stderr:
+        sys.exit(f"ONNX must be refused by the extra's name. Received: {done.stderr}")
 
 
 def main() -> None:
@@ -86,6 +104,7 @@ def main() -> None:
             record = run("attack", "--target=2", f"--model={name}", f"--name={number}")
             if not (record["success"] and record["after"]["prediction"] == 2):
                 sys.exit(f"the 7 must become a 2. Received: {record}")
+        refuse_onnx()
         run("evaluate", "--model=net", "--num_images=20", "--epsilons=0.1,0.2")
         run("evaluate", "--num_images=200", "--attack=fgsm")
     print("all of it works with the package alone")

@@ -48,9 +48,10 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     Example:
         >>> from mnist_adv import attack, from_sklearn
         >>> from sklearn.datasets import load_digits
-        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.linear_model import RidgeClassifier
         >>> digits = load_digits()
-        >>> model = from_sklearn(LogisticRegression().fit(digits.data, digits.target), scale=16)
+        >>> estimator = RidgeClassifier().fit(digits.data, digits.target)
+        >>> model = from_sklearn(estimator, scale=16)
         >>> image = (digits.images[0] / 16)[..., None]
         >>> attack(model, image, targets=2, norm="l2")
         AttackResult(pgd, targeted, l2 <= 3: 1 of 1 succeed)

@@ -325,6 +325,15 @@ FORMATS.add(
 )
 FORMATS.add(
     Format(
+        "onnx",
+        "ONNX (.onnx), with the extra [onnx]",
+        _lazily("onnx_file", "load"),
+        suffix=".onnx",
+        kinds=("onnx",),
+    )
+)
+FORMATS.add(
+    Format(
         "saved_model",
         "a SavedModel folder of TF1 or TF2",
         _lazily("saved_model", "load"),

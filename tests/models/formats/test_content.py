@@ -94,7 +94,7 @@ KINDS: dict[str, tuple[Any, str, str | None]] = {
     "IDX": (_bytes(b"\0\0\x08\3\0\0\x27\x10"), "idx", "images or labels"),
     "TFLite": (_bytes(b"\x1c\0\0\0TFL3\0\0\0\0"), "tflite", "converted from"),
     "safetensors": (_bytes(b"\2\0\0\0\0\0\0\0{}"), "safetensors", "safetensors.numpy.load_file"),
-    "ONNX": (_onnx, "onnx", "is an ONNX model"),
+    "ONNX": (_onnx, "onnx", None),
     "saved_model.pb": (
         _bytes(_field(1, 1) + _field(2, b"\x0a\4meta")),
         "saved_model_graph",

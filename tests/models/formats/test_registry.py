@@ -114,6 +114,6 @@ def test_formats_are_listed_without_tensorflow() -> None:
         "print(*FORMATS); sys.exit('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    expected = "checkpoint tf1 npz npy keras hdf5 saved_model function"
+    expected = "checkpoint tf1 npz npy keras hdf5 onnx saved_model function"
     assert done.stdout.split() == expected.split()
     assert done.returncode == 0, done.stderr
