@@ -1,4 +1,4 @@
-"""Every attack, in every norm: a batch gives, bit for bit, what its images give one by one."""
+"""Every attack, in two of its norms: a batch gives, bit for bit, what its images give alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cases() -> list[Any]:
         if name in SETTINGS_ALONE:
             found.append(pytest.param(name, norms[0], "labels", id=f"{name}-{norms[0].value}"))
             continue
-        # Two norms of each: what norms add is tested per image in tests/geometry.
+        # Two norms of each: the others differ in arithmetic that tests/geometry tries.
         norms = tuple(n for n in norms if (name, n) in REFILLED or n in norms[:2])
         for number, norm in enumerate(norms if len(norms) > 1 else 2 * norms):
             goal = ("targets", "labels")[number % 2]

@@ -76,8 +76,10 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
+            bar.set_description("compiling")  # until the first chunk is there
             for chunk, (content, timing) in _results(stack, store, places, engine, waiting):
                 store.put(chunk, content, timing)
+                bar.set_description("attacking", refresh=False)
                 bar.update(chunk.end - chunk.first)
     store.sweep()
     return len(waiting)
