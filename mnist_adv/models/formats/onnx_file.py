@@ -260,6 +260,8 @@ class _Graph:
             raise ValueError(
                 f"{self.path} is damaged ({name}: {first_line(error)}); use an intact copy"
             ) from error
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{self.path} holds {name}, which is not of numbers")
         if values.dtype.kind == "f":
             values = values.astype(np.float32)
             if not np.isfinite(values).all() and values.ndim:

@@ -45,6 +45,9 @@ class Call:
 
 Operator = Callable[..., Any]
 
+# Of a side of an image with its pads, which are in memory before a convolution or pool.
+_LONGEST = 4096
+
 
 def _plain(function: Callable[..., Any]) -> Operator:
     return lambda call, *inputs: function(*inputs)
@@ -138,6 +141,8 @@ def _window(call: Call, x: Any, size: Sequence[int]) -> _Window:
             more = max(0, windows * stride + reach - length - before - after)
         pads.append((before, after))
         extra.append(more)
+        if length + before + after + more > _LONGEST:
+            raise ValueError(f"pads must not make images longer than {_LONGEST:,} pixels")
     return _Window(
         (height, width),
         (int(strides[0]), int(strides[1])),
@@ -307,6 +312,11 @@ def _cast(call: Call, x: Any) -> Any:
     return tf.cast(values, tf.float32 if name in floats else tf.int64)
 
 
+def _selu(call: Call, x: Any) -> Any:
+    alpha, gamma = call.get("alpha", 1.67326319217681884), call.get("gamma", 1.05070102214813232)
+    return gamma * tf.where(x > 0, x, alpha * tf.math.expm1(tf.minimum(x, 0)))
+
+
 def _lrn(call: Call, x: Any) -> Any:
     size = int(call.get("size"))
     return _first(
@@ -364,7 +374,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _reduce_mean,
     "Relu": _plain(tf.nn.relu),
     "Reshape": _reshape,
-    "Selu": _plain(tf.nn.selu),
+    "Selu": _selu,
     "Reciprocal": _plain(lambda x: 1 / x),
     "Shape": _plain(lambda x: tf.shape(x, tf.int64)),
     "Sigmoid": _plain(tf.sigmoid),
