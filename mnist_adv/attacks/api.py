@@ -19,7 +19,7 @@ from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.goals import Goal, make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.tensors.lazy import tf
@@ -68,9 +68,10 @@ def attack(
     and agrees within rounding.
 
     Args:
-        model: images `[n, h, w, c]` -> logits `[n, k]`; any callable, or a Keras model, a softmax
-            at whose end is left out. Compiled once for each attack: its variables may change
-            afterwards, what it does with them may not.
+        model: images `[n, h, w, c]` -> logits `[n, k]`; any callable, of NumPy arrays too for
+            attacks that take no gradient; a Keras model, a softmax at whose end is left out; or a
+            fitted estimator, see `from_sklearn`. Compiled once for each attack: its variables may
+            change afterwards, what it does with them may not.
         images: one image `[h, w, c]` or a batch `[n, h, w, c]`, floats inside the bounds.
         targets: the class to reach, one integer or `[n]`.
         labels: the class to leave, one integer or `[n]`; beside targets only a check that the
@@ -101,7 +102,7 @@ def attack(
 
     Raises:
         ValueError: an argument out of form or range; a target that is the label; a norm or
-            setting that the attack does not have; a model without gradient.
+            setting that the attack does not have; a model without the gradient that it takes.
 
     Example:
         >>> import mnist_adv
@@ -149,7 +150,11 @@ def attack(
     def compiled(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
         return compiled_run.run(task, attack, inputs, progress)
 
-    outcome = chosen.solve(task, inputs, traced_run.run if trace else compiled)
+    try:
+        outcome = chosen.solve(task, inputs, traced_run.run if trace else compiled)
+    except Exception:
+        _require_gradient(task, chosen, inputs)
+        raise
     adversarial = from_unit(outcome.image.reshape(clean.shape), unit, clean, bounds)
     queries, gradients = chosen.cost(task)
     return AttackResult(
@@ -195,6 +200,19 @@ def _require_applicable(
         )
     if num_steps is not None and not attack.takes_steps:
         raise ValueError(f"{row.name} takes no steps. Received: num_steps {num_steps}")
+
+
+def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
+    """Name what only queries a model, if the attack asks for a gradient that the model lacks."""
+    if not attack.cost(task)[1]:
+        return
+    first = {name: tf.constant(values[:1]) for name, values in inputs.items()}
+    try:
+        task.differentiate(Loss.CROSS_ENTROPY, first, first["clean"], GradientSource())
+    except ValueError as error:
+        costs = ((name, row.attack.cost(task)) for name, row in ATTACKS.items())
+        names = [name for name, (queries, gradients) in costs if queries and not gradients]
+        raise ValueError(f"{error}, and so do the attacks {', '.join(names)}") from None
 
 
 def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:

@@ -20,6 +20,7 @@ from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.gradients.losses import Loss, Objective
 from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.models.preprocessing import identity
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ class Task:
     confidence: float | None = None
     bounds: Bounds = UNIT
     blocked: bool = False
-    _identity: int = dataclasses.field(init=False, repr=False)
+    _identity: Any = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make tasks of the same model equal, also if the model cannot be hashed."""
-        object.__setattr__(self, "_identity", id(self.model))
+        object.__setattr__(self, "_identity", identity(self.model))
 
     @property
     def num_pixels(self) -> int:

@@ -149,7 +149,9 @@ def _layout(
     if evaluate is None:
         start = begin(task, attack, inputs)
     else:
-        whole = tf.function(lambda inputs: begin(task, attack, inputs, None, evaluate))
+        whole = tf.function(
+            lambda inputs: begin(task, attack, inputs, None, evaluate), autograph=False
+        )
         start = whole.get_concrete_function(inputs).structured_outputs
     return {name: (at.shape, at.dtype) for name, at in start.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.diagnostics import attacks, gradients, outputs
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import Pixels
 from mnist_adv.tensors.lazy import tf

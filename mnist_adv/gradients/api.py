@@ -9,7 +9,7 @@ import numpy as np
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.gradients.losses import LOSSES, Loss, Objective
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf

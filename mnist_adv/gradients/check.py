@@ -10,7 +10,7 @@ from mnist_adv.data.images import as_batch
 from mnist_adv.gradients.api import compute_gradient
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:

@@ -127,14 +127,19 @@ def _tape(query: Query, _: GradientSource) -> tuple[Any, Any]:
         gradients = tape.gradient(total, images)
     except LookupError:  # an operation on the way has no gradient at all
         gradients = None
+    return logits, _flowing(gradients, query)
+
+
+def _flowing(gradients: Any, query: Query) -> Any:
+    """Refuse what TensorFlow returns where it cannot differentiate: None."""
     if gradients is None:
         queried = [name for name, row in SOURCES.items() if not GradientSource(row).cost(1)[1]]
         raise ValueError(
             "model must be differentiable TensorFlow code from images to logits. Received: "
-            f"{query.model!r}, through which no gradient flows; the attack square, and the sources "
-            f"{', '.join(queried)}, query it alone"
+            f"{query.model!r}, through which no gradient flows; the sources "
+            f"{', '.join(queried)} only query it"
         )
-    return logits, gradients
+    return gradients
 
 
 def _closed_form(query: Query, _: GradientSource) -> tuple[Any, Any]:
@@ -173,7 +178,7 @@ def _forward_mode(query: Query, _: GradientSource) -> tuple[Any, Any]:
         copies = tf.tile(image[tf.newaxis], [count, 1, 1, 1])
         with tf.autodiff.ForwardAccumulator(copies, _basis(query)) as accumulator:
             values = query.objective(query.model(copies), tf.repeat(label, count))
-        return accumulator.jvp(values)
+        return _flowing(accumulator.jvp(values), query)
 
     return query.model(query.images), _each_image(one, query)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.data.images import Shape
+from mnist_adv.errors import first_line
 from mnist_adv.models.activation import Activation
 from mnist_adv.tensors.lazy import tf
 
@@ -32,8 +33,9 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     Args:
         estimator: `LogisticRegression`, `RidgeClassifier`, `LinearSVC`, `SGDClassifier`,
             `Perceptron`, or another linear classifier with `coef_` and `intercept_`;
-            `MLPClassifier`; or a `Pipeline` of `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`,
-            `PCA` and one of these, fitted on rows of pixels.
+            `MLPClassifier`; a `Pipeline` of `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`,
+            `RobustScaler`, `PCA`, `TruncatedSVD` and one of these; or a search among them
+            (`GridSearchCV`), fitted on rows of pixels.
         scale: what white was in the pixels that it was fitted on: 16 for scikit-learn's digits,
             255 for bytes.
 
@@ -43,7 +45,7 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
         The closed forms and the certified optimum hold for the former.
 
     Raises:
-        ValueError: it is not fitted, or is none of these.
+        ValueError: it is not fitted, or is none of these, or `scale` is not above 0.
 
     Example:
         >>> from mnist_adv import attack, from_sklearn
@@ -58,9 +60,11 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     """
     from mnist_adv.models.perceptron import make_model
 
-    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
-    layers, activation = _layers(steps[-1])
-    for step in reversed([step for step in steps[:-1] if step not in (None, "passthrough")]):
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be a finite number above 0. Received: {scale}")
+    *transformers, classifier = _steps(estimator)
+    layers, activation = _layers(classifier)
+    for step in reversed(transformers):
         factor, offset = _transform(step)
         weights, bias = layers[0]
         layers[0] = factor @ weights, offset @ weights + bias
@@ -71,18 +75,47 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     )
 
 
+def is_estimator(model: Any) -> bool:
+    """Tell an estimator of scikit-learn from what can be called.
+
+    Args:
+        model: anything.
+
+    Returns:
+        Whether it is one, fitted or not, of classes or not.
+    """
+    return hasattr(model, "fit") and hasattr(model, "predict") and not callable(model)
+
+
+def _steps(estimator: Any) -> list[Any]:
+    """List the transformers and the classifier, of pipelines and searches inside one another."""
+    if hasattr(estimator, "best_estimator_"):
+        return _steps(estimator.best_estimator_)
+    if not hasattr(estimator, "steps"):
+        return [estimator]
+    named = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+    return [part for step in named for part in _steps(step)]
+
+
 def _layers(estimator: Any) -> tuple[list[Affine], Activation | None]:
     kind = type(estimator).__name__
     if hasattr(estimator, "coefs_"):
         if getattr(estimator, "out_activation_", None) not in ("softmax", "logistic"):
             raise ValueError(f"estimator must be a classifier. Received: {kind}")
-        if estimator.out_activation_ == "logistic" and len(estimator.classes_) > 2:
+        two = estimator.out_activation_ == "logistic"
+        if two and (estimator.n_outputs_ > 1 or len(estimator.classes_) > 2):
             raise ValueError(f"estimator must give each image one class. Received: {kind} of many")
         pairs = zip(estimator.coefs_, estimator.intercepts_)
         layers = [(np.asarray(w, np.float64), np.asarray(b, np.float64)) for w, b in pairs]
         return [*layers[:-1], _two(layers[-1])], _ACTIVATIONS[estimator.activation]
     if hasattr(estimator, "coef_") and hasattr(estimator, "classes_"):
-        weights = np.atleast_2d(np.asarray(estimator.coef_, np.float64)).T
+        binarizer = vars(estimator).get("_label_binarizer")  # of RidgeClassifier
+        if getattr(binarizer, "y_type_", "").startswith("multilabel"):
+            raise ValueError(f"estimator must give each image one class. Received: {kind} of many")
+        coefficients = estimator.coef_
+        if hasattr(coefficients, "toarray"):  # after `sparsify`
+            coefficients = coefficients.toarray()
+        weights = np.atleast_2d(np.asarray(coefficients, np.float64)).T
         bias = np.broadcast_to(np.asarray(estimator.intercept_, np.float64), weights.shape[1])
         if weights.shape[1] not in (1, len(estimator.classes_)) or hasattr(estimator, "dual_coef_"):
             raise ValueError(
@@ -107,23 +140,27 @@ def _two(layer: Affine) -> Affine:
 def _transform(step: Any) -> Affine:
     """Write a fitted transformer as `x @ factor + offset`."""
     kind = type(step).__name__
-    if kind == "StandardScaler":
-        size = step.n_features_in_
+    if not hasattr(step, "n_features_in_"):
+        raise ValueError(f"a pipeline must be fitted. Received: {kind} that is not")
+    size = step.n_features_in_
+    if kind in ("StandardScaler", "RobustScaler"):
+        centre = step.mean_ if kind == "StandardScaler" else step.center_
         spread = np.ones(size) if step.scale_ is None else step.scale_
-        mean = np.zeros(size) if step.mean_ is None else step.mean_
-        return np.diag(1 / spread), -mean / spread
+        return np.diag(1 / spread), -(np.zeros(size) if centre is None else centre) / spread
     if kind == "MinMaxScaler" and not step.clip:
         return np.diag(step.scale_), step.min_
     if kind == "MaxAbsScaler":
         return np.diag(1 / step.scale_), np.zeros(len(step.scale_))
+    if kind == "TruncatedSVD":
+        return step.components_.T, np.zeros(len(step.components_))
     if kind == "PCA":
         factor = step.components_.T
         if step.whiten:
             factor = factor / np.sqrt(step.explained_variance_)
         return factor, -step.mean_ @ factor
     raise ValueError(
-        "a pipeline must be of StandardScaler, MinMaxScaler without clip, MaxAbsScaler, PCA and a "
-        f"classifier. Received: {kind}"
+        "a pipeline must be of StandardScaler, MinMaxScaler without clip, MaxAbsScaler, "
+        f"RobustScaler, PCA, TruncatedSVD and a classifier. Received: {kind}"
     )
 
 
@@ -149,17 +186,39 @@ class NumpyModel:
             `[n, k]` float32; no gradient flows through them.
         """
         images = tf.convert_to_tensor(images)
+        if tf.executing_eagerly():  # what the function raises comes through as it is
+            return tf.constant(self._checked(images.numpy()))
         logits = tf.numpy_function(self._checked, [images], tf.float32, stateful=False)
         return tf.ensure_shape(logits, [images.shape[0], self.num_classes])
 
     def __repr__(self) -> str:
         return f"NumPy function {getattr(self.function, '__name__', self.function)!r}"
 
+    def query(self, images: np.ndarray) -> np.ndarray:
+        """Call the function.
+
+        Args:
+            images: `[n, h, w, c]`.
+
+        Returns:
+            What it returns, float32.
+
+        Raises:
+            ValueError: it fails.
+        """
+        try:
+            return np.asarray(self.function(images), np.float32)
+        except Exception as error:  # whatever the user's function raises
+            raise ValueError(
+                f"{self} fails on images {list(images.shape)} of {images.dtype} "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+
     def _checked(self, images: np.ndarray) -> np.ndarray:
-        logits = np.asarray(self.function(images), np.float32)
+        logits = self.query(images)
         if logits.shape != (len(images), self.num_classes):
             raise ValueError(
-                f"the function must return [{len(images)}, {self.num_classes}] for images "
+                f"{self} must return [{len(images)}, {self.num_classes}] for images "
                 f"{list(images.shape)}. Received: {list(logits.shape)}"
             )
         return logits
@@ -180,7 +239,7 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         The model.
 
     Raises:
-        ValueError: the function does not return `[n, k]` with k at least 2.
+        ValueError: the function fails, or does not return `[n, k]` with k at least 2.
 
     Example:
         >>> import numpy as np
@@ -193,7 +252,7 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         >>> attack(model, dark, targets=1, method="square", epsilon=0.3, num_steps=300)
         AttackResult(square, targeted, linf <= 0.3: 1 of 1 succeed)
     """
-    found = np.shape(function(np.zeros([2, *image_shape], np.float32)))
+    found = NumpyModel(function, 0).query(np.zeros([2, *image_shape], np.float32)).shape
     if len(found) != 2 or found[0] != 2 or found[1] < 2:
         raise ValueError(
             f"the function must return [2, k] for two images, k at least 2. Received: {list(found)}"

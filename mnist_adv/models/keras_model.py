@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ import numpy as np
 from mnist_adv.data.images import Shape
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.shapes import Layout, find_layout
-from mnist_adv.models.logits import LogProbabilities, are_probabilities
+from mnist_adv.models.logits import as_logits
+from mnist_adv.models.model import Model
 from mnist_adv.tensors.lazy import tf
 
 # Where a model of the user's own keeps what was made of it: as long as it lives.
@@ -25,14 +28,13 @@ class KerasModel:
     Args:
         model: as Keras made it.
         layout: how images become its inputs.
-        last: its last layer, a Dense one with a softmax in place of which logits are returned;
-            None: what the model returns is returned.
+        bare: whether the softmax at its end is left out.
     """
 
-    def __init__(self, model: Any, layout: Layout, last: Any = None) -> None:
+    def __init__(self, model: Any, layout: Layout, *, bare: bool = False) -> None:
         self._model = model
         self._layout = layout
-        self._last = last
+        self._bare = bare
         self._compiled: dict[Any, Any] = {}
         self._twin: Any = None
 
@@ -64,15 +66,10 @@ class KerasModel:
             self._twin = model = _in_float64(self._model)
 
         def call(images: Any) -> Any:
-            outputs = model(self._layout.arrange(images), training=False)
-            if self._last is None:
-                return outputs
-            kernel, bias = (
-                part if part is None else tf.cast(tf.convert_to_tensor(part), dtype)
-                for part in (self._last.kernel, self._last.bias)
-            )
-            logits = tf.cast(outputs, dtype) @ kernel
-            return logits if bias is None else logits + bias
+            arranged = self._layout.arrange(images)
+            # While it is traced alone: the model stays as it is.
+            with _without_softmax(model) if self._bare else contextlib.nullcontext():
+                return tf.cast(model(arranged, training=False), dtype)
 
         # Compiled once for all batch sizes: called plainly, Keras takes longer than its products.
         shape = [None, *self._layout.shape]
@@ -99,7 +96,7 @@ def _with_float64(config: Any) -> Any:
 
 
 def without_softmax(model: Any, layout: Layout) -> KerasModel | None:
-    """Take a softmax off the end of a Keras model, which stays as it is.
+    """Leave out the softmax at the end of a Keras model, which stays as it is.
 
     Args:
         model: as Keras made it.
@@ -109,19 +106,40 @@ def without_softmax(model: Any, layout: Layout) -> KerasModel | None:
         A model that shares its layers and returns the values before the softmax; None where its
         last layer is no softmax.
     """
-    last: Any = model.layers[-1] if getattr(model, "layers", None) else None
-    activation = getattr(getattr(last, "activation", None), "__name__", None)
-    kind = type(last).__name__
-    if kind == "Softmax" or (activation == "softmax" and kind in ("Activation", "Dense")):
-        try:
-            before = _model_class(model)(model.inputs, last.input)
-        except (AttributeError, TypeError, ValueError):  # of layers that are called one by one
-            return None
-        if kind != "Dense":
-            return KerasModel(before, layout)
-        if len(last.input.shape) == 2 and getattr(last, "quantization_mode", None) is None:
-            return KerasModel(before, layout, last)
-    return None
+    last = _last_layer(model)
+    softmax = type(last).__name__ == "Softmax" or _activation(last) == "softmax"
+    return KerasModel(model, layout, bare=True) if softmax else None
+
+
+def _last_layer(model: Any) -> Any:
+    """Find what computes a model's outputs: of models inside models, in the innermost."""
+    while getattr(model, "layers", None):
+        # A subclass calls its layers itself, mostly in the order in which it made them.
+        model = (getattr(model, "operations", None) or model.layers)[-1]
+    return model
+
+
+def _activation(layer: Any) -> str | None:
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+@contextlib.contextmanager
+def _without_softmax(model: Any) -> Iterator[None]:
+    last = _last_layer(model)
+    name = "activation" if hasattr(last, "activation") else "call"
+    before = last.__dict__.get(name)
+    object.__setattr__(last, name, _first)
+    try:
+        yield
+    finally:
+        if before is None:
+            object.__delattr__(last, name)
+        else:
+            object.__setattr__(last, name, before)
+
+
+def _first(values: Any, *_: Any, **__: Any) -> Any:
+    return values
 
 
 def is_keras(model: Any) -> bool:
@@ -143,66 +161,76 @@ def _model_class(model: Any) -> Any:
     return None
 
 
-def as_model(model: Any, images: Any) -> Any:
-    """Make a model that returns logits of what a user has in memory.
+def logits_of_keras(model: Any, images: np.ndarray) -> Model:
+    """Make a model that returns logits of a Keras model, which stays as it is.
 
     Args:
-        model: a Keras model, which stays as it is; any other callable.
-        images: `[n, h, w, c]` floats that it will be given.
+        model: as Keras made it.
+        images: `[n, h, w, c]` floats that it will be given, at least one.
 
     Returns:
-        For a Keras model one in inference mode, without the softmax at its end, that shares its
-        variables; the same one whenever it is asked for. Any other callable itself.
+        A model in inference mode, without the softmax at its end, that shares its variables; the
+        same one whenever it is asked for, until layers are changed.
 
     Raises:
-        ValueError: a Keras model of other images, of whole numbers, of several inputs or outputs;
-            that ends in sigmoids; or that fails.
+        ValueError: it takes other images, whole numbers, or several inputs; has several outputs;
+            ends in sigmoids; returns probabilities from which logits cannot be got back; or fails.
     """
-    if not is_keras(model):
-        return model
-    shape = tuple(int(length) for length in np.shape(images)[1:])
+    shape: Shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    layers = getattr(model, "layers", None) or []
+    form = (shape, _activation(_last_layer(model)), *layers)
     kept = model.__dict__.setdefault(_KEPT, {})
-    if shape not in kept:
-        kept[shape] = _logits_of(model, (shape[0], shape[1], shape[2]), images)
-    found = kept[shape]
+    if form not in kept:
+        kept[form] = _logits_of(model, shape, images)
+    found = kept[form]
     getattr(found, "model", found).refresh()
     return found
 
 
-def _logits_of(model: Any, shape: Shape, images: Any) -> KerasModel | LogProbabilities:
+def _logits_of(model: Any, shape: Shape, images: np.ndarray) -> Model:
     where = f"Keras model {model.name!r}"
-    layout = Layout(shape, shape)
-    if getattr(model, "inputs", None):
-        if len(model.inputs) != 1 or len(getattr(model, "outputs", None) or [0]) != 1:
-            raise ValueError(
-                f"{where} must have one input and one output. Received: {len(model.inputs)} and "
-                f"{len(model.outputs)}"
-            )
-        dtype = tf.as_dtype(model.inputs[0].dtype)
-        if not dtype.is_floating:
-            raise ValueError(
-                f"{where} must take images of floats, as whole numbers have no gradient. "
-                f"Received: an input of {dtype.name}; build it with keras.Input(shape)"
-            )
-        layout = find_layout(model.inputs[0].shape[1:], shape, where)
-    if layout.shape != shape:
-        raise ValueError(f"{where} takes images {layout.shape}. Received: images {shape}")
-    if _ends_in_sigmoids(model):
+    layout = _layout(model, shape, where)
+    if _activation(_last_layer(model)) == "sigmoid":
         raise ValueError(
             f"{where} must return logits or the probabilities of one softmax. Received: a model "
             "that ends in sigmoids; take them off"
         )
-    bare = without_softmax(model, layout)
-    if bare is not None:
-        return bare
     plain = KerasModel(model, layout)
+    few = np.nan_to_num(images[:_NUM_PROBES], posinf=1, neginf=0)
+    noise = np.random.default_rng(0).uniform(few.min(), few.max(), (_NUM_PROBES, *shape))
+    probes = np.concatenate([few, noise]).astype(np.float32)
     try:
-        outputs = plain(tf.constant(np.asarray(images[:_NUM_PROBES], np.float32)))
+        outputs = plain(tf.constant(probes))
     except Exception as error:  # Keras raises whatever its layers raise
         raise ValueError(f"{where} fails on images {shape} ({first_line(error)})") from error
-    return LogProbabilities(plain) if are_probabilities(outputs) else plain
+    bare = without_softmax(model, layout)
+    if bare is not None and np.allclose(tf.nn.softmax(bare(probes)), outputs, atol=1e-5):
+        return bare
+    if len(outputs.shape) != 2 or not np.isfinite(outputs).all():
+        return plain  # to be told with what it is used for
+    return as_logits(plain, probes, where)[0]
 
 
-def _ends_in_sigmoids(model: Any) -> bool:
-    last = model.layers[-1] if getattr(model, "layers", None) else None
-    return getattr(getattr(last, "activation", None), "__name__", None) == "sigmoid"
+def _layout(model: Any, shape: Shape, where: str) -> Layout:
+    """Find how images become inputs, and refuse what has no image as its one input."""
+    if not getattr(model, "inputs", None):
+        return Layout(shape, shape)
+    if len(model.inputs) != 1 or len(getattr(model, "outputs", None) or [0]) != 1:
+        raise ValueError(
+            f"{where} must have one input and one output. Received: {len(model.inputs)} and "
+            f"{len(model.outputs)}"
+        )
+    (taken,) = model.inputs
+    dtype = tf.as_dtype(taken.dtype)
+    if not dtype.is_floating:
+        raise ValueError(
+            f"{where} must take floats, as whole numbers have no gradient. "
+            f"Received: an input of {dtype.name}; build it with keras.Input(shape)"
+        )
+    inputs = tuple(taken.shape[1:])
+    if len(inputs) == 3 and all(length in (None, given) for length, given in zip(inputs, shape)):
+        return Layout(shape, shape)
+    layout = find_layout(inputs, shape, where)
+    if layout.shape != shape:
+        raise ValueError(f"{where} takes images {layout.shape}. Received: images {shape}")
+    return layout

@@ -204,6 +204,20 @@ def rescale(
     return make_model([(weights.astype(np.float32), bias.astype(np.float32))], None)
 
 
+def identity(model: Model) -> Any:
+    """Tell what a program is compiled for: one object, behind one change of its pixels.
+
+    Args:
+        model: any, which must live as long as what is returned.
+
+    Returns:
+        What can be hashed, and is equal for the same model alone.
+    """
+    if isinstance(model, Rescaled):
+        return identity(model.model), model.factor, model.offset, model.reverses_channels
+    return id(model)
+
+
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
     """A model whose pixels change to `factor x + offset` first.

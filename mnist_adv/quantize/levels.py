@@ -18,7 +18,7 @@ from mnist_adv.data.datasets import to_float
 from mnist_adv.data.images import UNIT, Bounds, to_unit
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.data.images import UNIT, Bounds
-from mnist_adv.models.keras_model import as_model
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import predict
 
 if TYPE_CHECKING:

@@ -8,20 +8,19 @@ import importlib
 import os
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from mnist_adv.data.images import Shape
 from mnist_adv.errors import first_line
+from mnist_adv.models.as_model import as_model
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, find_layout
-from mnist_adv.models.from_python import NumpyModel, from_numpy, from_sklearn
-from mnist_adv.models.keras_model import as_model, is_keras
+from mnist_adv.models.from_python import is_estimator
+from mnist_adv.models.keras_model import is_keras
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits
-from mnist_adv.models.perceptron import layers_of
 from mnist_adv.tensors.lazy import tf
 
 
@@ -40,34 +39,28 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
             logits nor probabilities.
     """
     found = _import(spec)
-    if is_keras(found) and getattr(found, "inputs", None):
-        shape = find_layout(found.inputs[0].shape[1:], request.shape, spec).shape
-        model, notes = as_model(found, request.images(shape)), ["took a Keras model"]
-    elif hasattr(found, "predict") and hasattr(found, "classes_"):
-        model, notes = from_sklearn(found), [f"took scikit-learn's {type(found).__name__}"]
-        pixels = layers_of(model)[0][0][0].shape[0]
-        shape = find_layout([pixels], request.shape, spec).shape
-    else:
-        shape = request.shape or MNIST_SHAPE
-        function = _as_function(found, spec, shape)
-        model, notes = as_logits(function, request.images(shape), spec)
-    file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
-    files = [pathlib.Path(file)] if file is not None else []
-    return LoadedModel(model, spec, digest(files, spec), shape, tuple(notes))
-
-
-def _as_function(found: Any, spec: str, shape: Shape) -> Function | NumpyModel:
-    """Make a model of a callable; one of NumPy arrays stays outside TensorFlow's graphs."""
-    if not callable(found) or isinstance(found, type):
+    if not (callable(found) or is_estimator(found)) or isinstance(found, type):
         raise ValueError(
             f"{spec} must be a function from images [n, h, w, c] to logits, a Keras model, or an "
             f"estimator of scikit-learn. Received: {type(found).__name__}"
         )
-    function = Function(found, spec)
-    with contextlib.suppress(Exception):  # what it raises for tensors, it raises again
-        if isinstance(found(np.zeros([2, *shape], np.float32)), np.ndarray):
-            return from_numpy(found, shape)
-    return function
+    notes = [] if isinstance(found, types.FunctionType) else [f"took a {type(found).__name__}"]
+    shape = _shape(found, request.shape, spec)
+    images = request.images(shape)
+    model = as_model(found, images)
+    model, said = as_logits(Function(found, spec) if model is found else model, images, spec)
+    file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
+    files = [pathlib.Path(file)] if file is not None else []
+    return LoadedModel(model, spec, digest(files, spec), shape, (*notes, *said))
+
+
+def _shape(found: Any, hint: Shape | None, spec: str) -> Shape:
+    """Find the shape of the images that a model takes, where it says so."""
+    if is_keras(found) and getattr(found, "inputs", None):
+        return find_layout(found.inputs[0].shape[1:], hint, spec).shape
+    if is_estimator(found):
+        return find_layout([found.n_features_in_], hint, spec).shape
+    return hint or MNIST_SHAPE
 
 
 def _import(spec: str) -> Any:

@@ -292,7 +292,7 @@ def test_functions(
     wanted = "must return 10 logits per image. Received: 3"
     assert wanted in _refused("mine_for_test:three", num_classes=10)
     message = _refused("mine_for_test:flat")
-    assert "flat fails on images (200, 28, 28, 1) of float32 (InvalidArgumentError" in message
+    assert "'flat' fails on images [1, 28, 28, 1] (InvalidArgumentError" in message
     assert "must be a function" in _refused("mine_for_test:number")
     assert "has no 'nothing'" in _refused("mine_for_test:nothing")
     assert "cannot import broken_for_test (ZeroDivisionError" in _refused("broken_for_test:f")
