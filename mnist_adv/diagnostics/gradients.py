@@ -40,9 +40,10 @@ def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
     except ValueError:
         yield Finding(
             "gradient",
-            Severity.SEVERE,
+            Severity.WARNING,  # an attack that needs one says so, and gives no result
             "no gradient flows from the logits to the pixels",
-            "write the model in differentiable TensorFlow, or use --source=forward_difference",
+            "write the model in differentiable TensorFlow, or use --attack=square, --source=nes or "
+            "--source=central_difference, which only query it",
         )
         return
     broken = ~np.isfinite(of_labels).all(axis=1) | ~np.isfinite(of_targets).all(axis=1)

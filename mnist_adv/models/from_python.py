@@ -125,7 +125,7 @@ def _layers(estimator: Any) -> tuple[list[Affine], Activation | None]:
         return [_two((weights, bias))], None
     raise ValueError(
         "estimator must be a fitted linear classifier or MLPClassifier of scikit-learn, or a "
-        f"Pipeline that ends in one. Received: {kind}"
+        f"Pipeline that ends in one; others can be queried, see from_numpy. Received: {kind}"
     )
 
 

@@ -277,12 +277,20 @@ def test_all_of_them_by_name(tmp_path: pathlib.Path, monkeypatch: Any, test_set:
         "net = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(),\n"
         "                        keras.layers.Dense(10, activation='softmax')])\n"
         "net.layers[-1].set_weights([estimator.coef_.T, estimator.intercept_])\n"
+        "def made(): return net\n"
+        "unfitted = LogisticRegression()\n"
+        "def broken(): raise RuntimeError('no weights')\n"
         "def function(images):\n"
         "    return estimator.decision_function(np.asarray(images).reshape(len(images), -1))\n"
     )
     images = test_set.images[:5]
-    found = [open_model(f"held_for_test:{name}") for name in ("estimator", "net", "function")]
-    assert [opened.shape for opened in found] == 3 * [(28, 28, 1)]
+    names = ("estimator", "net", "made", "function")
+    found = [open_model(f"held_for_test:{name}") for name in names]
+    assert [opened.shape for opened in found] == 4 * [(28, 28, 1)]
+    with pytest.raises(ValueError, match="must be a fitted linear classifier"):
+        open_model("held_for_test:unfitted")
+    with pytest.raises(ValueError, match=r"broken\(\) fails \(RuntimeError: no weights\)"):
+        open_model("held_for_test:broken")
     probabilities = [tf.nn.softmax(opened.model(images)).numpy() for opened in found]
     for one in probabilities[1:]:
         np.testing.assert_allclose(one, probabilities[0], atol=1e-5)

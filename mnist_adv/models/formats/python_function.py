@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import os
 import pathlib
 import sys
@@ -28,7 +29,7 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
     """Import a function, Keras model or estimator by name; the current folder is searched too.
 
     Args:
-        spec: "package.module:function".
+        spec: "package.module:name"; of a function without arguments, what it returns is taken.
         request: the images on which its outputs are tested; they are MNIST's if it does not say.
 
     Returns:
@@ -38,7 +39,7 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
         ValueError: the module cannot be imported, or has no such callable; it returns neither
             logits nor probabilities.
     """
-    found = _import(spec)
+    found = _made(_import(spec), spec)
     if not (callable(found) or is_estimator(found)) or isinstance(found, type):
         raise ValueError(
             f"{spec} must be a function from images [n, h, w, c] to logits, a Keras model, or an "
@@ -54,11 +55,21 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
     return LoadedModel(model, spec, digest(files, spec), shape, (*notes, *said))
 
 
+def _made(found: Any, spec: str) -> Any:
+    """Call a function that takes nothing: it makes the model."""
+    if not isinstance(found, types.FunctionType) or inspect.signature(found).parameters:
+        return found
+    try:
+        return found()
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(f"{spec}() fails ({type(error).__name__}: {first_line(error)})") from error
+
+
 def _shape(found: Any, hint: Shape | None, spec: str) -> Shape:
     """Find the shape of the images that a model takes, where it says so."""
     if is_keras(found) and getattr(found, "inputs", None):
         return find_layout(found.inputs[0].shape[1:], hint, spec).shape
-    if is_estimator(found):
+    if hasattr(found, "n_features_in_"):
         return find_layout([found.n_features_in_], hint, spec).shape
     return hint or MNIST_SHAPE
 
