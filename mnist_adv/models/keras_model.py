@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,9 @@ def logits_of_keras(model: Any, images: np.ndarray) -> Model:
         images: `[n, h, w, c]` floats that it will be given, at least one.
 
     Returns:
-        A model in inference mode, without the softmax at its end, that shares its variables; the
-        same one whenever it is asked for, until layers are changed.
+        A model in inference mode, without the softmax at its end, with the weights of the moment;
+        the same one whenever it is asked for, until layers are changed. A chain of plain Dense
+        layers becomes a model of ours, for which the closed forms hold.
 
     Raises:
         ValueError: it takes other images, whole numbers, or several inputs; has several outputs;
@@ -182,12 +184,13 @@ def logits_of_keras(model: Any, images: np.ndarray) -> Model:
     kept = model.__dict__.setdefault(_KEPT, {})
     if form not in kept:
         kept[form] = _logits_of(model, shape, images)
-    found = kept[form]
-    getattr(found, "model", found).refresh()
+    found, refresh = kept[form]
+    refresh()
     return found
 
 
-def _logits_of(model: Any, shape: Shape, images: np.ndarray) -> Model:
+def _logits_of(model: Any, shape: Shape, images: np.ndarray) -> tuple[Model, Callable[[], None]]:
+    """Make the model, and what gives it the weights of the moment."""
     where = f"Keras model {model.name!r}"
     layout = _layout(model, shape, where)
     if _activation(_last_layer(model)) == "sigmoid":
@@ -203,12 +206,29 @@ def _logits_of(model: Any, shape: Shape, images: np.ndarray) -> Model:
         outputs = plain(tf.constant(probes))
     except Exception as error:  # Keras raises whatever its layers raise
         raise ValueError(f"{where} fails on images {shape} ({first_line(error)})") from error
+    chain = _dense_chain(model, layout)
+    if chain is not None:
+        return chain
     bare = without_softmax(model, layout)
     if bare is not None and np.allclose(tf.nn.softmax(bare(probes)), outputs, atol=1e-5):
-        return bare
+        return bare, bare.refresh
     if len(outputs.shape) != 2 or not np.isfinite(outputs).all():
-        return plain  # to be told with what it is used for
-    return as_logits(plain, probes, where)[0]
+        return plain, plain.refresh  # to be told with what it is used for
+    return as_logits(plain, probes, where)[0], plain.refresh
+
+
+def _dense_chain(model: Any, layout: Layout) -> tuple[Model, Callable[[], None]] | None:
+    """Make a model of ours of Dense layers, for which the closed forms hold."""
+    from mnist_adv.models.formats.keras_layers import as_perceptron, copy_weights
+
+    try:
+        found = as_perceptron(model, layout)
+    except NotImplementedError:  # of layers that do not describe themselves
+        return None
+    if found is None:
+        return None
+    ours, _ = found
+    return ours, functools.partial(copy_weights, model, ours)
 
 
 def _layout(model: Any, shape: Shape, where: str) -> Layout:

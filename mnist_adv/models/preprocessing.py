@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,10 @@ _SCALES: dict[PixelScale, tuple[Numbers, Numbers]] = {
     PixelScale.TORCH: (tuple(1 / _DEVIATION), tuple(-_MEAN / _DEVIATION)),
     PixelScale.CAFFE: ((255.0,) * 3, tuple(-mean for mean in _BLUE_GREEN_RED)),
 }
+
+
+# Programs are compiled for one object.
+_in_unit_box: weakref.WeakKeyDictionary[Any, dict[Bounds, Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +168,17 @@ def in_unit_box(model: Model, bounds: Bounds) -> Model:
         bounds: the least and the largest value of a pixel.
 
     Returns:
-        A model from images in [0, 1] to logits; see `rescale`.
+        A model from images in [0, 1] to logits; see `rescale`. Of a linear model with variables it
+        is the same one each time, with the weights of the moment.
     """
     low, high = bounds
-    return rescale(model, high - low, low)
+    fresh = rescale(model, high - low, low)
+    if fresh is model or not hasattr(fresh, "variables"):
+        return fresh
+    kept = _in_unit_box.setdefault(model, {}).setdefault((low, high), fresh)
+    for variable, value in zip(kept.variables, fresh.variables):
+        variable.assign(value)
+    return kept
 
 
 def rescale(

@@ -111,15 +111,40 @@ def test_a_keras_model_may_be_changed_and_copied_afterwards() -> None:
     assert as_model(net, IMAGES)(IMAGES).shape == (4, 7)
 
 
+@pytest.mark.parametrize("make", [lambda: _chain(layers.Dense(4, activation="softmax")), _keras2])
+def test_closed_forms_hold_for_a_dense_layer_as_it_is_trained(make: Callable[[], Any]) -> None:
+    net = make()
+    for factor in (1, -2):
+        for variable in net.trainable_variables:
+            variable.assign(factor * variable)
+        tape = compute_gradient(lambda images: tf.math.log(net(images)), IMAGES, 1)
+        closed = compute_gradient(net, IMAGES, 1, source="closed_form")
+        np.testing.assert_allclose(closed, tape, atol=1e-5)
+        labels = net(IMAGES).numpy().argmax(axis=1)
+        found = attack(net, IMAGES, labels=labels, method="optimum", norm="l2")
+        assert found.success.all() and found.certificate is not None
+        seen = net(found.adversarial).numpy()
+        np.testing.assert_allclose(seen, found.verdict.probabilities, atol=1e-5)
+
+
+def test_hidden_layers_are_read_again() -> None:
+    net = _chain(layers.Dense(6, activation="tanh", use_bias=False), layers.Dense(4))
+    for _ in range(2):
+        np.testing.assert_allclose(as_model(net, IMAGES)(IMAGES), net(IMAGES), atol=1e-5)
+        for variable in net.trainable_variables:
+            variable.assign(0.3 - 2 * variable)
+
+
 def test_images_with_channels_first_stay_as_they_are() -> None:
     images = np.random.default_rng(1).random((3, 1, 9, 8), np.float32)
     net = keras.Sequential([keras.Input((1, 9, 8)), layers.Flatten(), layers.Dense(3)])
     np.testing.assert_allclose(as_model(net, images)(images), net(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, 255.0)])
-def test_one_program_for_one_model(bounds: tuple[float, float]) -> None:
-    net = _chain(layers.Dense(4, activation="softmax"))
+def test_one_program_for_one_model(bounds: tuple[float, float], hidden: bool) -> None:
+    net = _chain(*([layers.PReLU()] if hidden else []), layers.Dense(4, activation="softmax"))
     options: dict[str, Any] = {"labels": 0, "num_steps": 2, "bounds": bounds}
     attack(net, bounds[1] * IMAGES, **options)
     known = compiled_run._program.cache_info().misses
@@ -196,6 +221,7 @@ def _takes_tensors_too(images: Any) -> np.ndarray:
     return np.asarray(images).reshape(len(images), -1) @ WEIGHTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [_needs_arrays, _takes_tensors_too])
 def test_numpy_functions_as_they_are(function: Callable[..., Any]) -> None:
     labels = _needs_arrays(IMAGES).argmax(axis=1)

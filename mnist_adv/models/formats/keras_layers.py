@@ -62,6 +62,22 @@ def as_perceptron(model: Any, layout: Layout) -> tuple[SoftmaxRegression | Perce
     return (chain, softmax) if _agree(model, chain, softmax, layout) else None
 
 
+def copy_weights(model: Any, ours: SoftmaxRegression | Perceptron) -> None:
+    """Give a model that `as_perceptron` made the weights that the Keras model has by now.
+
+    Args:
+        model: the Keras model.
+        ours: what was made of it, whose variables are changed.
+    """
+    linear = isinstance(ours, SoftmaxRegression)
+    variables = [(ours.W, ours.b)] if linear else list(zip(ours.weights, ours.biases))
+    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
+    for layer, (weights, bias) in zip(dense, variables):
+        weights.assign(np.asarray(layer.kernel))
+        if layer.use_bias:
+            bias.assign(np.asarray(layer.bias))
+
+
 def _agree(model: Any, chain: Any, softmax: bool, layout: Layout) -> bool:
     """Compare outputs, as a list of layers does not say that they follow one another."""
     images = np.random.default_rng(0).random((_NUM_PROBES, *layout.shape), np.float32)
