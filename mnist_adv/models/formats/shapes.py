@@ -40,7 +40,7 @@ class Layout:
             `[n, *inputs]`.
         """
         if self.channels_first:
-            images = tf.transpose(images, [0, 3, 1, 2])
+            return tf.transpose(images, [0, 3, 1, 2])
         return tf.reshape(images, [-1, *self.inputs])
 
 
