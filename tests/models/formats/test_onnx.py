@@ -531,6 +531,10 @@ def test_what_is_refused(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
     _save(path, nodes, {"s": np.array([330])}, shape=(1, *SHAPE))
     assert "n x 3 x 11 x 10 numbers cannot be given the shape 330 for any" in _refused(path)
+    _save(path, [helper.make_node("Pad", ["x"], ["y"], pads=[0] * 8, mode=1)], {}, opset=2)
+    assert "cannot be computed at Pad" in _refused(path)
+    _save(path, [helper.make_node("Constant", [], ["y"], value="text")], {})
+    assert "holds a Constant that is not of numbers" in _refused(path)
     _save(path, [helper.make_node("Flatten", ["later"], ["y"])], {})
     assert "is damaged (Flatten takes later, which nothing before it computes)" in _refused(path)
     nodes = [
