@@ -128,6 +128,12 @@ CASES: list[tuple[str, dict[str, Any], list[np.ndarray], int]] = [
     ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, [], 21),
     ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [], 21),
     ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 3]}, [], 21),
+    (
+        "MaxPool",
+        {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+        [],
+        22,
+    ),
     ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 2]}, [], 21),
     ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, [], 21),
     (
@@ -349,6 +355,34 @@ def test_weights_of_other_floats(kind: Any, tmp_path: pathlib.Path) -> None:
     ]
     path = _save(tmp_path / "m.onnx", nodes, {"k": _weights(2, 3, 3, 3).astype(kind)})
     _check(path, tolerance=2e-2 if kind == np.float16 else 1e-5)
+
+
+def test_operators_whose_reference_is_wrong(tmp_path: pathlib.Path) -> None:
+    images = RANDOM.random((2, *SHAPE)).astype(np.float32)
+    for size in (2, 3):
+        settings = {"size": size, "alpha": 0.6, "beta": 0.7, "bias": 1.5}
+        nodes = [
+            helper.make_node("LRN", ["x"], ["z"], **settings),
+            helper.make_node("Mul", ["z", "ten"], ["w"]),
+            helper.make_node("Flatten", ["w"], ["y"]),
+        ]
+        path = _save(tmp_path / "m.onnx", nodes, {"ten": np.array(10, np.float32)})
+        around = np.pad(images.astype(float) ** 2, [(0, 0), (size - 2, 1), (0, 0), (0, 0)])
+        squares = sum(around[:, at : at + 3] for at in range(size))
+        expected = 10 * images / (1.5 + 0.6 / size * squares) ** 0.7
+        found = open_model(path).model(_channels_last(images))
+        np.testing.assert_allclose(found, expected.reshape(2, -1), rtol=1e-4)
+    # Before version 13 a softmax is over all that follows its axis.
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["z"]),
+        helper.make_node("Mul", ["z", "ten"], ["w"]),
+        helper.make_node("Flatten", ["w"], ["y"]),
+    ]
+    path = _save(tmp_path / "m.onnx", nodes, {"ten": np.array(999, np.float32)}, opset=11)
+    exponentials = np.exp(images.astype(float)).reshape(2, -1)
+    expected = 999 * exponentials / exponentials.sum(axis=1, keepdims=True)
+    found = open_model(path).model(_channels_last(images))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def _as_pytorch_does(batch: Any) -> tuple[list[Any], dict[str, np.ndarray]]:
