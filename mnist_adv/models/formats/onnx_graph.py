@@ -203,6 +203,8 @@ class OnnxGraph:
             values = values.astype(np.float32)
             if not np.isfinite(values).all() and values.ndim:
                 raise ValueError(f"{self.path} holds weights that are not finite: {name}")
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{self.path} holds {name}, which is not of numbers")
         return values
 
     def _constant(self, node: Any) -> np.ndarray:

@@ -12,6 +12,11 @@ import tensorflow as tf
 
 from mnist_adv.models.formats.onnx_layout import Call, Operator, to_first, to_last
 
+# Of a side of an image with its pads, which are in memory before a convolution or pool.
+_LONGEST = 4096
+# Numbers of a kernel with the zeros of its dilations.
+_LARGEST_KERNEL = 2**26
+
 
 def _in_two_dimensions(function: Operator) -> Operator:
     """Compute rows as images of height 1, and refuse what has more dimensions."""
@@ -100,6 +105,8 @@ def _window(call: Call, x: Any, size: Sequence[int]) -> _Window:
             more = max(0, windows * stride + reach - length - before - after)
         pads.append((before, after))
         extra.append(more)
+        if length + before + after + more > _LONGEST:
+            raise ValueError(f"pads must not make images longer than {_LONGEST:,} pixels")
     return _Window(
         (height, width),
         (int(strides[0]), int(strides[1])),
@@ -144,6 +151,8 @@ def _with_gaps(kernel: Any, dilations: tuple[int, int]) -> Any:
         return kernel
     (height, width), (down, across) = kernel.shape[:2], dilations
     rest = list(kernel.shape[2:])
+    if math.prod([height, down, width, across, *rest]) > _LARGEST_KERNEL:
+        raise ValueError(f"dilations must not make a kernel of over {_LARGEST_KERNEL:,} numbers")
     apart = tf.reshape(kernel, [height, 1, width, 1, *rest])
     apart = tf.pad(apart, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0], [0, 0]])
     apart = tf.reshape(apart, [height * down, width * across, *rest])

@@ -72,6 +72,7 @@ CASES: list[tuple[str, dict[str, Any], list[np.ndarray], int]] = [
     ("Div", {}, [_weights(3, 1, 1) + 2], 21),
     ("Pow", {}, [np.array(2, np.float32)], 21),
     ("Elu", {"alpha": 0.3}, [], 21),
+    ("Selu", {"alpha": 1.2, "gamma": 0.9}, [], 21),
     ("Gelu", {}, [], 20),
     ("Gelu", {"approximate": "tanh"}, [], 20),
     ("HardSigmoid", {"alpha": 0.4, "beta": 0.2}, [], 21),
@@ -537,6 +538,17 @@ def test_what_is_refused(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
     ]
     _save(path, nodes, {}, opset=13)
     assert "computes other outputs for images together than for each alone" in _refused(path)
+    wide = {"kernel_shape": [2, 2], "strides": [9000, 9000], "pads": [9000, 9000, 9000, 9000]}
+    pool = helper.make_node("MaxPool", ["x"], ["p"], **wide)
+    _save(path, [pool, helper.make_node("Flatten", ["p"], ["y"])], {})
+    assert "pads must not make images longer than 4,096 pixels" in _refused(path)
+    apart = helper.make_node("Conv", ["x", "k"], ["p"], dilations=[9000, 9000])
+    flat = helper.make_node("Flatten", ["p"], ["y"])
+    _save(path, [apart, flat], {"k": _weights(1, 3, 3, 3)})
+    assert "dilations must not make a kernel of over 67,108,864 numbers" in _refused(path)
+    words = {"s": np.array(["a"], object)}
+    _save(path, [helper.make_node("Add", ["x", "s"], ["y"])], words)
+    assert "holds s, which is not of numbers" in _refused(path)
     big = np.array([0, 0, 9000, 9000, 0, 0, 9000, 9000])
     nodes = [helper.make_node("Pad", ["x", "p"], ["q"]), helper.make_node("Flatten", ["q"], ["y"])]
     _save(path, nodes, {"p": big})
