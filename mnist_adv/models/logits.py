@@ -43,6 +43,24 @@ def are_probabilities(outputs: Any) -> bool:
     )
 
 
+def require_finite(outputs: Any, where: str) -> None:
+    """Refuse outputs that are not finite.
+
+    Args:
+        outputs: `[n, k]`, of several images.
+        where: the model, for the message.
+
+    Raises:
+        ValueError: some are not finite.
+    """
+    finite = np.isfinite(np.asarray(outputs)).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{where} returns values that are not finite for {np.count_nonzero(~finite)} of "
+            f"{len(finite)} images"
+        )
+
+
 def as_logits(model: Model, images: Any, where: str) -> tuple[Model, list[str]]:
     """Make sure that a model's outputs are logits.
 
@@ -59,11 +77,7 @@ def as_logits(model: Model, images: Any, where: str) -> tuple[Model, list[str]]:
             probabilities so small that float32 no longer holds them.
     """
     outputs = np.asarray(model(tf.constant(images)), np.float64)
-    if not np.isfinite(outputs).all():
-        raise ValueError(
-            f"{where} returns values that are not finite for "
-            f"{np.count_nonzero(~np.isfinite(outputs).all(axis=1))} of {len(outputs)} images"
-        )
+    require_finite(outputs, where)
     if not are_probabilities(outputs):
         if _look_like_sigmoids(outputs):
             raise ValueError(

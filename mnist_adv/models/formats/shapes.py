@@ -40,7 +40,7 @@ class Layout:
             `[n, *inputs]`.
         """
         if self.channels_first:
-            images = tf.transpose(images, [0, 3, 1, 2])
+            return tf.transpose(images, [0, 3, 1, 2])
         return tf.reshape(images, [-1, *self.inputs])
 
 
@@ -48,8 +48,9 @@ def find_layout(inputs: Sequence[int | None] | None, hint: Shape | None, where: 
     """Find the shape of the images that a model takes.
 
     Args:
-        inputs: shape of what the model takes of one image: `[pixels]`, `[h, w]`, `[h, w, c]` or
-            `[c, h, w]`; None in it where any length is taken, or for an unknown shape.
+        inputs: shape of what the model takes of one image: `[pixels]`, with or without lengths of 1
+            beside them, `[h, w]`, `[h, w, c]` or `[c, h, w]`; None in it where any length is taken,
+            or for an unknown shape.
         hint: `(h, w, c)` of the images at hand, where the model leaves a choice; None: there are
             none.
         where: the model, for the message.
@@ -64,23 +65,25 @@ def find_layout(inputs: Sequence[int | None] | None, hint: Shape | None, where: 
     given = None if inputs is None else tuple(inputs)
     found = None if given is None else _layout(given, hint)
     if found is None:
+        received = "unknown inputs" if given is None else listed(given) or "one number for an image"
         sizes = "" if hint is None else f" and images {listed(hint)}"
         raise ValueError(
             f"{where} must take images [h, w], [h, w, c] or [c, h, w] of a known size, or their "
             f"pixels in one row; where it takes several, the data set says which. Received: a "
-            f"model of {'unknown inputs' if given is None else listed(given)}{sizes}"
+            f"model of {received}{sizes}"
         )
     return found
 
 
 def _layout(inputs: tuple[int | None, ...], hint: Shape | None) -> Layout | None:
-    if len(inputs) == 1 or (len(inputs) == 2 and 1 in inputs):
-        (pixels,) = [length for length in inputs if length != 1] or [1]
-        shape = _of_row(pixels, hint)
-        if shape is None:
+    long = [length for length in inputs if length != 1] or [1]
+    if len(inputs) == 1 or (1 in inputs and len(long) == 1):
+        shape = _of_row(long[0], hint)
+        if shape is not None:
+            row = [math.prod(shape) if length == long[0] else 1 for length in inputs]
+            return Layout(shape, tuple(row))
+        if len(inputs) < 3:
             return None
-        row = [math.prod(shape) if length == pixels else 1 for length in inputs]
-        return Layout(shape, tuple(row))
     if len(inputs) == 2:
         filled = _filled(inputs, hint and hint[:2])
         return Layout((filled[0], filled[1], 1), filled) if filled else None

@@ -27,6 +27,9 @@ layers = keras.layers
         ((12,), (4, 4, 1), (2, 2, 3)),  # other images than those at hand
         ((1, 784), None, (28, 28, 1)),
         ((784, 1), None, (28, 28, 1)),
+        ((1, 1, 784), None, (28, 28, 1)),
+        ((12, 1, 1), (4, 3, 1), (4, 3, 1)),
+        ((30, 1, 1), None, (30, 1, 1)),
         ((None,), (4, 3, 1), (4, 3, 1)),
         ((20, 30), None, (20, 30, 1)),
         ((20, 30, 3), (28, 28, 1), (20, 30, 3)),
@@ -44,7 +47,7 @@ def test_layouts(inputs: tuple[int | None, ...], hint: Shape | None, shape: Shap
     arranged = np.asarray(layout.arrange(images))
     assert layout.shape == shape and arranged.shape == (2, *layout.inputs)
     assert all(have in (None, new) for have, new in zip(inputs, layout.inputs))
-    if len(inputs) == 3 and inputs[0] in (1, 3) and inputs != (3, 3, 3):
+    if len(inputs) == 3 and inputs[0] in (1, 3) and inputs not in ((3, 3, 3), (1, 1, 784)):
         np.testing.assert_array_equal(arranged, images.transpose(0, 3, 1, 2))
     else:
         np.testing.assert_array_equal(arranged, images.reshape(arranged.shape))
@@ -54,6 +57,7 @@ def test_layouts(inputs: tuple[int | None, ...], hint: Shape | None, shape: Shap
     ("inputs", "hint", "received"),
     [
         ((785,), None, "a model of 785"),
+        ((), None, "a model of one number for an image"),
         ((None,), None, "a model of any"),
         ((None, None, 3), None, "a model of any x any x 3"),
         ((12, 4, 3, 1), (4, 3, 1), "12 x 4 x 3 x 1 and images 4 x 3 x 1"),
