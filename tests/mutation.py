@@ -61,7 +61,7 @@ SWAPS: dict[type[Any], type[Any]] = {
 }
 # Not arithmetic: how much is done at once, and how long and how widely a heuristic searches.
 SKIPPED = (
-    *("_BLOCK", "_CHUNK", "_MODEL_BLOCK", "_ROWS", "_MAX_ROUNDS"),
+    *("_BLOCK", "_CHUNK", "_ROWS", "_MAX_ROUNDS"),
     *("_PATIENCE", "_LONGER", "_SURPLUS", "_WIDTH"),
 )
 # Lines on which some mutants change no result, looked at one by one, and why.
@@ -83,7 +83,7 @@ EQUIVALENT = {
     "t = (rhs - _sorted(earlier, here)[:, 0]) / np.where(slope_here > 0, slope_here, 1)": (
         "differs where there is no such image only"
     ),
-    "bound = np.where(rhs > total * (1 + 1e-12), np.inf, bound)": "1e-12 is the size of rounding",
+    "_ROUNDING = 1e-12": "its size",
     "missed = missed[left & (radius < whole[missed])]  # others have had the whole budget": (
         "tries in vain what has been tried"
     ),
@@ -105,7 +105,6 @@ EQUIVALENT = {
     ),
     "Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_step),": "a default",
     "values > origin,": "at the origin both give the origin",
-    "blocks = range(0, max(len(images), 1), _MODEL_BLOCK)": "how much at once",
 }
 
 

@@ -16,3 +16,11 @@ class Activation(enum.Enum):
     SOFTPLUS = "softplus"
     RELU6 = "relu6"
     LINEAR = "linear"
+
+
+# By the names that TensorFlow's graphs and ONNX give them: "Relu", "Sigmoid", ...
+BY_OPERATOR = {
+    activation.value.capitalize(): activation
+    for activation in Activation
+    if activation is not Activation.LINEAR
+}

@@ -1,4 +1,4 @@
-"""What a user has in memory as a model of ours: the one door of every public function."""
+"""Make a model of what a user has in memory; every public function that takes a model calls it."""
 
 from __future__ import annotations
 

@@ -135,7 +135,9 @@ def test_a_source_without_gradients_needs_no_gradient(
         "    return inner(tf.stop_gradient(images))\n"
     )
     assert attack("--model=rounding_for_test:model") == 2
-    assert "use --source=forward_difference" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no gradient flows; the sources forward_difference, central_difference" in said
+    assert said.count("\n") == 1 and "and so do the attacks square" in said
     assert attack("--model=rounding_for_test:model", "--source=forward_difference") == 0
 
 

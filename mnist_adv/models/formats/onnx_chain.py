@@ -9,18 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.models.activation import Activation
+from mnist_adv.models.activation import BY_OPERATOR
 from mnist_adv.models.formats.shapes import Layout
 from mnist_adv.models.perceptron import make_model
 
-_ACTIVATIONS = {
-    "Relu": Activation.RELU,
-    "Sigmoid": Activation.SIGMOID,
-    "Tanh": Activation.TANH,
-    "Elu": Activation.ELU,
-    "Selu": Activation.SELU,
-    "Softplus": Activation.SOFTPLUS,
-}
 # They keep the order of an image's numbers.
 _PASSING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
 
@@ -119,7 +111,7 @@ def find_chain(graph: Any) -> Any:
     layers[0] = _channels_last(layers[0][0], graph.layout), layers[0][1]
     return make_model(
         [(weights.astype(np.float32), bias.astype(np.float32)) for weights, bias in layers],
-        _ACTIVATIONS[kinds.pop()] if kinds else None,
+        BY_OPERATOR[kinds.pop()] if kinds else None,
     )
 
 
@@ -145,7 +137,7 @@ def _add(
         weights = constants[0].T if attributes.get("transB") else constants[0]
         bias = attributes.get("beta", 1.0) * constants[1] if len(constants) > 1 else 0.0
         chain.multiply(attributes.get("alpha", 1.0) * weights, bias)
-    elif kind in _ACTIVATIONS and not constants:
+    elif kind in BY_OPERATOR and not constants:
         chain.activate(kind, attributes if kind == "Elu" else {})
     elif kind == "Add" and len(constants) == 1:
         chain.rescale(1, constants[0])

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
-from mnist_adv.models.activation import Activation
+from mnist_adv.models.activation import BY_OPERATOR, Activation
 from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest
@@ -26,15 +26,6 @@ _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What the readers raise for damaged files, by experiment: truncated data is an IndexError.
 _DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, ValueError, UnicodeDecodeError)
 
-_ACTIVATION_OPS = {
-    "Relu": Activation.RELU,
-    "Sigmoid": Activation.SIGMOID,
-    "Tanh": Activation.TANH,
-    "Elu": Activation.ELU,
-    "Selu": Activation.SELU,
-    "Softplus": Activation.SOFTPLUS,
-    "Relu6": Activation.RELU6,
-}
 _LAYER_OPS = ("BiasAdd", "Add", "AddV2", "MatMul")
 # Dropout multiplies or selects; none of these is a layer.
 _PASSING_OPS = ("Identity", "Reshape", "Mul", "RealDiv", "Select", "SelectV2", "Cast")
@@ -184,8 +175,8 @@ def _feeding(nodes: dict[str, Any], name: str) -> set[Activation]:
     node = nodes.get(name.split(":")[0].lstrip("^"))
     if node is None:
         return set()
-    if node.op in _ACTIVATION_OPS:
-        return {_ACTIVATION_OPS[node.op]}
+    if node.op in BY_OPERATOR:
+        return {BY_OPERATOR[node.op]}
     if node.op in _LAYER_OPS:
         return {Activation.LINEAR}
     found = (_feeding(nodes, source) for source in node.input if node.op in _PASSING_OPS)

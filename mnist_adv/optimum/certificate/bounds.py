@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 _CHUNK = 512  # problems at a time, to bound memory
+_ROUNDING = 1e-12  # of sums of hundreds of float64 numbers, as a share
 
 
 def measure(norm: str, perturbation: np.ndarray) -> np.ndarray:
@@ -209,7 +210,7 @@ def _single_constraint_bound(
         bound = t if norm == "linf" else measure("l2", np.minimum(t[:, np.newaxis] * power, usable))
     # Beyond all ranges together (and beyond rounding): no such image exists.
     total = (magnitude * usable).sum(axis=1)
-    bound = np.where(rhs > total * (1 + 1e-12), np.inf, bound)
+    bound = np.where(rhs > total * (1 + _ROUNDING), np.inf, bound)
     return np.where(rhs > 0, bound, 0.0)
 
 
