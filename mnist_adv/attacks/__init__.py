@@ -1,8 +1,9 @@
 """Attacks: the loop that composes gradient, step, projection, and what is built on it.
 
-`state.py` holds what an attack carries from step to step and the one judge of every iterate;
-`engine.py` runs it compiled on any number of images, `traced.py` eagerly with every iterate kept;
-`registry.py` is the table of named attacks; `api.py` is the public entry point.
+`task.py` holds what all images of a run share and evaluates the model; `base.py` says what an attack
+is; `loop.py` is the loop, which `compiled_run.py` runs compiled on any number of images, and
+`traced_run.py` eagerly with every iterate kept; `registry.py` is the table of named attacks;
+`api.py` is the public entry point.
 """
 
 from mnist_adv.attacks.api import attack

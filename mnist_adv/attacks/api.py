@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv.attacks import compiled_run, traced_run
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Task
+from mnist_adv.attacks.base import Attack, Outcome
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of, require_norm
 from mnist_adv.attacks.result import AttackResult, Trace
+from mnist_adv.attacks.task import Inputs, Task
 from mnist_adv.data.images import UNIT, Bounds, as_batch, from_unit, to_unit
 from mnist_adv.geometry.norms import GEOMETRY, Norm
 from mnist_adv.geometry.steps import Step

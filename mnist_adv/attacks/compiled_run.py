@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, State, Task
+from mnist_adv.attacks.base import Attack, Outcome
 from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.loop import Evaluate, advance, begin
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 

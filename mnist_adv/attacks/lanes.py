@@ -6,8 +6,9 @@ import functools
 import math
 from typing import Any
 
-from mnist_adv.attacks.base import Attack, Task
+from mnist_adv.attacks.base import Attack
 from mnist_adv.attacks.blocks import SIZE
+from mnist_adv.attacks.task import Task
 from mnist_adv.tensors.lazy import tf
 
 # Floats of all images of a step together: 20 MB, about what a third-level cache holds.

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Inputs, State, Status, Task
+from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.task import Inputs, State, Status, Task
 from mnist_adv.geometry.norms import per_image
 from mnist_adv.tensors.lazy import tf
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Path, Task
+from mnist_adv.attacks.base import Attack, Outcome, Path
 from mnist_adv.attacks.loop import advance, begin
 from mnist_adv.attacks.result import Trace
+from mnist_adv.attacks.task import Inputs, Task
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.lazy import tf

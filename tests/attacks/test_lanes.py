@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mnist_adv import attack
 from mnist_adv.attacks import lanes, registry
-from mnist_adv.attacks.base import Task
+from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mnist_adv import attack, smallest_perturbation
 from mnist_adv.attacks import lanes
-from mnist_adv.attacks.base import Task
 from mnist_adv.attacks.registry import ATTACKS
+from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.compilation import NotCompiledWarning

@@ -7,9 +7,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Inputs, Outcome, Run, State, Task
+from mnist_adv.attacks.base import Outcome, Run
 from mnist_adv.attacks.methods import apgd_l1
 from mnist_adv.attacks.methods.restarts import Restarted
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.tensors.lazy import tf

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
+from mnist_adv.attacks.base import Attack, Outcome, Run, take
+from mnist_adv.attacks.task import Inputs, State, Status, Task
 from mnist_adv.geometry.norms import l1_project_in_box, per_image
 from mnist_adv.geometry.selection import largest
 from mnist_adv.tensors.lazy import tf

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, State, Task
+from mnist_adv.attacks.base import Attack
 from mnist_adv.attacks.methods.schedules import progress
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.data.images import as_batch, to_unit
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task, take
+from mnist_adv.attacks.base import Attack, Outcome, Run, take
 from mnist_adv.attacks.methods.pgd import PGD
+from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.geometry.norms import Norm
 
 

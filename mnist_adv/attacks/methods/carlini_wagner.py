@@ -7,8 +7,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Inputs, State, Task
 from mnist_adv.attacks.methods.constant_search import ConstantSearch
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource

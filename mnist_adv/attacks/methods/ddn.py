@@ -6,8 +6,9 @@ import dataclasses
 
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, State, Task
+from mnist_adv.attacks.base import Attack
 from mnist_adv.attacks.methods.schedules import cosine
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource

@@ -6,9 +6,9 @@ import dataclasses
 
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Inputs, State, Task
 from mnist_adv.attacks.methods.constant_search import ConstantSearch
 from mnist_adv.attacks.methods.schedules import progress
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource

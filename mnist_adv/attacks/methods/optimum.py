@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, Status, Task
+from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.optimum import smallest_perturbation, to_float32
 from mnist_adv.verdict.beside_optimum import require_linear
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Task
+from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.methods.restarts import Restarted
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.geometry.steps import Step, apply_step, default_step_size
 from mnist_adv.tensors.lazy import tf

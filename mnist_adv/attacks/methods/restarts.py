@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Attack, Inputs, Outcome, Run, State, Status, Task, take
+from mnist_adv.attacks.base import Attack, Outcome, Run, take
+from mnist_adv.attacks.task import Inputs, State, Status, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource

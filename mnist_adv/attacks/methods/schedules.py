@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mnist_adv.attacks.base import Inputs, State
+from mnist_adv.attacks.task import Inputs, State
 from mnist_adv.tensors.lazy import tf
 
 

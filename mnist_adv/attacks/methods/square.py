@@ -7,10 +7,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.attacks.base import Inputs, State, Task
 from mnist_adv.attacks.methods import square_l2
 from mnist_adv.attacks.methods.restarts import Restarted
 from mnist_adv.attacks.methods.square_l2 import Windows
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.tensors.lazy import tf

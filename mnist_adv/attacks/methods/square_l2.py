@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Inputs
+from mnist_adv.attacks.task import Inputs
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import signs, uniform
