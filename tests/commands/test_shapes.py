@@ -91,6 +91,28 @@ def test_a_photo_is_fitted_to_the_model(here: pathlib.Path, capsys: Capture) -> 
     assert "labelled amber" in said and "seen as deep blue, navy" in said
 
 
+def test_the_panda_that_became_a_vulture(here: pathlib.Path, capsys: Capture) -> None:
+    keras.utils.set_random_seed(4)
+    net = keras.applications.MobileNet((64, 64, 3), alpha=0.25, weights=None, classes=6)
+    photos = np.random.default_rng(0).random((16, 64, 64, 3), np.float32)
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # one batch gives it the statistics that training would
+    net(2 * photos - 1, training=True)
+    net.save("mobilenet.keras")
+    wordnet = {str(k): [f"n0000000{k}", name] for k, name in enumerate("abcdef")}
+    wordnet["0"][1], wordnet["3"][1] = "giant_panda", "vulture"
+    pathlib.Path("index.json").write_text(json.dumps(wordnet))
+    flags = ["--model=mobilenet.keras", "--pixel_scale=tf", "--class_names=index.json"]
+    flags += ["--image=photos/cyan/02.png", "--name=panda"]
+    assert attack_command.main(["attack.py", *flags, "--target=vulture"]) == 0
+    said = capsys.readouterr().out
+    assert "resized to 64 x 64" in said and "the saved image is seen as vulture" in said
+    with Image.open(here / "results/panda/adversarial.png") as saved:
+        scaled = keras.applications.mobilenet.preprocess_input(np.asarray(saved, np.float32)[None])
+    assert net(scaled, training=False).numpy().argmax() == 3
+
+
 def test_a_data_set_must_be_named(here: pathlib.Path, capsys: Capture) -> None:
     assert _attack("--target=1") == 2
     message = "net.keras takes images 12 x 10 x 3 of 3 classes; name their data set"
