@@ -136,7 +136,11 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
 def _stops(values: flags.FlagValues, finding: Finding) -> bool:
     """Tell whether a finding makes the attack meaningless: another source needs no gradient."""
     other_source = "source" in values and values.source not in (None, "tape")
-    return finding.severe and not (other_source and finding.check in ("gradient", "numerical"))
+    return (
+        finding.severe
+        and finding.stops
+        and not (other_source and finding.check in ("gradient", "numerical"))
+    )
 
 
 def data_source(values: flags.FlagValues, loaded: LoadedModel) -> DataSource:
@@ -165,6 +169,10 @@ def data_source(values: flags.FlagValues, loaded: LoadedModel) -> DataSource:
 def _data_flags(values: flags.FlagValues) -> dict[str, Any]:
     names = ("dataset", "split", "data_dir", "manual_dir")
     given = {name: values[name].value for name in names}
-    if given["dataset"] is None and given["manual_dir"] is not None and values.model is not None:
+    if (
+        given["dataset"] is None
+        and given["manual_dir"] is not None
+        and (values.model or values.checkpoint)
+    ):
         given["dataset"] = os.path.basename(os.path.abspath(given["manual_dir"]))
     return given

@@ -30,12 +30,14 @@ class Finding:
         severity: how much it matters.
         message: what was measured, with numbers.
         remedy: what to do.
+        stops: of a severe one: whether no result would mean anything, so that commands stop.
     """
 
     check: str
     severity: Severity
     message: str
     remedy: str
+    stops: bool = True
 
     @property
     def severe(self) -> bool:

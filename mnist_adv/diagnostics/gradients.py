@@ -15,8 +15,9 @@ from mnist_adv.tensors.lazy import tf
 
 _NUM_IMAGES, _NUM_QUICK = 64, 16
 _NUM_PIXELS_TRIED = 50
-# A defect of the gradient of at least this share of the images makes an attack meaningless.
-_MOST = 0.5
+# A defect of the gradient of at least this share of the images is severe, and of this one makes an
+# attack meaningless.
+_SEVERE, _MOST = 0.05, 0.5
 # Pixels of one brightness, as those of a black background, lie on kinks of a model that takes the
 # largest of them. So each gets a brightness of its own, and differences reach less far than that.
 _NOISE, _FURTHEST = 0.5, 0.003
@@ -40,20 +41,22 @@ def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
     except ValueError:
         yield Finding(
             "gradient",
-            Severity.WARNING,  # an attack that needs one says so, and gives no result
+            Severity.SEVERE,
             "no gradient flows from the logits to the pixels",
             "write the model in differentiable TensorFlow, or use --attack=square, --source=nes or "
             "--source=central_difference, which only query it",
+            stops=False,  # an attack that needs one says so, and gives no result
         )
         return
     broken = ~np.isfinite(of_labels).all(axis=1) | ~np.isfinite(of_targets).all(axis=1)
     if broken.any():
         yield Finding(
             "gradient",
-            Severity.SEVERE if broken.mean() >= _MOST else Severity.WARNING,
+            Severity.SEVERE,
             f"the gradient is not finite in float32 for {broken.mean():.0%} of the images"
             f"{_in_float64(tested, images, labels, targets, broken, np.isnan)}",
             "an overflow or 0/0 inside the model; compute it with finite steps",
+            stops=bool(broken.mean() >= _MOST),
         )
         return
     zero = (of_labels == 0).all(axis=1)
@@ -61,7 +64,7 @@ def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
         also = (zero & (of_targets == 0).all(axis=1)).any()
         yield Finding(
             "gradient",
-            Severity.SEVERE if zero.mean() >= _MOST else Severity.WARNING,
+            Severity.SEVERE if zero.mean() >= _SEVERE else Severity.WARNING,
             f"the gradient is exactly zero in float32 for {zero.mean():.0%} of the images "
             f"{'with or without' if also else 'without'} a target"
             f"{_in_float64(tested, images, labels, targets, zero, _is_zero)}",
@@ -70,6 +73,7 @@ def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
             if also
             else "gradient masking: the softmax saturates; attack with --target, whose gradient "
             "is not zero, or divide the logits",
+            stops=bool(zero.mean() >= _MOST),
         )
 
 
