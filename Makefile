@@ -6,7 +6,7 @@ PEERS = .venv-peers/bin
 # Where the package is installed alone, as users have it.
 SMOKE = .venv-smoke/bin
 
-.PHONY: attack clean docs lint peers quick smoke test
+.PHONY: attack clean docs lint peers quick smoke test torture
 
 attack: .venv/installed
 	$(BIN)/python train.py
@@ -25,6 +25,10 @@ lint: .venv/installed-test
 	$(BIN)/pydoclint mnist_adv
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# Thousands of faults: damaged files, hostile models, killed commands, wrong flags. Takes an hour.
+torture: .venv/installed-test
+	$(BIN)/python -m tests.faults --write
 
 # Remakes the tour's numbers, pictures and notebooks, then the site; any warning is an error.
 docs: .venv/installed-test

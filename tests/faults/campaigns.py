@@ -1,0 +1,7 @@
+"""The campaigns: one row each."""
+
+from __future__ import annotations
+
+from tests.faults.campaign import Campaign
+
+CAMPAIGNS: tuple[Campaign, ...] = ()
