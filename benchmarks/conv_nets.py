@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402  (threads are set before the libraries load)
 import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 
-from benchmarks import baseline_results, baseline_tools  # noqa: E402
+from benchmarks import baseline_results, baseline_tools, keras_nets  # noqa: E402
 from mnist_adv import attack  # noqa: E402
 from mnist_adv.data import datasets  # noqa: E402
 
@@ -42,47 +42,15 @@ NORMS = {"linf": float("inf"), "l2": 2, "l1": 1, "l0": 0}
 Tool = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
 
 
-def build(name: str) -> Any:
-    """Build a net.
-
-    Args:
-        name: "keras_example" or "small_cnn".
-
-    Returns:
-        A Keras model, images `[n, 28, 28, 1]` -> logits.
-    """
-    layers = tf.keras.layers
-    widths = ([32, "pool", 64, "pool"], []) if name == "keras_example" else SMALL_CNN
-    convolutions, hidden = widths
-    return tf.keras.Sequential([
-        layers.Input([28, 28, 1]),
-        *(
-            layers.MaxPooling2D() if width == "pool" else layers.Conv2D(width, 3, activation="relu")
-            for width in convolutions
-        ),
-        layers.Flatten(),
-        *(layers.Dense(width, activation="relu") for width in hidden),
-        layers.Dense(10),
-    ])
-
-
-SMALL_CNN: Any = ([32, 32, "pool", 64, 64, "pool"], [200, 200])
-
-
 class Net:
     """One net as everybody wants it.
 
     Args:
-        name: of `build`.
+        name: of `keras_nets.build`.
     """
 
     def __init__(self, name: str) -> None:
-        tf.keras.utils.set_random_seed(0)
-        self.keras = build(name)
-        loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.keras.compile("adam", loss, metrics=["accuracy"])
-        some = datasets.load(split="train", rows=(0, 20_000))
-        self.keras.fit(some.images, some.labels, epochs=2, batch_size=100, verbose=0)
+        self.keras = keras_nets.train(name)
         self.torch = _to_torch(self.keras)
 
     def __call__(self, images: Any) -> Any:
@@ -328,7 +296,7 @@ def main() -> None:
         "",
         "From `python -m benchmarks.conv_nets`: two threads, seconds and ratios are medians of the "
         "rounds.",
-        f"{baseline_results.versions()}",
+        ", ".join(f"{name} {is_at}" for name, is_at in baseline_results.versions().items()) + ".",
         "",
         *lines,
         "",

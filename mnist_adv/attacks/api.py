@@ -94,7 +94,8 @@ def attack(
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
             unit.
-        progress: called with the number of images just finished, when compiled.
+        progress: called with the number of images just finished; with `trace`, of steps just
+            taken, which is 1.
         **settings: other settings of the attack by name, `restarts=10` or `momentum=0.9`.
 
     Returns:
@@ -148,11 +149,12 @@ def attack(
         _step_size(step_size, count, bounds[1] - bounds[0]),
     )
 
-    def compiled(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
-        return compiled_run.run(task, attack, inputs, progress)
+    def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+        runner = traced_run.run if trace else compiled_run.run
+        return runner(task, attack, inputs, progress)
 
     try:
-        outcome = chosen.solve(task, inputs, traced_run.run if trace else compiled)
+        outcome = chosen.solve(task, inputs, run)
     except Exception:
         _require_gradient(task, chosen, inputs)
         raise

@@ -24,7 +24,7 @@ from mnist_adv.tensors.lazy import tf
 
 _MAX_PROGRAMS = 64
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = None) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,13 +17,16 @@ from mnist_adv.tensors.lazy import tf
 _FOUND = ("logits", "objective", "gradient")
 
 
-def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+def run(
+    task: Task, attack: Attack, inputs: Inputs, progress: Callable[[int], object] | None = None
+) -> Outcome:
     """Attack all images at once.
 
     Args:
         task: what all images share.
         attack: its settings.
         inputs: NumPy arrays `[n, ...]`.
+        progress: called with 1 after each step.
 
     Returns:
         The best iterate of each image, with the path that led there.
@@ -34,6 +37,8 @@ def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
     while not bool(tf.reduce_all(state["done"])):
         state = advance(task, attack, tensors, state)
         kept.append(state)
+        if progress is not None:
+            progress(1)
     steps = state["number"].numpy().astype(np.int64)
     every = Path(
         images=np.stack([at["image"].numpy() for at in kept]),

@@ -84,6 +84,8 @@ def _attack(values: flags.FlagValues) -> int:
 def _run_attack(
     values: flags.FlagValues, loaded: LoadedModel, chosen: Chosen, label: int
 ) -> AttackResult:
+    from tqdm import tqdm
+
     from mnist_adv import attacks
     from mnist_adv.attacks.registry import ATTACKS
 
@@ -94,19 +96,23 @@ def _run_attack(
     }
     if ATTACKS.find(values.attack).attack.needs_donors:
         given["donors"] = model_flags.data_source(values, loaded).load_donors()
-    return attacks.attack(
-        loaded.model,
-        chosen.image,
-        targets=None if values.target is None else find_class(values.target, loaded.class_names),
-        labels=label,
-        method=values.attack,
-        norm=values.norm,
-        epsilon=values.epsilon,
-        confidence=values.confidence,
-        seed=values.seed,
-        trace=True,
-        **given,
-    )
+    with tqdm(desc="attacking", unit="step", delay=2, leave=False, disable=None) as bar:
+        return attacks.attack(
+            loaded.model,
+            chosen.image,
+            targets=None
+            if values.target is None
+            else find_class(values.target, loaded.class_names),
+            labels=label,
+            method=values.attack,
+            norm=values.norm,
+            epsilon=values.epsilon,
+            confidence=values.confidence,
+            seed=values.seed,
+            trace=True,
+            progress=bar.update,
+            **given,
+        )
 
 
 def _choices() -> list[str]:

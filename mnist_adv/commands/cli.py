@@ -223,6 +223,22 @@ def load_tensorflow(values: flags.FlagValues) -> None:
     tf.get_logger().setLevel("ERROR" if quiet else "INFO")
 
 
+@contextlib.contextmanager
+def stage(description: str) -> Iterator[None]:
+    """Show on a terminal what is being done, until it is done.
+
+    Args:
+        description: "reading the model".
+
+    Yields:
+        Nothing.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=description, bar_format="{desc} ...", leave=False, disable=None):
+        yield
+
+
 def given_flags(values: flags.FlagValues) -> dict[str, object]:
     """List the flags that the user set.
 

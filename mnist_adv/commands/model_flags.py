@@ -96,7 +96,8 @@ def open_model(values: flags.FlagValues) -> LoadedModel:
         ValueError: flags that exclude one another, or a file that gives no model.
     """
     given = _data_flags(values)
-    return model_source(values).open(DataSource(**given) if given["dataset"] else None)
+    with cli.stage("reading the model"):
+        return model_source(values).open(DataSource(**given) if given["dataset"] else None)
 
 
 def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[str]:
@@ -117,13 +118,14 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
     from mnist_adv import diagnostics
 
     thorough = values["doctor"].value
-    found = diagnostics.examine(
-        loaded.model,
-        known.images,
-        known.labels,
-        pixels=loaded.preprocessing,
-        thorough=thorough,
-    )
+    with cli.stage("checking the model"):
+        found = diagnostics.examine(
+            loaded.model,
+            known.images,
+            known.labels,
+            pixels=loaded.preprocessing,
+            thorough=thorough,
+        )
     shown = found if thorough else [finding for finding in found if finding.severe]
     lines = [str(finding) for finding in shown]
     cli.Output(values).lines(*(f"doctor: {line}" for line in lines or ["nothing found"] * thorough))
