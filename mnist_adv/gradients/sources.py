@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.arguments import ABOVE_0, real, whole
 from mnist_adv.gradients.losses import Objective
 from mnist_adv.models.linear import is_linear
 from mnist_adv.registry import Registry
@@ -280,12 +281,9 @@ class GradientSource:
 
     def __post_init__(self) -> None:
         """Refuse settings that move nothing."""
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1. Received: {self.num_samples}")
-        if self.difference_step is not None and not 0 < self.difference_step <= 1:
-            raise ValueError(
-                f"difference_step must lie in (0, 1]. Received: {self.difference_step}"
-            )
+        whole(self.num_samples, "num_samples")
+        if self.difference_step is not None:
+            real(self.difference_step, "difference_step", ABOVE_0, 1)
 
     def cost(self, num_pixels: int) -> tuple[int, int]:
         """Count what one image costs.

@@ -234,7 +234,10 @@ def test_an_image_outside_its_budget_or_box_is_not_repaired(
         np.float32(1.001),
         found.adversarial,
     )
-    for adversarial, epsilon in ((found.adversarial, lengths - 2e-3), (beyond, lengths + 1)):
+    for adversarial, epsilon in (
+        (found.adversarial, np.maximum(lengths - 2e-3, 0)),
+        (beyond, lengths + 1),
+    ):
         made = (trained, images, adversarial, found.goal)
         question: dict[str, Any] = {"norm": Norm.L2, "epsilon": epsilon}
         rounded = to_levels(*made, **question, max_rounds=0)
