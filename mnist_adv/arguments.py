@@ -127,6 +127,25 @@ def real(
     return values
 
 
+def real_array(values: Any, name: str) -> np.ndarray:
+    """Check an array of numbers, of any shape.
+
+    Args:
+        values: numbers, or lists of them.
+        name: the argument's.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: no real numbers.
+    """
+    array = as_array(values, name, "numbers")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers. Received: {shown(values)}")
+    return array
+
+
 def choose(kind: type[Choice], value: Any, name: str) -> Choice:
     """Find a member of an enumeration by its value.
 
