@@ -187,6 +187,24 @@ def yes_or_no(value: Any, name: str) -> bool:
     return bool(value)
 
 
+def as_text(value: Any, name: str) -> str | None:
+    """Check a text that may be left out.
+
+    Args:
+        value: a text or None.
+        name: the argument's.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be a text. Received: {shown(value)}")
+    return value
+
+
 def as_path(value: Any, name: str) -> str:
     """Check what names a file or a folder.
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.arguments import ABOVE_0, UINT32, choose, real, whole, yes_or_no
+from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of, require_norm
 from mnist_adv.attacks.result import AttackResult, Trace
 from mnist_adv.attacks.task import Inputs, Task
 from mnist_adv.data.images import UNIT, Bounds, as_batch, checked_bounds, from_unit, to_unit
-from mnist_adv.geometry.norms import GEOMETRY, Norm
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.goals import make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
@@ -32,10 +32,6 @@ from mnist_adv.verdict.judge import judge_goal
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-# Projections are exact but for rounding: a share of the radius, and half a unit in the last place
-# of a pixel near 1, in every pixel.
-_ROUNDING = 1e-6
-_PIXEL_ROUNDING = 2.0**-25
 # Of the images attacked in one go: 64 MB, of which runs and searches keep several.
 _BLOCK_NUMBERS = 2**24
 
@@ -123,6 +119,8 @@ def attack(
     """
     norm, bounds = choose(Norm, norm, "norm"), checked_bounds(bounds)
     yes_or_no(trace, "trace")
+    if not (progress is None or callable(progress)):
+        raise ValueError(f"progress must be a function of a number. Received: {shown(progress)}")
     row = (
         NamedAttack(name_of(method), method, "")
         if isinstance(method, Attack)
@@ -134,7 +132,7 @@ def attack(
     clean = as_batch(images, bounds).astype(np.float32, copy=False)
     model, count = as_model(model, clean), len(clean)
     scale = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
-    epsilon = _epsilon(row, norm, epsilon, count, scale)
+    epsilon = epsilon_of(row, norm, epsilon, count, scale)
     num_classes = check_logits(model, tf.constant(clean[[0, -1]] if count else clean))
     goal = make_goal(count, num_classes, targets=targets, labels=labels, confidence=confidence)
     task = Task(
@@ -148,11 +146,11 @@ def attack(
     )
     per_image = {
         "classes": goal.classes,
-        "epsilon": _inside(task, epsilon / scale, count),
-        "num_steps": _num_steps(chosen, num_steps, count),
+        "epsilon": inside(task, epsilon / scale, count),
+        "num_steps": num_steps_of(chosen, num_steps, count),
         "seed": np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,)),
     }
-    step_size = _step_size(step_size, count, bounds[1] - bounds[0])
+    step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
     run = traced_run.run if trace else functools.partial(compiled_run.run, progress=progress)
     adversarial, steps = np.empty_like(clean), np.empty((2, count), np.int64)
     for block in _blocks(chosen, clean, trace):
@@ -277,32 +275,3 @@ def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:
         kind = type(getattr(attack, key))
         wanted[key] = choose(kind, value, key) if issubclass(kind, enum.Enum) else value
     return dataclasses.replace(attack, **wanted)
-
-
-def _epsilon(row: NamedAttack, norm: Norm, epsilon: Any, count: int, scale: float) -> Any:
-    if epsilon is None and row.attack.minimal:
-        return math.inf
-    if epsilon is None:
-        return scale * (GEOMETRY[norm].default_epsilon if row.epsilon is None else row.epsilon)
-    values = real(epsilon, "epsilon", 0, count=count, infinite=row.attack.minimal)
-    return float(values) if values.ndim == 0 else values
-
-
-def _step_size(step_size: Any, count: int, scale: float) -> Any:
-    if step_size is None:
-        return None
-    return real(step_size, "step_size", ABOVE_0, count=count) / scale
-
-
-def _num_steps(attack: Attack, num_steps: Any, count: int) -> np.ndarray:
-    values = whole(attack.num_steps if num_steps is None else num_steps, "num_steps", count=count)
-    return np.broadcast_to(values.astype(np.int32), (count,))
-
-
-def _inside(task: Task, epsilon: Any, count: int) -> np.ndarray:
-    """Shorten budgets by what rounding adds, as float32 `[n]`."""
-    if task.norm in (Norm.L2, Norm.L1):
-        order = 2 if task.norm is Norm.L2 else 1
-        rounding = task.num_pixels ** (1 / order) * _PIXEL_ROUNDING
-        epsilon = np.maximum(epsilon * (1 - _ROUNDING) - rounding, 0)
-    return np.broadcast_to(np.asarray(epsilon, np.float32), (count,))

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.arguments import ABOVE_0, FLOAT32, as_array, shown
+from mnist_adv.arguments import ABOVE_0, FLOAT32, as_array, shown, whole
 
 Shape = tuple[int, int, int]  # height, width and channels of an image
 Bounds = tuple[float, float]  # the least and the largest value of a pixel
 UNIT: Bounds = (0.0, 1.0)
+
+MOST_PIXELS = 2**28  # of one image, all channels counted
 
 _MNIST = (28, 28)
 
@@ -82,6 +84,30 @@ def as_pixels(images: Any, bounds: Bounds, name: str) -> np.ndarray:
 
 def _hint(bounds: Bounds) -> str:
     return "; divide grey levels 0..255 by 255" if bounds == UNIT else ""
+
+
+def as_shape(shape: Any, name: str) -> Shape:
+    """Check the shape of an image.
+
+    Args:
+        shape: height, width and channels.
+        name: the argument's.
+
+    Returns:
+        The three.
+
+    Raises:
+        ValueError: not three positive integers.
+    """
+    sides = as_array(shape, name, "three integers: height, width, channels")
+    if sides.shape != (3,):
+        raise ValueError(
+            f"{name} must be three integers: height, width, channels. Received: {shown(shape)}"
+        )
+    height, width, channels = (int(whole(side, name, 1, MOST_PIXELS)) for side in sides)
+    if height * width * channels > MOST_PIXELS:
+        raise ValueError(f"{name} must have at most {MOST_PIXELS} pixels. Received: {shown(shape)}")
+    return height, width, channels
 
 
 def to_unit(images: np.ndarray, bounds: Bounds) -> np.ndarray:

@@ -74,7 +74,7 @@ def compute_gradient(
         True
     """
     batch = as_batch(images)
-    if dtype not in (None, "float32", "float64"):
+    if dtype is not None and not (isinstance(dtype, str) and dtype in ("float32", "float64")):
         raise ValueError(f"dtype must be float32 or float64. Received: {shown(dtype)}")
     pixels = tf.constant(batch.astype(dtype or batch.dtype, copy=False))
     compute = GradientSource(SOURCES.find(source), difference_step, num_samples)

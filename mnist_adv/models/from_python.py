@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.data.images import Shape
+from mnist_adv.arguments import ABOVE_0, real, shown
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import Activation
 from mnist_adv.tensors.lazy import tf
@@ -60,8 +61,7 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     """
     from mnist_adv.models.perceptron import make_model
 
-    if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale must be a finite number above 0. Received: {scale}")
+    scale = float(real(scale, "scale", ABOVE_0))
     *transformers, classifier = _steps(estimator)
     layers, activation = _layers(classifier)
     for step in reversed(transformers):
@@ -239,7 +239,8 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         The model.
 
     Raises:
-        ValueError: the function fails, or does not return `[n, k]` with k at least 2.
+        ValueError: the function fails, or does not return `[n, k]` with k at least 2; a shape that
+            is not three positive integers.
 
     Example:
         >>> import numpy as np
@@ -252,7 +253,10 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         >>> attack(model, dark, targets=1, method="square", epsilon=0.3, num_steps=300)
         AttackResult(square, targeted, linf <= 0.3: 1 of 1 succeed)
     """
-    found = NumpyModel(function, 0).query(np.zeros([2, *image_shape], np.float32)).shape
+    if not callable(function):
+        raise ValueError(f"function must be one of images. Received: {shown(function)}")
+    shape = as_shape(image_shape, "image_shape")
+    found = NumpyModel(function, 0).query(np.zeros([2, *shape], np.float32)).shape
     if len(found) != 2 or found[0] != 2 or found[1] < 2:
         raise ValueError(
             f"the function must return [2, k] for two images, k at least 2. Received: {list(found)}"
