@@ -303,5 +303,5 @@ CAMPAIGN = Campaign(
     count=2000,
     prepare=_prepare,
     trial=_trial,
-    quick=60,
+    quick=120,
 )
