@@ -21,7 +21,7 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.goals import make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
-from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.gradients.sources import SOURCES, GradientSource, NoGradientError, Source
 from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import in_unit_box
@@ -247,7 +247,7 @@ def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
     first = {name: tf.constant(values[:1]) for name, values in inputs.items()}
     try:
         task.differentiate(Loss.CROSS_ENTROPY, first, first["clean"], GradientSource())
-    except ValueError as error:
+    except NoGradientError as error:
         costs = ((name, row.attack.cost(task)) for name, row in ATTACKS.items())
         names = [name for name, (queries, gradients) in costs if queries and not gradients]
         raise ValueError(f"{error}, and so do the attacks {', '.join(names)}") from None

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _ROUNDING_OVER_CURVATURE = 4096
 
 
+class NoGradientError(ValueError):
+    """A model through which no gradient flows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Query:
     """What a source is asked: the gradient of an objective at some images.
@@ -135,7 +139,7 @@ def _flowing(gradients: Any, query: Query) -> Any:
     """Refuse what TensorFlow returns where it cannot differentiate: None."""
     if gradients is None:
         queried = [name for name, row in SOURCES.items() if not GradientSource(row).cost(1)[1]]
-        raise ValueError(
+        raise NoGradientError(
             "model must be differentiable TensorFlow code from images to logits. Received: "
             f"{query.model!r}, through which no gradient flows; the sources "
             f"{', '.join(queried)} only query it"

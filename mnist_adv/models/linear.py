@@ -15,7 +15,7 @@ def as_rows(images: Any, num_pixels: int) -> Any:
     """Put each image's pixels in a row.
 
     Args:
-        images: `[n, h, w, c]` or `[n, num_pixels]`.
+        images: `[n, h, w, c]` or `[n, num_pixels]`, or one image of any form.
         num_pixels: of one image.
 
     Returns:
@@ -25,11 +25,10 @@ def as_rows(images: Any, num_pixels: int) -> Any:
         ValueError: images of another size.
     """
     images = tf.convert_to_tensor(images)
-    shape = images.shape
-    if shape.rank is not None and math.prod(size or 0 for size in shape[1:]) not in (0, num_pixels):
-        raise ValueError(
-            f"the model takes images of {num_pixels} pixels. Received: shape {[*shape]}"
-        )
+    sizes = [size or 0 for size in images.shape] if images.shape.rank is not None else [0]
+    if not {0, num_pixels} & {math.prod(sizes), math.prod(sizes[1:])}:
+        received = f"shape {[*images.shape]}"
+        raise ValueError(f"the model takes images of {num_pixels} pixels. Received: {received}")
     return tf.reshape(images, [-1, num_pixels])
 
 

@@ -70,6 +70,7 @@ def _operation() -> Any:
     ],
 )
 def test_a_softmax_that_saturates_hides_no_gradient(make: Callable[[], Any]) -> None:
+    keras.utils.set_random_seed(1)
     net = make()
     net(IMAGES)
     for variable in net.trainable_variables:
@@ -274,5 +275,14 @@ def test_functions_that_fail() -> None:
             call(broken)
     with pytest.raises(ValueError, match="operands could not be broadcast"):
         attack(broken_for_arrays, IMAGES, labels=0)
+
+    def broken_for_many(images: Any) -> Any:
+        if images.shape[0] > 2:
+            raise ValueError("of its own")
+        return tf.reshape(images, [-1, 90]) @ WEIGHTS
+
+    for more in ({}, {"trace": True}, {"method": "square"}):
+        with pytest.raises(ValueError, match=r"^of its own$"):
+            attack(broken_for_many, IMAGES, labels=0, **more)
     with pytest.raises(ValueError, match=r"fails on images .* no such thing"):
         from_numpy(broken, (6, 5, 3))
