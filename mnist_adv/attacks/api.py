@@ -23,6 +23,7 @@ from mnist_adv.gradients.goals import make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.gradients.sources import SOURCES, GradientSource, NoGradientError, Source
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.from_python import as_raised
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.tensors.lazy import tf
@@ -156,7 +157,8 @@ def attack(
     for block in _blocks(chosen, clean, trace):
         part = {name: values[block] for name, values in per_image.items()}
         unit = to_unit(clean[block], bounds)
-        inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
+        with as_raised(model):
+            inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
         adversarial[block] = from_unit(
             outcome.image.reshape(unit.shape), unit, clean[block], bounds
         )

@@ -11,6 +11,7 @@ from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.gradients.losses import LOSSES, Loss, Objective
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.from_python import as_raised
 from mnist_adv.models.logits import check_logits
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
@@ -89,7 +90,8 @@ def compute_gradient(
         return compute(model, objective, pixels, classes, keys=keys, stream=stream)[1]
 
     one_query = compute.cost(pixels[0].shape.num_elements())[0] == 1
-    found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
+    with as_raised(model):
+        found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
     gradient = np.asarray(found)
     finite = np.isfinite(gradient).all(axis=(1, 2, 3))
     if not finite.all():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -171,10 +172,12 @@ class NumpyModel:
     Attributes:
         function: images `[n, h, w, c]` float32 -> logits `[n, k]`.
         num_classes: k.
+        raised: the error of the last call that failed, which a compiled program hides.
     """
 
     function: Callable[[np.ndarray], Any]
     num_classes: int
+    raised: list[ValueError] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def __call__(self, images: Any) -> Any:
         """Compute logits.
@@ -209,10 +212,13 @@ class NumpyModel:
         try:
             return np.asarray(self.function(images), np.float32)
         except Exception as error:  # whatever the user's function raises
-            raise ValueError(
-                f"{self} fails on images {list(images.shape)} of {images.dtype} "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from error
+            self.raised[:] = [
+                ValueError(
+                    f"{self} fails on images {list(images.shape)} of {images.dtype} "
+                    f"({type(error).__name__}: {first_line(error)})"
+                )
+            ]
+            raise self.raised[0] from error
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         logits = self.query(images)
@@ -222,6 +228,28 @@ class NumpyModel:
                 f"{list(images.shape)}. Received: {list(logits.shape)}"
             )
         return logits
+
+
+@contextlib.contextmanager
+def as_raised(model: Any) -> Iterator[None]:
+    """Raise what a NumPy function raised in the place of what TensorFlow makes of it.
+
+    Args:
+        model: any; only a `NumpyModel` keeps what it raised.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: the function failed inside a compiled program.
+        OpError: of TensorFlow, where anything else did.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        if isinstance(model, NumpyModel) and model.raised:
+            raise model.raised.pop() from None
+        raise
 
 
 def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> NumpyModel:
