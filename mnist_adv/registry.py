@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
+
+from mnist_adv.arguments import shown
 
 
 class _Named(Protocol):
@@ -63,10 +65,10 @@ class Registry(Mapping[str, Row]):
         Raises:
             ValueError: no row has that name.
         """
-        if not isinstance(name, str):
-            return name
-        if name not in self._rows:
+        if isinstance(name, str) and name in self._rows:
+            return self._rows[name]
+        if not isinstance(name, tuple({type(row) for row in self._rows.values()})):
             raise ValueError(
-                f"{self._kind} must be one of {', '.join(self._rows)}. Received: {name!r}"
+                f"{self._kind} must be one of {', '.join(self._rows)}. Received: {shown(name)}"
             )
-        return self._rows[name]
+        return cast(Row, name)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
-from mnist_adv.attacks.base import Attack, Outcome
+from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of, require_norm
 from mnist_adv.attacks.result import AttackResult, Trace
 from mnist_adv.attacks.task import Inputs, Task
-from mnist_adv.data.images import UNIT, Bounds, as_batch, from_unit, to_unit
-from mnist_adv.geometry.norms import GEOMETRY, Norm
+from mnist_adv.data.images import UNIT, Bounds, as_batch, checked_bounds, from_unit, to_unit
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
-from mnist_adv.gradients.goals import Goal, make_goal
+from mnist_adv.gradients.goals import make_goal
 from mnist_adv.gradients.losses import LOSSES, Loss
-from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
+from mnist_adv.gradients.sources import SOURCES, GradientSource, NoGradientError, Source
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.from_python import as_raised
 from mnist_adv.models.logits import check_logits
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.tensors.lazy import tf
@@ -30,10 +33,8 @@ from mnist_adv.verdict.judge import judge_goal
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
-# Projections are exact but for rounding: a share of the radius, and half a unit in the last place
-# of a pixel near 1, in every pixel.
-_ROUNDING = 1e-6
-_PIXEL_ROUNDING = 2.0**-25
+# Of the images attacked in one go: 64 MB, of which runs and searches keep several.
+_BLOCK_NUMBERS = 2**24
 
 
 def attack(
@@ -90,7 +91,7 @@ def attack(
         difference_step: e of the numerical sources.
         confidence: go on until the new prediction has this probability, in (0, 1); for attacks
             with a budget.
-        seed: of what is drawn at random, one integer or `[n]`.
+        seed: of what is drawn at random, one integer from 0 to 2**32 - 1 or `[n]`.
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
             unit.
@@ -118,21 +119,23 @@ def attack(
         Kurakin, Goodfellow, Bengio, "Adversarial Examples in the Physical World", 2017.
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
-    norm = Norm(norm)
+    norm, bounds = choose(Norm, norm, "norm"), checked_bounds(bounds)
+    yes_or_no(trace, "trace")
+    if not (progress is None or callable(progress)):
+        raise ValueError(f"progress must be a function of a number. Received: {shown(progress)}")
     row = (
-        ATTACKS.find(method)
-        if isinstance(method, str)
-        else NamedAttack(name_of(method), method, "")
+        NamedAttack(name_of(method), method, "")
+        if isinstance(method, Attack)
+        else ATTACKS.find(method)
     )
     given = {"step": step, "loss": loss, "source": source, "difference_step": difference_step}
     chosen = _configure(row, {**given, **settings})
     _require_applicable(row, chosen, norm, confidence, num_steps)
     clean = as_batch(images, bounds).astype(np.float32, copy=False)
-    model = as_model(model, clean)
-    count, unit = len(clean), to_unit(clean, bounds)
+    model, count = as_model(model, clean), len(clean)
     scale = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
-    epsilon = _epsilon(row, norm, epsilon, count, scale)
-    num_classes = check_logits(model, tf.constant(clean[:1]))
+    epsilon = epsilon_of(row, norm, epsilon, count, scale)
+    num_classes = check_logits(model, tf.constant(clean[[0, -1]] if count else clean))
     goal = make_goal(count, num_classes, targets=targets, labels=labels, confidence=confidence)
     task = Task(
         in_unit_box(model, bounds),
@@ -143,22 +146,25 @@ def attack(
         confidence,
         bounds,
     )
-    inputs = chosen.prepare(
-        task,
-        _inputs(task, unit, goal, epsilon / scale, _num_steps(chosen, num_steps, count), seed),
-        _step_size(step_size, count, bounds[1] - bounds[0]),
-    )
-
-    def run(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
-        runner = traced_run.run if trace else compiled_run.run
-        return runner(task, attack, inputs, progress)
-
-    try:
-        outcome = chosen.solve(task, inputs, run)
-    except Exception:
-        _require_gradient(task, chosen, inputs)
-        raise
-    adversarial = from_unit(outcome.image.reshape(clean.shape), unit, clean, bounds)
+    per_image = {
+        "classes": goal.classes,
+        "epsilon": inside(task, epsilon / scale, count),
+        "num_steps": num_steps_of(chosen, num_steps, count),
+        "seed": np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,)),
+    }
+    step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
+    runner: Any = traced_run.run if trace else compiled_run.run
+    run = functools.partial(runner, progress=progress)
+    adversarial, steps = np.empty_like(clean), np.empty((2, count), np.int64)
+    for block in _blocks(chosen, clean, trace):
+        part = {name: values[block] for name, values in per_image.items()}
+        unit = to_unit(clean[block], bounds)
+        with as_raised(model):
+            inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
+        adversarial[block] = from_unit(
+            outcome.image.reshape(unit.shape), unit, clean[block], bounds
+        )
+        steps[:, block] = outcome.number, outcome.steps
     queries, gradients = chosen.cost(task)
     return AttackResult(
         images=clean,
@@ -166,9 +172,9 @@ def attack(
         goal=goal,
         norm=norm,
         epsilon=epsilon,
-        num_steps=outcome.number.astype(np.int64),
-        num_queries=outcome.steps * queries,
-        num_gradients=outcome.steps * gradients,
+        num_steps=steps[0],
+        num_queries=steps[1] * queries,
+        num_gradients=steps[1] * gradients,
         verdict=judge_goal(
             model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
         ),
@@ -177,6 +183,39 @@ def attack(
         trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
         certificate=outcome.certificate,
     )
+
+
+def _blocks(attack: Attack, clean: np.ndarray, trace: bool) -> list[slice]:
+    """Cut many images into blocks: what an attack works on besides them stays of one size."""
+    count = max(1, _BLOCK_NUMBERS // clean[0].size)
+    if trace or not attack.takes_steps:  # their iterates, or their proofs, are one result
+        count = len(clean)
+    return [slice(first, first + count) for first in range(0, len(clean), count)]
+
+
+def _of(values: Any, block: slice) -> Any:
+    return values[block] if np.ndim(values) else values
+
+
+def _solve(
+    task: Task,
+    attack: Attack,
+    unit: np.ndarray,
+    per_image: dict[str, np.ndarray],
+    step_size: Any,
+    run: Run,
+) -> tuple[Inputs, Outcome]:
+    inputs: Inputs = {
+        "clean": unit.reshape(-1, *task.flat),
+        **{name: values for name, values in per_image.items() if name != "seed"},
+        "keys": keys_of(unit, per_image["seed"]),
+    }
+    inputs = attack.prepare(task, inputs, step_size)
+    try:
+        return inputs, attack.solve(task, inputs, run)
+    except Exception:
+        _require_gradient(task, attack, inputs)
+        raise
 
 
 def _trace(
@@ -212,7 +251,7 @@ def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
     first = {name: tf.constant(values[:1]) for name, values in inputs.items()}
     try:
         task.differentiate(Loss.CROSS_ENTROPY, first, first["clean"], GradientSource())
-    except ValueError as error:
+    except NoGradientError as error:
         costs = ((name, row.attack.cost(task)) for name, row in ATTACKS.items())
         names = [name for name, (queries, gradients) in costs if queries and not gradients]
         raise ValueError(f"{error}, and so do the attacks {', '.join(names)}") from None
@@ -238,69 +277,5 @@ def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:
         )
     for key, value in wanted.items():
         kind = type(getattr(attack, key))
-        wanted[key] = kind(value) if issubclass(kind, enum.Enum) else value
+        wanted[key] = choose(kind, value, key) if issubclass(kind, enum.Enum) else value
     return dataclasses.replace(attack, **wanted)
-
-
-def _epsilon(row: NamedAttack, norm: Norm, epsilon: Any, count: int, scale: float) -> Any:
-    if epsilon is None and row.attack.minimal:
-        return math.inf
-    if epsilon is None:
-        return scale * (GEOMETRY[norm].default_epsilon if row.epsilon is None else row.epsilon)
-    values = np.asarray(epsilon, np.float64)
-    finite = np.isfinite(values) | (row.attack.minimal & (values > 0))
-    if not (finite.all() and (values >= 0).all()):
-        raise ValueError(f"epsilon must be a finite number, at least 0. Received: {epsilon}")
-    _check_shape("epsilon", values, count)
-    return float(values) if values.ndim == 0 else values
-
-
-def _step_size(step_size: Any, count: int, scale: float) -> Any:
-    if step_size is None:
-        return None
-    values, limits = np.asarray(step_size, np.float64), np.finfo(np.float32)
-    if not ((values >= limits.tiny) & (values <= limits.max)).all():
-        raise ValueError(
-            f"step_size must be a finite number above 0 in float32. Received: {step_size}"
-        )
-    _check_shape("step_size", values, count)
-    return values / scale
-
-
-def _num_steps(attack: Attack, num_steps: Any, count: int) -> np.ndarray:
-    values = np.asarray(attack.num_steps if num_steps is None else num_steps)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"num_steps must be an integer. Received: {num_steps!r}")
-    most = np.iinfo(np.int32).max
-    if ((values < 1) | (values > most)).any():
-        raise ValueError(f"num_steps must lie in 1..{most}. Received: {values.tolist()}")
-    _check_shape("num_steps", values, count)
-    return np.broadcast_to(values.astype(np.int32), (count,))
-
-
-def _check_shape(name: str, values: np.ndarray, count: int) -> None:
-    if values.shape not in ((), (count,)):
-        raise ValueError(
-            f"{name} must be one number or one for each of the {count} images. "
-            f"Received: shape {list(values.shape)}"
-        )
-
-
-def _inputs(
-    task: Task, clean: np.ndarray, goal: Goal, epsilon: Any, num_steps: np.ndarray, seed: Any
-) -> Inputs:
-    if task.norm in (Norm.L2, Norm.L1):
-        order = 2 if task.norm is Norm.L2 else 1
-        rounding = task.num_pixels ** (1 / order) * _PIXEL_ROUNDING
-        epsilon = np.maximum(epsilon * (1 - _ROUNDING) - rounding, 0)
-    seeds = np.asarray(seed)
-    if not np.issubdtype(seeds.dtype, np.integer) or (seeds < 0).any():
-        raise ValueError(f"seed must be an integer, at least 0. Received: {seed!r}")
-    _check_shape("seed", seeds, len(clean))
-    return {
-        "clean": clean.reshape(-1, *task.flat),
-        "classes": goal.classes,
-        "epsilon": np.broadcast_to(np.asarray(epsilon, np.float32), (len(clean),)),
-        "num_steps": num_steps,
-        "keys": keys_of(clean, seeds),
-    }

@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.arguments import real, shown, whole, yes_or_no
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm
+
+_OF_OURS = ("GradientSource", "Loss", "Step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,20 @@ class Attack:
     """
 
     num_steps: int = 40
+
+    def __post_init__(self) -> None:
+        """Refuse what a field does not hold; numbers are at least 0, and in int32 or float32."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kind = getattr(field.type, "__name__", str(field.type))
+            if kind == "bool":
+                yes_or_no(value, field.name)
+            elif kind == "int":
+                whole(value, field.name, 0)
+            elif kind == "float" or (kind == "float | None" and value is not None):
+                real(value, field.name, 0)
+            elif kind in _OF_OURS and type(value).__name__ != kind:
+                raise ValueError(f"{field.name} must be a {kind}. Received: {shown(value)}")
 
     minimal: ClassVar[bool] = False  # seeks the smallest distance, not the best inside a budget
     norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)

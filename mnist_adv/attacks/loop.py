@@ -111,7 +111,9 @@ def _rate(task: Task, attack: Attack, inputs: Inputs, state: State) -> tuple[Any
         distance = task.length(state["image"] - inputs["clean"])
         status = int(Status.ADVERSARIAL) * tf.cast(adversarial, tf.int32)
         return status, tf.where(adversarial, distance, state["objective"])
-    reached = tf.cast(task.goal.reached(logits, classes), tf.int32)
+    # The largest of logits that are not finite is a class, not a prediction.
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    reached = tf.cast(task.goal.reached(logits, classes) & finite, tf.int32)
     if task.confidence is None:
         return int(Status.ADVERSARIAL) * reached, state["objective"]
     satisfied = tf.cast(task.goal.satisfied(logits, classes), tf.int32)

@@ -42,7 +42,8 @@ class AttackResult:
     """What an attack found, best iterate per image, and an independent verdict on it.
 
     Attributes:
-        images: clean, `[n, h, w, c]` float32 inside `bounds`.
+        images: clean, `[n, h, w, c]` float32 inside `bounds`; the memory of the array that was
+            attacked, if it had that form.
         adversarial: the same shape; where the goal was not reached, the nearest miss.
         goal: the classes and whether they are targets.
         norm: of the budget, or of the distance that was made small.

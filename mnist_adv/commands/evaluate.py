@@ -55,6 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _evaluate(values: flags.FlagValues) -> int:
     output, epsilons = cli.Output(values), _epsilons(values)
+    _require_destinations(values)
     cli.load_tensorflow(values)
     from mnist_adv.attacks.registry import ATTACKS, require_norm
     from mnist_adv.evaluation.measure import run
@@ -89,6 +90,18 @@ def _evaluate(values: flags.FlagValues) -> int:
     )
     output.record(json.loads((store.folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
+
+
+def _require_destinations(values: flags.FlagValues) -> None:
+    """Refuse before hours of work what TensorBoard's files could not be written for after them."""
+    for name in ("name", "results_dir", "logdir"):
+        try:
+            (values[name].value or "").encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"--{name} must be text in UTF-8. Received: {values[name].value!r}"
+            ) from None
+    pathlib.Path(values.logdir).mkdir(parents=True, exist_ok=True)
 
 
 def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mnist_adv.arguments import shown
+
 # ImageNet's lists begin each line with the number of a WordNet entry.
 _SYNSET = re.compile(r"^n\d{8}\s+")
 _MOST_LISTED = 12
@@ -81,7 +83,12 @@ def fit_class_names(names: Sequence[str], num_classes: int) -> tuple[str, ...]:
 
     Returns:
         The first names; classes beyond them are called by their number.
+
+    Raises:
+        ValueError: no list of texts.
     """
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class names must be a list of texts. Received: {shown(names)}")
     return (*names[:num_classes], *map(str, range(len(names), num_classes)))
 
 
@@ -114,12 +121,12 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
         )
     known = {_plain(part): name for name in class_names for part in (name, *name.split(","))}
     near = [known[name] for name in difflib.get_close_matches(wanted, known, 3)]
-    shown = ", ".join(class_names[:_MOST_LISTED])
+    first = ", ".join(class_names[:_MOST_LISTED])
     more = len(class_names) - _MOST_LISTED
     raise ValueError(
         f"no class is called {text!r}; "
         + (f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "")
-        + ("" if near else f"there are {shown}{f' and {more} more' if more > 0 else ''}")
+        + ("" if near else f"there are {first}{f' and {more} more' if more > 0 else ''}")
     )
 
 

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mnist_adv.arguments import as_array, as_path, shown
 from mnist_adv.data import idx, image_folder, pictures, tfds_sets
-from mnist_adv.data.images import Shape
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.data.split import Split
 
 _OURS = "mnist"
 _FOLDER = pathlib.Path(__file__).parent / _OURS
 _NUM_DONORS = 2000
+_ROWS = "(first, end) with 0 <= first < end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,14 @@ class DataSource:
     shape: Shape | None = None
 
     def __post_init__(self) -> None:
-        """Take a folder that is named as the data set for what it is."""
+        """Refuse what names nothing; take a folder that is named as the data set for what it is."""
+        object.__setattr__(self, "dataset", as_path(self.dataset, "dataset"))
+        for name in ("data_dir", "manual_dir", "split"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | os.PathLike):
+                raise ValueError(f"{name} must be a text. Received: {shown(value)}")
+        if self.shape is not None:
+            as_shape(self.shape, "shape")
         if self.manual_dir is None and self.dataset != _OURS and os.path.isdir(self.dataset):
             folder = os.path.abspath(self.dataset)
             if idx.is_idx_folder(folder) or image_folder.is_image_folder(folder):
@@ -124,8 +133,10 @@ class DataSource:
             ValueError: as `load`.
             OSError: as `load`.
         """
-        if rows is not None and not 0 <= rows[0] < rows[1]:
-            raise ValueError(f"rows must be (first, end) with 0 <= first < end. Received: {rows}")
+        if rows is not None:
+            ends = as_array(rows, "rows", _ROWS)
+            if ends.shape != (2,) or ends.dtype.kind not in "iu" or not 0 <= ends[0] < ends[1]:
+                raise ValueError(f"rows must be {_ROWS}. Received: {shown(rows)}")
         split = self.open()
         first, end = (0, split.count) if rows is None else rows
         levels, labels = split.read(first, min(end, split.count))

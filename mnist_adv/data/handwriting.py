@@ -12,6 +12,7 @@ import os
 import numpy as np
 from PIL import Image
 
+from mnist_adv.arguments import as_path
 from mnist_adv.data.pictures import open_picture
 
 _SIDE = 28
@@ -63,7 +64,7 @@ def read_digit(path: str | os.PathLike[str]) -> Digit:
         >>> digit.levels.shape, digit.done[1]
         ((28, 28, 1), 'inverted (the ink was dark)')
     """
-    grey = _read_grey(path)
+    grey = _read_grey(as_path(path, "path"))
     done = [f"read {grey.shape[1]} x {grey.shape[0]} pixels"]
     border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
     paper = float(np.median(border))

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import ABOVE_0, FLOAT32, as_array, shown, whole
+
 Shape = tuple[int, int, int]  # height, width and channels of an image
 Bounds = tuple[float, float]  # the least and the largest value of a pixel
 UNIT: Bounds = (0.0, 1.0)
+
+MOST_PIXELS = 2**28  # of one image, all channels counted
 
 _MNIST = (28, 28)
 
@@ -22,34 +26,88 @@ def as_batch(images: Any, bounds: Bounds = UNIT) -> np.ndarray:
         bounds: the least and the largest value of a pixel.
 
     Returns:
-        `[n, h, w, c]`, float64 if that came in, else float32.
+        `[n, h, w, c]`, float64 if that came in, else float32; the memory of the images themselves
+        where they have that form already.
 
     Raises:
         ValueError: another shape, whole numbers (0..255?), NaN, a pixel outside the bounds, or
             bounds that are not two rising finite numbers.
     """
-    low, high = _checked(bounds)
-    pixels = np.asarray(images)
+    low, high = bounds = checked_bounds(bounds)
+    pixels = as_pixels(images, bounds, "images")
     shape = _batch_shape(pixels.shape)
-    divide = "; divide grey levels 0..255 by 255" if bounds == UNIT else ""
-    if not np.issubdtype(pixels.dtype, np.floating):
+    # Empty batches have no least pixel.
+    least, most = (pixels.min(), pixels.max()) if pixels.size else bounds
+    if least < low or most > high:
         raise ValueError(
-            f"images must be floats in [{low:g}, {high:g}]{divide}. Received: dtype={pixels.dtype}"
+            f"images must lie in [{low:g}, {high:g}]{_hint(bounds)}. "
+            f"Received: pixels from {least:g} to {most:g}"
         )
+    return pixels.reshape(shape)
+
+
+def as_pixels(images: Any, bounds: Bounds, name: str) -> np.ndarray:
+    """Check that images are finite floats on the scale of the bounds, of any shape.
+
+    Args:
+        images: floats, inside the bounds or a little outside.
+        bounds: the least and the largest value of a pixel, checked.
+        name: the argument's.
+
+    Returns:
+        The same shape, float64 if that came in, else float32; the same memory if it was that.
+
+    Raises:
+        ValueError: no floats (0..255?), NaN, or a pixel that is further outside the bounds than
+            they are apart.
+    """
+    low, high = bounds
+    allowed = f"floats in [{low:g}, {high:g}]{_hint(bounds)}"
+    pixels = as_array(images, name, allowed)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        received = f"dtype={pixels.dtype}" if pixels.ndim else shown(images)
+        raise ValueError(f"{name} must be {allowed}. Received: {received}")
     # Both are NaN if any pixel is.
     least, most = (pixels.min(), pixels.max()) if pixels.size else bounds
     if not (np.isfinite(least) and np.isfinite(most)):
         raise ValueError(
-            f"images must be finite. Received: {np.count_nonzero(~np.isfinite(pixels))} pixels "
+            f"{name} must be finite. Received: {np.count_nonzero(~np.isfinite(pixels))} pixels "
             "that are NaN or infinite"
         )
-    if least < low or most > high:
+    if least < low - (high - low) or most > high + (high - low):
         raise ValueError(
-            f"images must lie in [{low:g}, {high:g}]{divide}. "
+            f"{name} must lie in [{low:g}, {high:g}]{_hint(bounds)}. "
             f"Received: pixels from {least:g} to {most:g}"
         )
-    dtype = np.float64 if pixels.dtype == np.float64 else np.float32
-    return pixels.astype(dtype).reshape(shape)
+    return pixels.astype(np.float64 if pixels.dtype == np.float64 else np.float32, copy=False)
+
+
+def _hint(bounds: Bounds) -> str:
+    return "; divide grey levels 0..255 by 255" if bounds == UNIT else ""
+
+
+def as_shape(shape: Any, name: str) -> Shape:
+    """Check the shape of an image.
+
+    Args:
+        shape: height, width and channels.
+        name: the argument's.
+
+    Returns:
+        The three.
+
+    Raises:
+        ValueError: not three positive integers.
+    """
+    sides = as_array(shape, name, "three integers: height, width, channels")
+    if sides.shape != (3,):
+        raise ValueError(
+            f"{name} must be three integers: height, width, channels. Received: {shown(shape)}"
+        )
+    height, width, channels = (int(whole(side, name, 1, MOST_PIXELS)) for side in sides)
+    if height * width * channels > MOST_PIXELS:
+        raise ValueError(f"{name} must have at most {MOST_PIXELS} pixels. Received: {shown(shape)}")
+    return height, width, channels
 
 
 def to_unit(images: np.ndarray, bounds: Bounds) -> np.ndarray:
@@ -88,10 +146,27 @@ def from_unit(
     return np.where(images == unit, clean, np.clip(low + (high - low) * images, low, high))
 
 
-def _checked(bounds: Bounds) -> Bounds:
-    low, high = bounds
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"bounds must be two finite numbers, rising. Received: {bounds}")
+def checked_bounds(bounds: Any) -> Bounds:
+    """Check the least and the largest value of a pixel.
+
+    Args:
+        bounds: two numbers.
+
+    Returns:
+        The two.
+
+    Raises:
+        ValueError: not two finite numbers, rising in float32.
+    """
+    allowed = "two finite numbers, rising in float32"
+    ends = as_array(bounds, "bounds", allowed)
+    if ends.shape != (2,) or ends.dtype.kind not in "iuf":
+        raise ValueError(f"bounds must be {allowed}. Received: {shown(bounds)}")
+    low, high = ends.tolist()
+    # Nearer to the ends of float32, what is computed from the width would be infinite or zero.
+    small = abs(low) <= FLOAT32 / 4 and abs(high) <= FLOAT32 / 4
+    if not (small and high - low >= ABOVE_0 and np.float32(low) < np.float32(high)):
+        raise ValueError(f"bounds must be {allowed}. Received: {shown(bounds)}")
     return low, high
 
 
@@ -125,9 +200,9 @@ def as_classes(classes: Any, num_images: int, num_classes: int, name: str) -> np
     Raises:
         ValueError: not integers, another number of them than images, or out of range.
     """
-    values = np.asarray(classes)
+    values = as_array(classes, name, "integers")
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be integers. Received: {classes!r}")
+        raise ValueError(f"{name} must be integers. Received: {shown(classes)}")
     if values.shape not in ((), (1,), (num_images,)):
         raise ValueError(
             f"{name} must be one integer or one for each of the {num_images} images. "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import as_array, shown, yes_or_no
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.diagnostics import attacks, gradients, outputs
 from mnist_adv.diagnostics.finding import Finding, ModelUnderTest, Severity
@@ -57,13 +58,18 @@ def examine(
         >>> mnist_adv.examine(model, test_set.images, test_set.labels)
         []
     """
-    count = _NUM_IMAGES if thorough else _NUM_QUICK
-    batch = as_batch(images[:count]).astype(np.float32)
-    shown = tf.constant(batch)
+    count = _NUM_IMAGES if yes_or_no(thorough, "thorough") else _NUM_QUICK
+    if not isinstance(pixels, Pixels):
+        raise ValueError(f"pixels must be Pixels(scale, polarity). Received: {shown(pixels)}")
+    given = as_array(images, "images", "floats [n, h, w, c]")
+    batch = as_batch(given[:count] if given.ndim else given).astype(np.float32, copy=False)
+    tensor = tf.constant(batch)
     model = as_model(model, batch)
-    num_classes = check_logits(model, shown)
-    classes = as_classes(np.asarray(labels)[: len(batch)], len(batch), num_classes, "labels")
-    returned = np.asarray(model(shown), np.float64)
+    num_classes = check_logits(model, tensor)
+    known = as_array(labels, "labels", "integers")
+    known = known[: len(batch)] if known.ndim else known
+    classes = as_classes(known, len(batch), num_classes, "labels")
+    returned = np.asarray(model(tensor), np.float64)
     tested = ModelUnderTest(model, batch, classes, returned, pixels, thorough)
     found = list(outputs.finite(tested))
     if not found:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+import itertools
 import json
-import math
 from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import ABOVE_0, FLOAT32, UINT32, real, whole
 from mnist_adv.geometry.norms import Norm
 
 
@@ -84,25 +85,24 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in ("num_images", "chunk_size", "num_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {value}")
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise ValueError(
-                f"step_size must be a finite number above 0. Received: {self.step_size}"
-            )
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0. Received: {self.seed}")
+            if getattr(self, name) is not None or name != "num_steps":
+                whole(getattr(self, name), name)
+        if self.step_size is not None:
+            real(self.step_size, "step_size", ABOVE_0)
+        whole(self.seed, "seed", 0, UINT32)
         if not self.attacks or len(set(self.attacks)) < len(self.attacks):
             raise ValueError(
                 f"attacks must be names, each once. Received: {', '.join(self.attacks) or 'none'}"
             )
-        rising = all(low < high for low, high in zip(self.epsilons, self.epsilons[1:]))
-        usable = all(math.isfinite(epsilon) and epsilon >= 0 for epsilon in self.epsilons)
-        if not (self.epsilons and rising and usable):
+        usable = all(
+            isinstance(epsilon, float | int) and 0 <= epsilon <= FLOAT32
+            for epsilon in self.epsilons
+        )
+        rising = usable and all(low < high for low, high in itertools.pairwise(self.epsilons))
+        if not (self.epsilons and rising):
             raise ValueError(
-                "epsilons must be finite numbers, at least 0, each larger than the one before. "
-                f"Received: {', '.join(map(str, self.epsilons)) or 'none'}"
+                "epsilons must be finite numbers in float32, at least 0, each larger than "
+                f"the one before. Received: {', '.join(map(str, self.epsilons)) or 'none'}"
             )
 
     @property

@@ -156,8 +156,13 @@ def _l0_length(perturbation: Any) -> Any:
 
 
 def _l0_project(perturbation: Any, epsilon: Any) -> Any:
-    chosen = largest(tf.abs(perturbation), tf.cast(epsilon, tf.int32))
+    chosen = largest(tf.abs(perturbation), _pixels_of(epsilon, perturbation))
     return tf.where(chosen, perturbation, tf.zeros_like(perturbation))
+
+
+def _pixels_of(size: Any, images: Any) -> Any:
+    # A float beyond int32 has no whole number there, and no image has more pixels than it has.
+    return tf.cast(tf.minimum(size, float(math.prod(images.shape[1:]))), tf.int32)
 
 
 def _l0_steepest(gradient: Any) -> Any:
@@ -168,7 +173,7 @@ def _l0_steepest(gradient: Any) -> Any:
 def _l0_step(images: Any, gradient: Any, size: Any) -> Any:
     # The pixels that lower a linear objective most when they go to their bound.
     slack = _slack_against(images, gradient)
-    chosen = largest(tf.abs(gradient) * slack, tf.cast(size, tf.int32))
+    chosen = largest(tf.abs(gradient) * slack, _pixels_of(size, images))
     return tf.where(chosen, images - tf.sign(gradient) * slack, images)
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import UINT32, shown, whole
 from mnist_adv.data.images import as_batch, as_classes
 from mnist_adv.gradients.losses import LOSSES, Loss, Objective
 from mnist_adv.gradients.sources import SOURCES, GradientSource, Source
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.from_python import as_raised
 from mnist_adv.models.logits import check_logits
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
@@ -51,14 +53,15 @@ def compute_gradient(
         difference_step: e of the differences; a step suited to the dtype if None.
         dtype: "float32" or "float64", to compute in; that of the images if None.
         num_samples: directions that SPSA and NES draw.
-        seed: of these directions.
+        seed: of these directions, from 0 to 2**32 - 1.
 
     Returns:
         The gradient, in the shape of `images`: one number per pixel.
 
     Raises:
         ValueError: images or labels out of form or range, an unknown loss or source,
-            `closed_form` of a model that is not linear, or a model without gradient.
+            `closed_form` of a model that is not linear, or a model without gradient, or with one
+            that is not finite.
 
     Example:
         >>> import mnist_adv
@@ -72,21 +75,31 @@ def compute_gradient(
         True
     """
     batch = as_batch(images)
-    pixels = tf.constant(batch.astype(dtype or batch.dtype))
+    if dtype is not None and not (isinstance(dtype, str) and dtype in ("float32", "float64")):
+        raise ValueError(f"dtype must be float32 or float64. Received: {shown(dtype)}")
+    pixels = tf.constant(batch.astype(dtype or batch.dtype, copy=False))
+    compute = GradientSource(SOURCES.find(source), difference_step, num_samples)
+    objective = Objective(LOSSES.find(loss))
+    keys = tf.constant(keys_of(batch, whole(seed, "seed", 0, UINT32)))
     model = as_model(model, batch)
     num_classes = check_logits(model, pixels)
     classes = tf.constant(as_classes(intended_labels, len(batch), num_classes, "intended_labels"))
-    compute = GradientSource(SOURCES.find(source), difference_step, num_samples)
-    keys = tf.constant(keys_of(batch, seed))
-    objective = Objective(LOSSES.find(loss))
 
     def gradients(pixels: Any, classes: Any, keys: Any) -> Any:
         stream = tf.zeros([pixels.shape[0]], tf.int32)
         return compute(model, objective, pixels, classes, keys=keys, stream=stream)[1]
 
     one_query = compute.cost(pixels[0].shape.num_elements())[0] == 1
-    found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
-    return np.asarray(found).reshape(np.shape(images))
+    with as_raised(model):
+        found = (gradients if one_query else _in_blocks(gradients))(pixels, classes, keys)
+    gradient = np.asarray(found)
+    finite = np.isfinite(gradient).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise ValueError(
+            "model must have a finite gradient. Received: NaN or infinity for "
+            f"{np.count_nonzero(~finite)} of {len(finite)} images"
+        )
+    return gradient.reshape(np.shape(images))
 
 
 def _in_blocks(gradients: Any) -> Any:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import shown
 from mnist_adv.data.images import as_batch
 from mnist_adv.gradients.api import compute_gradient
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import SOURCES, Source, default_difference_step
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.logits import check_logits
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
@@ -146,7 +148,11 @@ def difference_errors(
 def _dtypes(model: Model, image: Any) -> list[str]:
     """List the dtypes that the model computes in, finest first."""
     batch = as_batch(image)
-    return [dtype for dtype in ("float64", "float32") if supports(model, batch, dtype)]
+    found = [dtype for dtype in ("float64", "float32") if supports(model, batch, dtype)]
+    if not found:
+        check_logits(model, tf.constant(batch, tf.float32))  # says what is wrong with it
+        raise ValueError(f"model must compute in float32 or float64. Received: {shown(model)}")
+    return found
 
 
 def supports(model: Model, images: Any, dtype: str) -> bool:

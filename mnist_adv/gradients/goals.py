@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import ABOVE_0, real, shown
 from mnist_adv.data.images import as_classes
 from mnist_adv.tensors.lazy import tf
 
@@ -66,6 +67,27 @@ class Goal:
         return f"{'to' if self.targeted else 'away from'} {class_names[self.classes[0]]}"
 
 
+def as_confidence(confidence: Any) -> float:
+    """Check the least probability of a new prediction.
+
+    Args:
+        confidence: a number.
+
+    Returns:
+        It.
+
+    Raises:
+        ValueError: no number inside (0, 1).
+    """
+    try:
+        value = float(real(confidence, "confidence", ABOVE_0, 1))
+    except ValueError:
+        value = 1.0
+    if value == 1:
+        raise ValueError(f"confidence must lie in (0, 1). Received: {shown(confidence)}")
+    return value
+
+
 def make_goal(
     num_images: int,
     num_classes: int,
@@ -91,8 +113,8 @@ def make_goal(
         ValueError: neither targets nor labels; a class out of range; a target that is the label;
             a confidence outside (0, 1).
     """
-    if confidence is not None and not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1). Received: {confidence}")
+    if confidence is not None:
+        confidence = as_confidence(confidence)
     if labels is None and targets is None:
         raise ValueError("targets (classes to reach) or labels (classes to leave) must be given")
     if labels is not None:

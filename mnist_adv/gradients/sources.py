@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mnist_adv.arguments import ABOVE_0, real, whole
 from mnist_adv.gradients.losses import Objective
 from mnist_adv.models.linear import is_linear
 from mnist_adv.registry import Registry
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 # |F| / |f''| in the docstring of default_difference_step
 _ROUNDING_OVER_CURVATURE = 4096
+
+
+class NoGradientError(ValueError):
+    """A model through which no gradient flows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +139,7 @@ def _flowing(gradients: Any, query: Query) -> Any:
     """Refuse what TensorFlow returns where it cannot differentiate: None."""
     if gradients is None:
         queried = [name for name, row in SOURCES.items() if not GradientSource(row).cost(1)[1]]
-        raise ValueError(
+        raise NoGradientError(
             "model must be differentiable TensorFlow code from images to logits. Received: "
             f"{query.model!r}, through which no gradient flows; the sources "
             f"{', '.join(queried)} only query it"
@@ -280,12 +285,9 @@ class GradientSource:
 
     def __post_init__(self) -> None:
         """Refuse settings that move nothing."""
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1. Received: {self.num_samples}")
-        if self.difference_step is not None and not 0 < self.difference_step <= 1:
-            raise ValueError(
-                f"difference_step must lie in (0, 1]. Received: {self.difference_step}"
-            )
+        whole(self.num_samples, "num_samples")
+        if self.difference_step is not None:
+            real(self.difference_step, "difference_step", ABOVE_0, 1)
 
     def cost(self, num_pixels: int) -> tuple[int, int]:
         """Count what one image costs.

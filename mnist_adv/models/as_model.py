@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.errors import first_line
+from mnist_adv.arguments import as_array
 from mnist_adv.models.from_python import NumpyModel, from_sklearn, is_estimator
 from mnist_adv.models.keras_model import is_keras, logits_of_keras
+from mnist_adv.models.logits import require_rows
 from mnist_adv.models.model import Model
 from mnist_adv.tensors.lazy import tf
 
@@ -32,7 +33,8 @@ def as_model(model: Any, images: Any) -> Model:
         makes it; a function of NumPy arrays has no gradient. Any other callable is itself.
 
     Raises:
-        ValueError: no such thing; as `logits_of_keras` and `from_sklearn`.
+        ValueError: no such thing, or it does not return `[n, k]`; as `logits_of_keras` and
+            `from_sklearn`. What a function of the user's own raises comes as it is.
     """
     if type(model).__module__.startswith(f"{__package__}."):
         return model
@@ -62,13 +64,15 @@ def _of_function(function: Any, image: np.ndarray) -> Model:
         try:
             logits = function(image)
         except Exception:
-            raise ValueError(
-                f"model {getattr(function, '__name__', function)!r} fails on images "
-                f"{list(image.shape)} ({type(failed).__name__}: {first_line(failed)})"
-            ) from failed
-    if failed is None and (tf.is_tensor(logits) or len(np.shape(logits)) != 2):
+            if isinstance(failed, AttributeError | NotImplementedError | TypeError):
+                raise  # what a function of arrays raises for tensors says nothing of its own error
+            raise failed from None
+    if failed is None and tf.is_tensor(logits):
         return function
-    return NumpyModel(function, int(np.shape(logits)[-1]))
+    values = as_array(logits, "what the model returns", "numbers")
+    if values.dtype.kind in "iu":
+        values = values.astype(np.float32)
+    return NumpyModel(function, require_rows(values, 1))
 
 
 def _refreshed(estimator: Any) -> Model:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
+from mnist_adv.arguments import as_path
 from mnist_adv.errors import first_line
 from mnist_adv.models import loaded
 from mnist_adv.models.loaded import LoadedModel
@@ -81,7 +82,7 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
         FileNotFoundError: no such folder, no checkpoint in it, or one of its files missing.
         ValueError: the checkpoint is damaged, or does not hold a softmax regression of ours.
     """
-    prefix = _newest(checkpoint_dir)
+    prefix = _newest(as_path(checkpoint_dir, "checkpoint_dir"))
     try:
         reader = tf.train.load_checkpoint(prefix)
         if not reader.has_tensor(_CONFIG_KEY):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from mnist_adv.data.images import Shape
+from mnist_adv.arguments import ABOVE_0, real, shown
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import Activation
 from mnist_adv.tensors.lazy import tf
@@ -60,8 +62,7 @@ def from_sklearn(estimator: Any, *, scale: float = 1.0) -> Any:
     """
     from mnist_adv.models.perceptron import make_model
 
-    if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale must be a finite number above 0. Received: {scale}")
+    scale = float(real(scale, "scale", ABOVE_0))
     *transformers, classifier = _steps(estimator)
     layers, activation = _layers(classifier)
     for step in reversed(transformers):
@@ -171,10 +172,12 @@ class NumpyModel:
     Attributes:
         function: images `[n, h, w, c]` float32 -> logits `[n, k]`.
         num_classes: k.
+        raised: the error of the last call that failed, which a compiled program hides.
     """
 
     function: Callable[[np.ndarray], Any]
     num_classes: int
+    raised: list[ValueError] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def __call__(self, images: Any) -> Any:
         """Compute logits.
@@ -209,10 +212,13 @@ class NumpyModel:
         try:
             return np.asarray(self.function(images), np.float32)
         except Exception as error:  # whatever the user's function raises
-            raise ValueError(
-                f"{self} fails on images {list(images.shape)} of {images.dtype} "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from error
+            self.raised[:] = [
+                ValueError(
+                    f"{self} fails on images {list(images.shape)} of {images.dtype} "
+                    f"({type(error).__name__}: {first_line(error)})"
+                )
+            ]
+            raise self.raised[0] from error
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         logits = self.query(images)
@@ -222,6 +228,28 @@ class NumpyModel:
                 f"{list(images.shape)}. Received: {list(logits.shape)}"
             )
         return logits
+
+
+@contextlib.contextmanager
+def as_raised(model: Any) -> Iterator[None]:
+    """Raise what a NumPy function raised in the place of what TensorFlow makes of it.
+
+    Args:
+        model: any; only a `NumpyModel` keeps what it raised.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: the function failed inside a compiled program.
+        OpError: of TensorFlow, where anything else did.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        if isinstance(model, NumpyModel) and model.raised:
+            raise model.raised.pop() from None
+        raise
 
 
 def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> NumpyModel:
@@ -239,7 +267,8 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         The model.
 
     Raises:
-        ValueError: the function fails, or does not return `[n, k]` with k at least 2.
+        ValueError: the function fails, or does not return `[n, k]` with k at least 2; a shape that
+            is not three positive integers.
 
     Example:
         >>> import numpy as np
@@ -252,7 +281,10 @@ def from_numpy(function: Callable[[np.ndarray], Any], image_shape: Shape) -> Num
         >>> attack(model, dark, targets=1, method="square", epsilon=0.3, num_steps=300)
         AttackResult(square, targeted, linf <= 0.3: 1 of 1 succeed)
     """
-    found = NumpyModel(function, 0).query(np.zeros([2, *image_shape], np.float32)).shape
+    if not callable(function):
+        raise ValueError(f"function must be one of images. Received: {shown(function)}")
+    shape = as_shape(image_shape, "image_shape")
+    found = NumpyModel(function, 0).query(np.zeros([2, *shape], np.float32)).shape
     if len(found) != 2 or found[0] != 2 or found[1] < 2:
         raise ValueError(
             f"the function must return [2, k] for two images, k at least 2. Received: {list(found)}"

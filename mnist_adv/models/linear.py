@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import real_array
 from mnist_adv.tensors.lazy import tf
+
+
+def as_rows(images: Any, num_pixels: int) -> Any:
+    """Put each image's pixels in a row.
+
+    Args:
+        images: `[n, h, w, c]` or `[n, num_pixels]`, or one image of any form.
+        num_pixels: of one image.
+
+    Returns:
+        Tensor `[n, num_pixels]`.
+
+    Raises:
+        ValueError: images of another size.
+    """
+    images = tf.convert_to_tensor(images)
+    sizes = [size or 0 for size in images.shape] if images.shape.rank is not None else [0]
+    if not {0, num_pixels} & {math.prod(sizes), math.prod(sizes[1:])}:
+        received = f"shape {[*images.shape]}"
+        raise ValueError(f"the model takes images of {num_pixels} pixels. Received: {received}")
+    return tf.reshape(images, [-1, num_pixels])
 
 
 class LinearModel:
@@ -25,12 +48,12 @@ class LinearModel:
         b: `[classes]` float32.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: no numbers, or shapes that do not fit.
     """
 
     def __init__(self, W: Any, b: Any) -> None:
-        self.W = np.array(W, np.float32)
-        self.b = np.array(b, np.float32)
+        self.W = real_array(W, "W").astype(np.float32)
+        self.b = real_array(b, "b").astype(np.float32)
         if self.W.ndim != 2 or self.b.shape != self.W.shape[1:]:
             raise ValueError(
                 "W must have shape [pixels, classes] and b [classes]. "
@@ -46,8 +69,7 @@ class LinearModel:
         Returns:
             `[n, classes]` logits in the dtype of the images.
         """
-        images = tf.convert_to_tensor(images)
-        pixels = tf.reshape(images, [-1, self.W.shape[0]])
+        pixels = as_rows(images, self.W.shape[0])
         return pixels @ tf.cast(self.W, pixels.dtype) + tf.cast(self.b, pixels.dtype)
 
     def __repr__(self) -> str:

@@ -161,13 +161,21 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
 
     Returns:
         `[n, k]`, in the dtype of the model's logits.
+
+    Raises:
+        ValueError: the model does not return one row of logits for each image.
     """
     if not len(images):  # a convolution fails on none
-        return np.asarray(model(np.zeros([1, *images.shape[1:]], images.dtype)))[:0]
+        return predict(model, np.zeros([1, *images.shape[1:]], images.dtype))[:0]
     fitting = _MOST_NUMBERS // max(1, math.prod(images.shape[1:]))
     block = max(1, min(_MOST_IMAGES, fitting))
-    starts = range(0, len(images), block)
-    return np.concatenate([np.asarray(model(images[at : at + block])) for at in starts])
+    parts = []
+    for first in range(0, len(images), block):
+        part = tf.constant(images[first : first + block])  # which no function changes in place
+        logits = model(part)
+        require_rows(logits, len(part))
+        parts.append(np.asarray(logits))
+    return np.concatenate(parts)
 
 
 def check_logits(model: Model, images: Any) -> int:
@@ -175,18 +183,40 @@ def check_logits(model: Model, images: Any) -> int:
 
     Args:
         model: images -> logits.
-        images: tensor `[n, h, w, c]`.
+        images: tensor `[n, h, w, c]`; two of them are tried if there are so many.
 
     Returns:
         The number of classes k.
 
     Raises:
-        ValueError: the model does not return `[n, k]` with k at least 2.
+        ValueError: the model does not return numbers `[n, k]` with k at least 2, or there is no
+            image.
     """
-    shape = tuple(model(images[:1]).shape)
-    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+    few = images[:2]
+    if not len(few):
+        raise ValueError(f"images must be one at least. Received: shape {[*images.shape]}")
+    return require_rows(model(few), len(few))
+
+
+def require_rows(logits: Any, count: int) -> int:
+    """Check the form of what a model returned.
+
+    Args:
+        logits: what it returned.
+        count: of the images that it was given.
+
+    Returns:
+        The number of classes k.
+
+    Raises:
+        ValueError: no floats `[count, k]` with k at least 2.
+    """
+    shape: tuple[Any, ...] = tuple(getattr(logits, "shape", ()))
+    dtype = getattr(logits, "dtype", type(logits).__name__)
+    floats = getattr(dtype, "kind", "f" if getattr(dtype, "is_floating", False) else "") == "f"
+    if not floats or len(shape) != 2 or shape[0] != count or shape[1] < 2:
         raise ValueError(
-            "model must map images [n, h, w, c] to logits [n, classes]. "
-            f"Received: {list(shape)} for n = 1"
+            "model must map images [n, h, w, c] to logits [n, classes], floats of two classes at "
+            f"least. Received: {[*shape]}{'' if floats else f' of {dtype}'} for n = {count}"
         )
     return int(shape[1])

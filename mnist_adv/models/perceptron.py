@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.linear import as_rows
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -57,8 +58,7 @@ class Perceptron(tf.Module):
         Returns:
             `[n, num_classes]` logits in the dtype of the images.
         """
-        images = tf.convert_to_tensor(images)
-        values = tf.reshape(images, [-1, self.weights[0].shape[0]])
+        values = as_rows(images, self.weights[0].shape[0])
         for number, (weights, bias) in enumerate(zip(self.weights, self.biases)):
             if number:
                 values = activate(self.activation, values)

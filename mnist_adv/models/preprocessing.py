@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import choose
 from mnist_adv.data.images import Bounds, Shape
 from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
@@ -70,6 +71,11 @@ class Pixels:
 
     scale: PixelScale = PixelScale.UNIT
     polarity: Polarity = Polarity.LIGHT_ON_DARK
+
+    def __post_init__(self) -> None:
+        """Take the names of a scale and a polarity for them."""
+        object.__setattr__(self, "scale", choose(PixelScale, self.scale, "scale"))
+        object.__setattr__(self, "polarity", choose(Polarity, self.polarity, "polarity"))
 
     @property
     def factor(self) -> Numbers:

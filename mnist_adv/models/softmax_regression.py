@@ -6,6 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from mnist_adv.arguments import whole
+from mnist_adv.models.linear import as_rows
+
 
 class SoftmaxRegression(tf.Module):
     """Multinomial logistic regression: `logits = flatten(images) @ W + b`.
@@ -31,6 +34,8 @@ class SoftmaxRegression(tf.Module):
 
     def __init__(self, num_classes: int = 10, num_pixels: int = 28 * 28) -> None:
         super().__init__(name="softmax_regression")
+        whole(num_classes, "num_classes")
+        whole(num_pixels, "num_pixels")
         self.W = tf.Variable(tf.zeros([num_pixels, num_classes]), name="W")
         self.b = tf.Variable(tf.zeros([num_classes]), name="b")
 
@@ -43,8 +48,7 @@ class SoftmaxRegression(tf.Module):
         Returns:
             `[n, num_classes]` logits in the dtype of the images.
         """
-        images = tf.convert_to_tensor(images)
-        pixels = tf.reshape(images, [-1, self.W.shape[0]])
+        pixels = as_rows(images, self.W.shape[0])
         return pixels @ tf.cast(self.W, pixels.dtype) + tf.cast(self.b, pixels.dtype)
 
     def __repr__(self) -> str:

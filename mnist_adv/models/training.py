@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mnist_adv.arguments import shown, whole
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.models.training_config import TrainingConfig
@@ -69,7 +70,8 @@ def train(
         A report after every epoch, when the model holds that epoch's weights.
 
     Raises:
-        ValueError: the batch is larger than the training set, or the loss is no longer finite.
+        ValueError: an argument of another kind; the batch is larger than the training set, or the
+            loss is no longer finite.
 
     Example:
         >>> import mnist_adv
@@ -80,6 +82,8 @@ def train(
         ...     print(report.epoch, report.test.accuracy > 0.9)
         1 True
     """
+    _require_kinds(model, train_set, test_set, config)
+    first_epoch = int(whole(first_epoch, "first_epoch", 0))
     num_images = len(train_set.labels)
     if config.batch_size > num_images:
         raise ValueError(
@@ -116,6 +120,17 @@ def train(
                 f"Received: {config.learning_rate}"
             )
         yield report
+
+
+def _require_kinds(model: Any, train_set: Any, test_set: Any, config: Any) -> None:
+    for name, value, kind in (
+        ("model", model, SoftmaxRegression),
+        ("train_set", train_set, Dataset),
+        ("test_set", test_set, Dataset),
+        ("config", config, TrainingConfig),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be a {kind.__name__}. Received: {shown(value)}")
 
 
 def epoch_graph(model: SoftmaxRegression, num_images: int, config: TrainingConfig) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+
+from mnist_adv.arguments import ABOVE_0, UINT32, real, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +33,6 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
         for name in ("num_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0. Received: {self.seed}")
+            whole(getattr(self, name), name)
+        real(self.learning_rate, "learning_rate", ABOVE_0)
+        whole(self.seed, "seed", 0, UINT32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import real, yes_or_no
 from mnist_adv.data.images import as_classes
 from mnist_adv.optimum.batch import solve_targeted, solve_untargeted
 from mnist_adv.optimum.problem import Classifier, as_norm, as_pixels, make_classifier
@@ -74,8 +75,11 @@ def smallest_perturbation(
     """
     started = time.perf_counter()
     norm = as_norm(norm)
-    if not (np.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin must be a finite number, at least 0. Received: {margin}")
+    margin = float(real(margin, "margin", 0))
+    real(seconds_per_image, "seconds_per_image", 0)
+    yes_or_no(one_by_one, "one_by_one")
+    if progress is not None:
+        yes_or_no(progress, "progress")
     classifier = make_classifier(W, b, lower, upper)
     pixels = as_pixels(images, classifier)
     classes, targeted = _goal(len(pixels), classifier, targets, labels)

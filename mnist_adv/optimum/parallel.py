@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,16 @@ import numpy as np
 from tqdm import tqdm
 
 _SILENT = 500  # fewer problems than this take under two seconds
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    # New threads at every call would each keep freed memory of their own.
+    return ThreadPoolExecutor(joblib.cpu_count())
+
+
+if hasattr(os, "register_at_fork"):  # no thread lives on in a child
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def blocks(count: int, size: int) -> list[slice]:
@@ -47,9 +59,6 @@ def in_parallel(
     # glibc gives freed memory back to the system, page by page, unless it has once freed a piece
     # as large as this: after that, arrays of a block are reused.
     np.empty(32_000_000, np.uint8)
-    with (
-        tqdm(total=total, unit=unit, disable=not show, leave=False) as bar,
-        ThreadPoolExecutor(joblib.cpu_count()) as pool,
-    ):
-        for size in pool.map(run, parts):
+    with tqdm(total=total, unit=unit, disable=not show, leave=False) as bar:
+        for size in _pool().map(run, parts):
             bar.update(size)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import as_array, real_array, shown
 from mnist_adv.optimum.constraints import Constraints, make_constraints, product
 
 NORMS = ("linf", "l2", "l1", "l0")
@@ -95,8 +96,8 @@ def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifi
     Raises:
         ValueError: shapes that do not fit, numbers that are not finite, an empty box.
     """
-    weights = np.asarray(weights, np.float64)
-    bias = np.asarray(bias, np.float64)
+    weights = real_array(weights, "W").astype(np.float64)
+    bias = real_array(bias, "b").astype(np.float64)
     if weights.ndim != 2 or weights.shape[0] < 1 or weights.shape[1] < 2:
         raise ValueError(
             "W must have shape [pixels, classes] with at least two classes. "
@@ -107,7 +108,8 @@ def make_classifier(weights: Any, bias: Any, lower: Any, upper: Any) -> Classifi
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         raise ValueError("W and b must be finite. Received: NaN or infinite entries")
     pixels = weights.shape[0]
-    box = [np.asarray(side, np.float64).reshape(-1) for side in (lower, upper)]
+    ends = {"lower": lower, "upper": upper}
+    box = [real_array(side, name).astype(np.float64).reshape(-1) for name, side in ends.items()]
     if any(side.size not in (1, pixels) for side in box):
         raise ValueError(
             f"lower and upper must be one number each, or one per pixel ({pixels}). "
@@ -194,9 +196,9 @@ def as_norm(norm: Any) -> str:
     Raises:
         ValueError: another norm.
     """
-    name = str(getattr(norm, "value", norm))
-    if name not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}")
+    name = getattr(norm, "value", norm)
+    if not isinstance(name, str) or name not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {shown(norm)}")
     return name
 
 
@@ -213,7 +215,7 @@ def as_pixels(images: Any, classifier: Classifier) -> np.ndarray:
     Raises:
         ValueError: another number of pixels, not floats, or a pixel outside the box.
     """
-    pixels = np.asarray(images)
+    pixels = as_array(images, "images", "floats")
     count = len(classifier.lower)
     whole = pixels.size == count and pixels.ndim != 2
     if not whole and (pixels.ndim < 2 or pixels[0:1].size != (count if len(pixels) else 0)):

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.arguments import choose, real, shown, whole, yes_or_no
 from mnist_adv.data.datasets import to_float
-from mnist_adv.data.images import UNIT, Bounds, to_unit
+from mnist_adv.data.images import UNIT, Bounds, as_classes, to_unit
 from mnist_adv.geometry.norms import Norm
-from mnist_adv.gradients.goals import Goal
+from mnist_adv.gradients.goals import Goal, as_confidence
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.logits import predict
 from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.verdict.judge import judge_goal
+from mnist_adv.verdict.judge import as_pair, judge_goal
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
@@ -45,12 +47,12 @@ _BLOCK = 64
 
 def to_levels(
     model: Model,
-    images: np.ndarray,
-    adversarial: np.ndarray,
+    images: Any,
+    adversarial: Any,
     goal: Goal,
     *,
-    norm: Norm,
-    epsilon: float | np.ndarray,
+    norm: Norm | str,
+    epsilon: Any,
     max_rounds: int = 100,
     bounds: Bounds = UNIT,
 ) -> np.ndarray:
@@ -67,17 +69,21 @@ def to_levels(
 
     Args:
         model: images -> logits.
-        images: clean, `[n, h, w, c]` inside the bounds.
-        adversarial: the same shape.
+        images: clean, `[n, h, w, c]` floats inside the bounds.
+        adversarial: the same shape, finite floats.
         goal: what the images are to be classified as.
-        norm: of the budget.
-        epsilon: the budget in pixel units, one number or `[n]`; may be infinite.
+        norm: "linf", "l2", "l1" or "l0", of the budget.
+        epsilon: the budget in pixel units, one number or `[n]`, at least 0; may be infinite.
         max_rounds: most rounds of repair at each length; 0 only rounds.
         bounds: the least and the largest value of a pixel: levels 0 and 255.
 
     Returns:
         uint8 `[n, h, w, c]`. Where even repair did not meet the goal, the levels that came
         nearest to it; judge the result, as always.
+
+    Raises:
+        ValueError: images, adversarial images, norm or budget as `judge` refuses them; a goal
+            whose classes are not one of the model's for each image; rounds that are no integer.
 
     Example:
         >>> import mnist_adv
@@ -92,19 +98,24 @@ def to_levels(
         >>> int(model(levels / 255).numpy().argmax())
         2
     """
-    count, shape = len(images), images.shape[1:]
+    images, adversarial, bounds = as_pair(images, adversarial, bounds)
+    count, shape, norm = len(images), images.shape[1:], choose(Norm, norm, "norm")
     unit = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
-    whole = np.broadcast_to(np.asarray(epsilon, np.float64) / unit, (count,))
+    budgets = real(epsilon, "epsilon", 0, count=count, infinite=True) / unit
+    budgets = np.broadcast_to(budgets, (count,))
+    max_rounds = int(whole(max_rounds, "max_rounds", 0))
+    model = as_model(model, images)
+    goal = _checked_goal(goal, count, predict(model, images[:1]).shape[1])
     images, adversarial = to_unit(images, bounds), to_unit(adversarial, bounds)
-    model = in_unit_box(as_model(model, images), bounds)
+    model = in_unit_box(model, bounds)
 
     def flat_model(pixels: Any) -> Any:
         return model(tf.reshape(pixels, [-1, *shape]))
 
-    levels, lengths = np.empty((count, images[0].size), np.uint8), np.empty(count)
+    levels, lengths = np.empty((count, math.prod(shape)), np.uint8), np.empty(count)
     for first in range(0, count, _BLOCK):
         block = slice(first, first + _BLOCK)
-        budget = GridBudget(_origin(images[block]), norm, whole[block])
+        budget = GridBudget(_origin(images[block]), norm, budgets[block])
         wanted = _in_levels(adversarial[block])
         rounded = round_inside(wanted, budget)
         lengths[block] = np.maximum(budget.lengths(wanted), budget.lengths(rounded))
@@ -113,19 +124,29 @@ def to_levels(
         missed = np.flatnonzero(~_satisfied(flat_model, levels, goal))
         if len(missed):
             question = (images[missed], adversarial[missed], _part(goal, missed))
-            before = judge_goal(model, *question, norm=norm, epsilon=whole[missed])
+            before = judge_goal(model, *question, norm=norm, epsilon=budgets[missed])
             missed = missed[before.success]
         for longer in (*_LONGER, math.inf):
             if not len(missed):
                 break
-            radius = np.minimum(lengths[missed] + longer / TOP, whole[missed])
+            radius = np.minimum(lengths[missed] + longer / TOP, budgets[missed])
             budget = GridBudget(_origin(images[missed]), norm, radius)
             mended, left = _repair(
                 flat_model, levels[missed], _part(goal, missed), budget, max_rounds
             )
             levels[missed] = mended
-            missed = missed[left & (radius < whole[missed])]  # others have had the whole budget
+            missed = missed[left & (radius < budgets[missed])]  # others have had the whole budget
     return levels.reshape(images.shape)
+
+
+def _checked_goal(goal: Any, count: int, num_classes: int) -> Goal:
+    if not isinstance(goal, Goal):
+        raise ValueError(
+            f"goal must be the Goal of an attack's result, or of make_goal. Received: {shown(goal)}"
+        )
+    classes = as_classes(goal.classes, count, num_classes, "classes of the goal")
+    confidence = None if goal.confidence is None else as_confidence(goal.confidence)
+    return Goal(classes, yes_or_no(goal.targeted, "targeted"), confidence)
 
 
 def _in_levels(images: np.ndarray) -> np.ndarray:

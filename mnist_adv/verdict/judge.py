@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.data.images import UNIT, Bounds
+from mnist_adv.arguments import real, shown
+from mnist_adv.data.images import UNIT, Bounds, as_batch, as_classes, as_pixels, checked_bounds
+from mnist_adv.gradients.goals import Goal, as_confidence
 from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import predict
 
 if TYPE_CHECKING:
     from mnist_adv.geometry.norms import Norm
-    from mnist_adv.gradients.goals import Goal
     from mnist_adv.models.model import Model
 
 # float32 pixels near 1 are spaced 6e-8 apart; x + d rounds once for each of them.
 TOLERANCE = 1e-6
+NORMS = ("linf", "l2", "l1", "l0")
 # Images whose float64 differences are in memory at one time; images that the model sees at once.
 _BLOCK = 250
 
@@ -74,20 +76,23 @@ def judge(
 
     Args:
         model: images -> logits.
-        images: clean, `[n, h, w, c]`.
-        adversarial: the same shape.
+        images: clean, `[n, h, w, c]` floats inside the bounds.
+        adversarial: the same shape, finite floats; what leaves the bounds is no success.
         targets: `[n]` or one integer, the class to be reached; or
         labels: `[n]` or one integer, the class to be left. Exactly one of the two.
         norm: "linf", "l2", "l1" or "l0", of the budget.
-        epsilon: the budget, one number or `[n]`.
-        confidence: the least probability of the new prediction; None: any.
+        epsilon: the budget, one number or `[n]`, at least 0; may be infinite.
+        confidence: the least probability of the new prediction, in (0, 1); None: any.
         bounds: the least and the largest value of a pixel.
 
     Returns:
         The verdict.
 
     Raises:
-        ValueError: shapes differ, or not exactly one of targets and labels, or an unknown norm.
+        ValueError: images out of form or range; adversarial images of another shape, of whole
+            numbers, not finite, or further outside the bounds than these are apart (0..255 for
+            0..1); a class, a budget or a confidence out of range; not exactly one of targets and
+            labels; an unknown norm; a model that does not return `[n, k]`.
 
     Example:
         >>> import mnist_adv
@@ -98,27 +103,84 @@ def judge(
         >>> bool(verdict.in_budget[0]), bool(verdict.success[0])
         (True, False)
     """
-    clean, final = np.asarray(images), np.asarray(adversarial)
-    if clean.shape != final.shape or clean.ndim != 4:
+    clean, final, bounds = as_pair(images, adversarial, bounds)
+    if (targets is None) == (labels is None):
+        received = f"{shown(targets)}, {shown(labels)}"
+        raise ValueError(f"exactly one of targets and labels must be given. Received: {received}")
+    budget = real(epsilon, "epsilon", 0, count=len(clean), infinite=True)
+    wanted = None if confidence is None else as_confidence(confidence)
+    targeted = labels is None
+    name, classes = ("targets", targets) if targeted else ("labels", labels)
+    model = as_model(model, clean)
+    num_classes = predict(model, clean[:1]).shape[1]
+    goal = Goal(as_classes(classes, len(clean), num_classes, name), targeted, wanted)
+    return judge_goal(model, clean, final, goal, norm=norm, epsilon=budget, bounds=bounds)
+
+
+def as_pair(images: Any, adversarial: Any, bounds: Bounds) -> tuple[np.ndarray, np.ndarray, Bounds]:
+    """Check clean and adversarial images.
+
+    Args:
+        images: clean, `[n, h, w, c]` floats inside the bounds.
+        adversarial: the same shape, finite floats.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        The three, checked.
+
+    Raises:
+        ValueError: as `judge`.
+    """
+    bounds = checked_bounds(bounds)
+    clean, final = as_batch(images, bounds), as_pixels(adversarial, bounds, "adversarial")
+    if clean.shape != final.shape:
         raise ValueError(
             "images and adversarial must have the same shape [n, h, w, c]. "
             f"Received: {list(clean.shape)} and {list(final.shape)}"
         )
-    if (targets is None) == (labels is None):
-        raise ValueError(
-            f"exactly one of targets and labels must be given. Received: {targets!r}, {labels!r}"
-        )
-    norms, in_range = _measure(clean, final, bounds)
-    name = norm if isinstance(norm, str) else norm.value
-    if name not in norms:
-        raise ValueError(f"norm must be one of {', '.join(norms)}. Received: {name!r}")
-    model = as_model(model, clean)
-    logits, clean_logits = (predict(model, at).astype(np.float64) for at in (final, clean))
+    return clean, final, bounds
+
+
+def judge_goal(
+    model: Model,
+    images: np.ndarray,
+    adversarial: np.ndarray,
+    goal: Goal,
+    *,
+    norm: Norm | str,
+    epsilon: Any,
+    bounds: Bounds = UNIT,
+) -> Verdict:
+    """Judge adversarial images against the goal of the attack that made them.
+
+    Nothing is refused: an image that is not finite is judged as one outside the bounds.
+
+    Args:
+        model: images -> logits.
+        images: clean, `[n, h, w, c]`.
+        adversarial: the same shape.
+        goal: the classes to be reached or left, and the confidence asked for.
+        norm: of the budget.
+        epsilon: the budget, one number or `[n]`.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: an unknown norm, or a model that does not return `[n, k]`.
+    """
+    name = norm if isinstance(norm, str) else getattr(norm, "value", None)
+    if name not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {shown(norm)}")
+    norms, in_range = _measure(images, adversarial, bounds)
+    model = as_model(model, images)
+    logits, clean_logits = (predict(model, at).astype(np.float64) for at in (adversarial, images))
     predictions = logits.argmax(axis=1)
-    reached = predictions == targets if labels is None else predictions != labels
+    reached = (predictions == goal.classes) == goal.targeted
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
     probabilities = _softmax(logits)
-    confident = probabilities.max(axis=1) >= (confidence or 0)
+    confident = probabilities.max(axis=1) >= (goal.confidence or 0)
     in_budget = norms[name] <= np.asarray(epsilon, np.float64) + TOLERANCE
     return Verdict(
         predictions=predictions,
@@ -134,50 +196,10 @@ def judge(
     )
 
 
-def judge_goal(
-    model: Model,
-    images: Any,
-    adversarial: Any,
-    goal: Goal,
-    *,
-    norm: Norm | str,
-    epsilon: Any,
-    bounds: Bounds = UNIT,
-) -> Verdict:
-    """Judge adversarial images against the goal of the attack that made them.
-
-    Args:
-        model: images -> logits.
-        images: clean, `[n, h, w, c]`.
-        adversarial: the same shape.
-        goal: the classes to be reached or left, and the confidence asked for.
-        norm: of the budget.
-        epsilon: the budget, one number or `[n]`.
-        bounds: the least and the largest value of a pixel.
-
-    Returns:
-        The verdict.
-
-    Raises:
-        ValueError: as `judge`.
-    """
-    return judge(
-        model,
-        images,
-        adversarial,
-        targets=goal.classes if goal.targeted else None,
-        labels=None if goal.targeted else goal.classes,
-        norm=norm,
-        epsilon=epsilon,
-        confidence=goal.confidence,
-        bounds=bounds,
-    )
-
-
 def _measure(
     clean: np.ndarray, final: np.ndarray, bounds: Bounds
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    norms = {name: np.empty(len(clean)) for name in ("linf", "l2", "l1", "l0")}
+    norms = {name: np.empty(len(clean)) for name in NORMS}
     in_range = np.empty(len(clean), bool)
     for start in range(0, len(clean), _BLOCK):
         block = slice(start, start + _BLOCK)

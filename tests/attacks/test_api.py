@@ -248,11 +248,14 @@ def test_already_there_takes_no_step(trained: SoftmaxRegression, seven: np.ndarr
         ({"targets": 2, "epsilon": np.nan}, "epsilon must be a finite number, at least 0"),
         ({"targets": 2, "step_size": 0.0}, "step_size must be a finite number above 0"),
         ({"targets": 2, "step_size": 1e-50}, "above 0 in float32. Received: 1e-50"),
-        ({"targets": 2, "num_steps": 0}, r"num_steps must lie in 1..2147483647. Received: 0"),
+        (
+            {"targets": 2, "num_steps": 0},
+            "num_steps must be an integer in 1..214.* Received: 0",
+        ),
         ({"targets": 2, "num_steps": 2**32}, r"in 1..2147483647. Received: 4294967296"),
-        ({"targets": 2, "num_steps": [0]}, r"num_steps must lie in .* Received: \[0\]"),
+        ({"targets": 2, "num_steps": [0]}, "num_steps must be an integer in .* Received: 0"),
         ({"targets": 2, "confidence": 1.0}, r"confidence must lie in \(0, 1\). Received: 1.0"),
-        ({"targets": 2, "norm": "l7"}, "'l7' is not a valid Norm"),
+        ({"targets": 2, "norm": "l7"}, "norm must be one of linf, .* Received: 'l7'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(

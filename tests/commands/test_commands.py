@@ -259,7 +259,10 @@ def test_running_again_replaces_only_a_result(
         (["--target=2", "--epsilon=-0.1"], "epsilon must be a finite number, at least 0"),
         (["--target=2", "--step_size=nan"], "step_size must be a finite number"),
         (["--target=2", "--step_size=0"], "step_size must be a finite number above 0"),
-        (["--target=2", "--num_steps=0"], "num_steps must lie in 1..2147483647. Received: 0"),
+        (
+            ["--target=2", "--num_steps=0"],
+            "num_steps must be an integer in 1..2147483647. Received: 0",
+        ),
         (["--target=2", "--confidence=2"], "confidence must lie in (0, 1). Received: 2.0"),
         (["--target=2", "--index=10000"], "index must lie in 0..9999. Received: 10000"),
         (["--target=2", "--image=missing.png"], "no file missing.png"),

@@ -62,8 +62,11 @@ def test_resume_keeps_the_checkpoints_settings(
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--num_epochs=0", "num_epochs must be at least 1. Received: 0"),
-        ("--learning_rate=0", "learning_rate must be positive. Received: 0.0"),
+        ("--num_epochs=0", "num_epochs must be an integer in 1..2147483647. Received: 0"),
+        (
+            "--learning_rate=0",
+            "learning_rate must be a finite number above 0 in float32. Received: 0.0",
+        ),
         ("--dataset=no_such_set", "Received: 'no_such_set'"),
         ("--data_dir=x", "mnist comes with the package"),
         ("--batch_size=60001", "at most the 60000 training images. Received: 60001"),

@@ -88,11 +88,11 @@ def test_budgets_that_are_none(text: str) -> None:
         ({"epsilons": (-0.1,)}, "epsilons must be .* Received: -0.1"),
         ({"epsilons": ()}, "epsilons must be .* Received: none"),
         ({"attacks": ("pgd", "pgd")}, "attacks must be .* Received: pgd, pgd"),
-        ({"num_images": 0}, "num_images must be at least 1. Received: 0"),
-        ({"chunk_size": 0}, "chunk_size must be at least 1. Received: 0"),
-        ({"num_steps": 0}, "num_steps must be at least 1. Received: 0"),
-        ({"step_size": 0.0}, "step_size must be a finite number above 0. Received: 0.0"),
-        ({"seed": -1}, "seed must be at least 0. Received: -1"),
+        ({"num_images": 0}, "num_images must be an integer in 1.* Received: 0"),
+        ({"chunk_size": 0}, "chunk_size must be an integer in 1.* Received: 0"),
+        ({"num_steps": 0}, "num_steps must be an integer in 1.* Received: 0"),
+        ({"step_size": 0.0}, "step_size must be a finite number above 0 in float32. Received: 0.0"),
+        ({"seed": -1}, "seed must be an integer in 0.* Received: -1"),
     ],
 )
 def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:

@@ -261,7 +261,7 @@ def test_the_command(
 
     for flags, message in (
         (("--attack=fgsm_deluxe",), "method must be one of "),
-        (("--jobs=0",), "jobs must be at least 1. Received: 0"),
+        (("--jobs=0",), "jobs must be an integer in 1..4096. Received: 0"),
         (("--backend=dask",), "backend dask and scheduler tcp://host:port go together"),
         (("--num_images=10001",), "num_images must be at most 10000. Received: 10001"),
         (("--epsilons=0.2,0.1",), "epsilons must be finite numbers"),

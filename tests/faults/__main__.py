@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -59,7 +60,9 @@ class _Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._campaign.name, theirs))
+        # By its module's own name: `__main__` is another module in the new process.
+        serve = importlib.import_module("tests.faults.__main__")._serve
+        self._process = context.Process(target=serve, args=(self._campaign.name, theirs))
         self._process.start()
         theirs.close()
 

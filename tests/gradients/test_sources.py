@@ -197,7 +197,9 @@ def test_what_cannot_be_done_is_refused(toy: SoftmaxRegression, network: Any, se
         compute_gradient(network, seven, 2, source="closed_form")
     with pytest.raises(ValueError, match="through which no gradient flows"):
         compute_gradient(lambda images: tf.stop_gradient(toy(images)), seven, 2)
-    with pytest.raises(ValueError, match=r"difference_step must lie in \(0, 1\]. Received: 0"):
+    with pytest.raises(
+        ValueError, match=r"difference_step must be a number in \(0, 1\]. Received: 0"
+    ):
         compute_gradient(toy, seven, 2, source="forward_difference", difference_step=0.0)
     with pytest.raises(ValueError, match=r"intended_labels must lie in 0\.\.9\. Received: 10"):
         compute_gradient(toy, seven, 10)

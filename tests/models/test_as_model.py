@@ -70,6 +70,7 @@ def _operation() -> Any:
     ],
 )
 def test_a_softmax_that_saturates_hides_no_gradient(make: Callable[[], Any]) -> None:
+    keras.utils.set_random_seed(1)
     net = make()
     net(IMAGES)
     for variable in net.trainable_variables:
@@ -262,7 +263,26 @@ def test_functions_that_fail() -> None:
     def broken(images: Any) -> Any:
         raise RuntimeError("no such thing")
 
-    with pytest.raises(ValueError, match=r"'broken' fails on images \[1, 6, 5, 3\] \(RuntimeErr"):
-        attack(broken, IMAGES, labels=0)
+    def broken_for_arrays(images: Any) -> Any:
+        return images.astype(np.float16) + [1, 2]
+
+    for call in (
+        lambda model: attack(model, IMAGES, labels=0),
+        lambda model: compute_gradient(model, IMAGES, 0),
+        lambda model: judge(model, IMAGES, IMAGES, labels=0, norm="l2", epsilon=1),
+    ):
+        with pytest.raises(RuntimeError, match=r"^no such thing$"):
+            call(broken)
+    with pytest.raises(ValueError, match="operands could not be broadcast"):
+        attack(broken_for_arrays, IMAGES, labels=0)
+
+    def broken_for_many(images: Any) -> Any:
+        if images.shape[0] > 2:
+            raise ValueError("of its own")
+        return tf.reshape(images, [-1, 90]) @ WEIGHTS
+
+    for more in ({}, {"trace": True}, {"method": "square"}):
+        with pytest.raises(ValueError, match=r"^of its own$"):
+            attack(broken_for_many, IMAGES, labels=0, **more)
     with pytest.raises(ValueError, match=r"fails on images .* no such thing"):
         from_numpy(broken, (6, 5, 3))

@@ -252,6 +252,24 @@ def test_numpy_functions_are_queried(method: str, settings: dict[str, Any]) -> N
         np.testing.assert_array_equal(alone.adversarial[0], together.adversarial[index])
 
 
+def test_a_numpy_function_that_fails_later_is_named() -> None:
+    def fails_later(images: np.ndarray) -> np.ndarray:
+        if (images > 0.7).any():
+            raise RuntimeError("too bright")
+        return _numpy_logits(images)
+
+    model = from_numpy(fails_later, (8, 8, 1))
+    images = np.full((3, 8, 8, 1), 0.6, np.float32)
+    labels = _numpy_logits(images).argmax(axis=1)
+    expected = r"^NumPy function 'fails_later' fails on images .* \(RuntimeError: too bright\)$"
+    every: list[dict[str, Any]] = [{"method": "square"}, {"source": "central_difference"}]
+    for more in every:
+        with pytest.raises(ValueError, match=expected):
+            attack(model, images, labels=labels, epsilon=0.4, step_size=None, **more)
+    with pytest.raises(ValueError, match=expected):
+        compute_gradient(model, images, 0, source="spsa", difference_step=0.5)
+
+
 def test_numpy_functions_have_no_gradient() -> None:
     model = from_numpy(_numpy_logits, (8, 8, 1))
     images = np.zeros((1, 8, 8, 1), np.float32)

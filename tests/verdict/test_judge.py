@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from mnist_adv import judge
+from mnist_adv import attack, judge
+from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.verdict.judge import judge_goal
 
 
 @pytest.fixture
@@ -29,14 +34,15 @@ def images(*pixels: float) -> np.ndarray:
 def test_each_part_of_a_verdict(brightness: SoftmaxRegression) -> None:
     clean = images(0.4, 0.4, 0.4, 0.4, 0.4)
     final = images(0.6, 0.45, 0.9, 1.2, np.nan)
-    verdict = judge(brightness, clean, final, targets=1, norm="linf", epsilon=0.3)
+    to_one = Goal(np.full(5, 1), targeted=True)
+    verdict = judge_goal(brightness, clean, final, to_one, norm="linf", epsilon=0.3)
     assert verdict.reached.tolist() == [True, False, True, True, False]
     assert verdict.in_budget.tolist() == [True, True, False, False, False]
     assert verdict.in_range.tolist() == [True, True, True, False, False]
     assert verdict.success.tolist() == [True, False, False, False, False]
     assert verdict.clean_predictions.tolist() == [0] * 5
-    left = judge(brightness, clean, final, labels=0, norm="linf", epsilon=0.3)
-    assert left.success.tolist() == verdict.success.tolist()
+    left = judge(brightness, clean[:4], final[:4], labels=0, norm="linf", epsilon=0.3)
+    assert left.success.tolist() == verdict.success.tolist()[:4]
 
 
 def test_norms_by_hand(brightness: SoftmaxRegression) -> None:
@@ -72,6 +78,56 @@ def test_wrong_questions_are_refused(brightness: SoftmaxRegression) -> None:
         judge(brightness, clean, clean, norm="linf", epsilon=1)
     with pytest.raises(ValueError, match="norm must be one of linf, l2, l1, l0"):
         judge(brightness, clean, clean, targets=1, norm="l3", epsilon=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"targets": 99}, r"targets must lie in 0\.\.9\. Received: 99"),
+        ({"targets": -1}, r"targets must lie in 0\.\.9\. Received: -1"),
+        ({"targets": np.nan}, "targets must be integers. Received: nan"),
+        ({"targets": "2"}, "targets must be integers. Received: '2'"),
+        ({"targets": 3.5}, "targets must be integers. Received: 3.5"),
+        ({"targets": [6, 1]}, "one integer or one for each of the 1 images"),
+        ({"adversarial": images(np.nan)}, "adversarial must be finite. Received: 1 pixels"),
+        ({"adversarial": images(255.0)}, "adversarial must lie in .* divide grey levels"),
+        ({"adversarial": images(1).astype(np.uint8)}, "adversarial must be floats .* dtype=uint8"),
+        ({"images": images(1.5)}, "images must lie in .* Received: pixels from 0 to 1.5"),
+        ({"epsilon": np.nan}, "epsilon must be a finite number, at least 0, .* Received: nan"),
+        ({"epsilon": -1}, "epsilon must be a finite number, at least 0, .* Received: -1"),
+        ({"epsilon": [1, 2]}, r"epsilon must be one number or one for .* Received: shape \[2\]"),
+        ({"confidence": 1.5}, r"confidence must lie in \(0, 1\)\. Received: 1.5"),
+        ({"bounds": (1, 0)}, r"bounds must be two finite numbers.* Received: \(1, 0\)"),
+        ({"model": lambda images: np.zeros((1, 10, 1))}, r"model must .* Received: \[1, 10, 1\]"),
+        ({"model": 3}, "model must be a function"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(
+    brightness: SoftmaxRegression, wrong: dict[str, Any], message: str
+) -> None:
+    question: dict[str, Any] = {
+        "model": brightness,
+        "images": images(0.4),
+        "adversarial": images(0.6),
+        "targets": 1,
+        "norm": "linf",
+        "epsilon": 0.3,
+    }
+    assert judge(**question).success.all()
+    with pytest.raises(ValueError, match=message) as caught:
+        judge(**{**question, **wrong})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_returns_one_row_for_many_images_is_refused() -> None:
+    def one_row(images: Any) -> tf.Tensor:
+        return tf.reduce_sum(images, axis=[0, 1, 2]) * tf.ones([1, 10])
+
+    clean = images(0.4, 0.4, 0.4)
+    with pytest.raises(ValueError, match=r"Received: \[1, 10\] for n = 3"):
+        judge(one_row, clean, clean, labels=0, norm="linf", epsilon=0.3)
+    with pytest.raises(ValueError, match=r"Received: \[1, 10\] for n = 2"):
+        attack(one_row, clean, labels=0)
 
 
 def test_images_beyond_one_block_are_judged_alike(brightness: SoftmaxRegression) -> None:

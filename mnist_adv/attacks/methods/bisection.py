@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from mnist_adv.arguments import shown, whole
 from mnist_adv.attacks.base import Attack, Outcome, Run, take
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.task import Inputs, Status, Task
@@ -30,10 +31,12 @@ class Bisection(Attack):
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
-        if self.inner.minimal:
-            raise ValueError(f"inner must be an attack with a budget. Received: {self.inner}")
-        if self.num_searches < 1:
-            raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
+        if not isinstance(self.inner, Attack) or self.inner.minimal:
+            raise ValueError(
+                f"inner must be an attack with a budget. Received: {shown(self.inner)}"
+            )
+        super().__post_init__()
+        whole(self.num_searches, "num_searches")
 
     @property
     def norms(self) -> tuple[Norm, ...]:  # type: ignore[override]

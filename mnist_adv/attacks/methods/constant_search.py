@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from mnist_adv.arguments import whole
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.task import Inputs, Status, Task
 
@@ -32,8 +33,8 @@ class ConstantSearch(Attack):
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
-        if self.num_searches < 1:
-            raise ValueError(f"num_searches must be at least 1. Received: {self.num_searches}")
+        super().__post_init__()
+        whole(self.num_searches, "num_searches")
 
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from mnist_adv.arguments import real
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.methods.restarts import Restarted
 from mnist_adv.attacks.task import Inputs, State, Task
@@ -34,8 +35,7 @@ class PGD(Restarted):
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
         super().__post_init__()
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1]. Received: {self.momentum}")
+        real(self.momentum, "momentum", 0, 1)
 
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:

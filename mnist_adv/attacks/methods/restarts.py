@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
+from mnist_adv.arguments import whole
 from mnist_adv.attacks.base import Attack, Outcome, Run, take
 from mnist_adv.attacks.task import Inputs, State, Status, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
@@ -37,11 +38,12 @@ class Restarted(Attack):
     stop_early: bool = True
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2, Norm.L1)
+    most_restarts: ClassVar[int] = 2**20  # that draw numbers of their own
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be at least 1. Received: {self.restarts}")
+        super().__post_init__()
+        whole(self.restarts, "restarts", 1, self.most_restarts)
 
     @property
     def ends_at_goal(self) -> bool:

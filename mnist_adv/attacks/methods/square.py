@@ -36,6 +36,7 @@ class Square(Restarted):
     area: float = 0.3
 
     norms = (Norm.LINF, Norm.L2)
+    most_restarts = 2**10  # of 2**20 steps, within int32
 
     @override
     def start(self, task: Task, inputs: Inputs) -> State:

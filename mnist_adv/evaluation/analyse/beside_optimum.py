@@ -22,6 +22,9 @@ from mnist_adv.optimum import Optimum, smallest_perturbation
 from mnist_adv.verdict.beside_optimum import bounds_with_rounding, float32_rounding, require_bounds
 from mnist_adv.verdict.judge import TOLERANCE
 
+# Solved at once: of each, float64 images, dual variables and what the solvers need.
+_MOST_CASES = 1000
+
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
@@ -85,36 +88,50 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
     parts, plan = linear_parts(model), table.plan
     if parts is None or (plan.norm is Norm.L0 and plan.targeted):
         return None
-    starts = np.flatnonzero(np.diff(table["index"], prepend=-1))
-    loaded = places.data(plan).load((0, plan.num_images))
-    images, labels = loaded.images[table["index"][starts]], table["label"][starts]
-    of_image = np.repeat(np.arange(len(starts)), np.diff([*starts, len(table)]))
-    optimum = escape = smallest_perturbation(*parts, images, norm=plan.norm.value, labels=labels)
-    if plan.targeted:
-        optimum = smallest_perturbation(
-            *parts, images[of_image], norm=plan.norm.value, targets=table["target"]
-        )
-    _require_bounds(table, parts, optimum)
-    lower, distance = optimum.lower_bound, optimum.upper_bound
+    norm = plan.norm.value
+    lower, distance, escape = np.empty((3, len(table)))
+    for cases in _blocks(table["index"]):
+        index, labels = table["index"][cases], table["label"][cases]
+        first = int(index[0])
+        images = places.data(plan).load((first, int(index[-1]) + 1)).images
+        _, ones, of_image = np.unique(index, return_index=True, return_inverse=True)
+        optimum = smallest_perturbation(*parts, images, norm=norm, labels=labels[ones])
+        escape[cases] = optimum.upper_bound[of_image]
+        if plan.targeted:
+            images, targets = images[index - first], table["target"][cases]
+            optimum = smallest_perturbation(*parts, images, norm=norm, targets=targets)
+        lower[cases], distance[cases] = optimum.lower_bound, optimum.upper_bound
+        _require_bounds(table, parts, optimum, cases)
     return BesideOptimum(
         lower_bound=lower,
         distance=distance,
-        curve=statistics.curve(
-            table, statistics.OPTIMUM, "float", distance, escape.upper_bound[of_image]
-        ),
+        curve=statistics.curve(table, statistics.OPTIMUM, "float", distance, escape),
         found=tuple(
             _found(table, name, number, lower, distance) for number, name in enumerate(plan.attacks)
         ),
     )
 
 
-def _require_bounds(table: Table, parts: tuple[np.ndarray, np.ndarray], optimum: Optimum) -> None:
+def _blocks(index: np.ndarray) -> list[slice]:
+    """Cut the cases into blocks that end where an image's cases end."""
+    ends = np.flatnonzero(np.diff(index, append=-1)) + 1
+    blocks, first = [], 0
+    for end in ends.tolist():
+        if end - first >= _MOST_CASES or end == len(index):
+            blocks.append(slice(first, end))
+            first = end
+    return blocks
+
+
+def _require_bounds(
+    table: Table, parts: tuple[np.ndarray, np.ndarray], optimum: Optimum, cases: slice
+) -> None:
     # The float images are not kept: the rounding is that of an image whose pixels are all 1.
     rounding = float32_rounding(*parts, np.ones([1, len(parts[0])]))
     bound = bounds_with_rounding(*parts, optimum, rounding)
     for form in FORMS:
-        for name, distance in zip(table.plan.attacks, table.distance(form)):
-            names = [f"{name} on image {index}" for index in table["index"]]
+        for name, distance in zip(table.plan.attacks, table.distance(form)[:, cases]):
+            names = [f"{name} on image {index}" for index in table["index"][cases]]
             require_bounds(bound, distance, table.plan.norm.value, names)
 
 

@@ -163,7 +163,8 @@ def _run_attack(
         record["num_queries"][active] += result.num_queries
         record["num_gradients"][active] += result.num_gradients
         verdict = result.verdict
-        better = _record_better(record, active, "float", verdict, labels, plan.norm.value)
+        escaped = _escaped(verdict, labels)
+        better = _record_better(record, active, "float", verdict, escaped, plan.norm.value)
         record["num_steps"][active[better]] = result.num_steps[better]
         record["budget"][active[better]] = epsilon
         if epsilon == 0:
@@ -172,7 +173,10 @@ def _run_attack(
         saved = judge_goal(
             model, images, datasets.to_float(levels), goal, norm=plan.norm, epsilon=epsilon
         )
-        better = _record_better(record, active, "saved", saved, labels, plan.norm.value)
+        # What rounding alone has reached, no attack has.
+        saved = dataclasses.replace(saved, success=saved.success & verdict.success)
+        escaped &= _escaped(saved, labels)
+        better = _record_better(record, active, "saved", saved, escaped, plan.norm.value)
         record["levels"][active[better]] = levels[better]
     return record, spent
 
@@ -193,12 +197,17 @@ def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return blank
 
 
+def _escaped(verdict: Verdict, labels: np.ndarray) -> np.ndarray:
+    """Tell which images are misclassified, whatever their goal was."""
+    return verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
+
+
 def _record_better(
     record: dict[str, np.ndarray],
     numbers: np.ndarray,
     form: str,
     verdict: Verdict,
-    labels: np.ndarray,
+    escaped: np.ndarray,
     norm: str,
 ) -> np.ndarray:
     """Record what is better than before: success, then the smaller norm, else the latest miss."""
@@ -209,7 +218,6 @@ def _record_better(
     record[f"{form}_prediction"][chosen] = verdict.predictions[better]
     for name in NORMS:
         record[f"{form}_{name}"][chosen] = verdict.norms[name][better]
-    allowed = verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
-    escape = np.where(allowed, lengths, np.inf)
+    escape = np.where(escaped, lengths, np.inf)
     record[f"{form}_escape"][numbers] = np.minimum(record[f"{form}_escape"][numbers], escape)
     return better

@@ -16,9 +16,12 @@ from typing import Any
 import joblib
 from tqdm import tqdm
 
+from mnist_adv.arguments import whole
 from mnist_adv.evaluation.measure.chunk import Places, compute
 from mnist_adv.evaluation.measure.store import Store, Timing
 from mnist_adv.evaluation.plan import Chunk
+
+_MOST_JOBS = 4096  # local processes
 
 
 class Backend(enum.Enum):
@@ -38,7 +41,8 @@ class Engine:
         scheduler: the address of Dask's scheduler, `tcp://host:port`.
 
     Raises:
-        ValueError: jobs below 1; a scheduler without Dask or Dask without a scheduler.
+        ValueError: jobs that are no integer in 1..4096; a scheduler without Dask or Dask
+            without a scheduler.
     """
 
     backend: Backend = Backend.LOCAL
@@ -46,8 +50,7 @@ class Engine:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1. Received: {self.jobs}")
+        whole(self.jobs, "jobs", 1, _MOST_JOBS)
         if (self.backend is Backend.DASK) != (self.scheduler is not None):
             raise ValueError(
                 "backend dask and scheduler tcp://host:port go together. "

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mnist_adv.arguments import as_path, as_text, choose, whole, yes_or_no
 from mnist_adv.data.class_names import fit_class_names
-from mnist_adv.data.images import Shape
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats import arrays
 from mnist_adv.models.formats.registry import (
@@ -91,15 +92,18 @@ def convert(
         ValueError: a source that is damaged, ambiguous, or more than Dense layers; a kind that
             cannot hold it; names that do not fit.
     """
+    name, destination = as_path(source, "source"), as_path(destination, "destination")
+    for argument, text in {"names": names, "variables": variables, "dataset": dataset}.items():
+        as_text(text, argument)
+    yes_or_no(overwrite, "overwrite")
     row = _find_writer(destination, kind)
     request = ReadRequest(
         images=lambda shape: np.random.default_rng(0).random((_NUM_PROBES, *shape), np.float32),
-        shape=shape,
-        num_classes=num_classes,
+        shape=None if shape is None else as_shape(shape, "shape"),
+        num_classes=None if num_classes is None else int(whole(num_classes, "num_classes")),
         variables=variables,
-        activation=None if activation is None else Activation(activation),
+        activation=None if activation is None else choose(Activation, activation, "activation"),
     )
-    name = os.fspath(source)
     model, found, notes = _read(find_format(name), name, request)
     num_found = layers_of(model)[0][-1][1].size
     if dataset is None:
@@ -129,8 +133,7 @@ def convert(
     return Converted(str(path), (*notes, *([f"wrote {said}"] if said else [])))
 
 
-def _find_writer(destination: str | os.PathLike[str], kind: str | None) -> Format:
-    path = os.fspath(destination)
+def _find_writer(path: str, kind: str | None) -> Format:
     choices = writable()
     if kind is None:
         by_suffix = [row for row in choices if row.suffix == pathlib.Path(path).suffix != ""]
@@ -138,7 +141,7 @@ def _find_writer(destination: str | os.PathLike[str], kind: str | None) -> Forma
             suffixes = ", ".join(row.suffix for row in choices if row.suffix)
             raise ValueError(
                 f"format must be given for a destination that does not end in {suffixes}. "
-                f"Received: {destination}"
+                f"Received: {path}"
             )
         return by_suffix[-1]
     row = FORMATS.find(kind)
@@ -147,9 +150,7 @@ def _find_writer(destination: str | os.PathLike[str], kind: str | None) -> Forma
             f"format must be one of {', '.join(row.name for row in choices)}. Received: {kind!r}"
         )
     if row.is_one_file and not path.endswith(row.suffix):
-        raise ValueError(
-            f"a {row.name} destination must end in {row.suffix}. Received: {destination}"
-        )
+        raise ValueError(f"a {row.name} destination must end in {row.suffix}. Received: {path}")
     return row
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.arguments import as_path, as_text, choose, shown, whole
 from mnist_adv.data import datasets
-from mnist_adv.data.images import Shape
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import ReadRequest, find_format
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, listed
@@ -69,7 +70,15 @@ def open_model(
         >>> print(*opened.notes)
         took model/W [784, 10] as weights and model/b [10] as bias
     """
-    name = os.fspath(spec)
+    name = as_path(spec, "spec")
+    as_text(variables, "variables")
+    kind = None if activation is None else choose(Activation, activation, "activation")
+    if num_classes is not None:
+        whole(num_classes, "num_classes")
+    if shape is not None:
+        shape = as_shape(shape, "shape")
+    if not isinstance(pixels, Pixels):
+        raise ValueError(f"pixels must be Pixels(scale, polarity). Received: {shown(pixels)}")
     if images is not None and not callable(images):
         shape = np.shape(images)[1:] if shape is None else shape
     probes = functools.cache(functools.partial(_probes, images, pixels, name))
@@ -78,7 +87,7 @@ def open_model(
         shape=shape,
         num_classes=num_classes,
         variables=variables,
-        activation=None if activation is None else Activation(activation),
+        activation=kind,
     )
     loaded = find_format(name).read(name, request)
     model = adapt(loaded.model, pixels)

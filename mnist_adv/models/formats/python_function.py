@@ -48,7 +48,15 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
     notes = [] if isinstance(found, types.FunctionType) else [f"took a {type(found).__name__}"]
     shape = _shape(found, request.shape, spec)
     images = request.images(shape)
-    model = as_model(found, images)
+    try:
+        model = as_model(found, images)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(
+            f"model {getattr(found, '__name__', spec)!r} fails on images {[1, *shape]} "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from error
     model, said = as_logits(Function(found, spec) if model is found else model, images, spec)
     file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     files = [pathlib.Path(file)] if file is not None else []

@@ -1,0 +1,101 @@
+"""The numbers that an attack is given, checked, and as the loop takes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.arguments import ABOVE_0, real, whole
+from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.registry import NamedAttack
+from mnist_adv.attacks.task import Task
+from mnist_adv.geometry.norms import GEOMETRY, Norm
+
+# Projections are exact but for rounding: a share of the radius, and half a unit in the last place
+# of a pixel near 1, in every pixel.
+_ROUNDING = 1e-6
+_PIXEL_ROUNDING = 2.0**-25
+# Budgets and steps beyond this do the same, and their squares would be infinite in float32.
+_FAR = 1e15
+
+
+def epsilon_of(row: NamedAttack, norm: Norm, epsilon: Any, count: int, scale: float) -> Any:
+    """Check a budget, or choose one.
+
+    Args:
+        row: the attack.
+        norm: of the budget.
+        epsilon: one number or `[count]`; None: the default.
+        count: of the images.
+        scale: how wide the box is, in the unit of the default.
+
+    Returns:
+        One number or `[count]` float64; infinite where there is no limit.
+
+    Raises:
+        ValueError: no number that float32 holds, at least 0, or one for each image.
+    """
+    if epsilon is None and row.attack.minimal:
+        return math.inf
+    if epsilon is None:
+        return scale * (GEOMETRY[norm].default_epsilon if row.epsilon is None else row.epsilon)
+    values = real(epsilon, "epsilon", 0, count=count, infinite=row.attack.minimal)
+    return float(values) if values.ndim == 0 else values
+
+
+def step_size_of(step_size: Any, count: int, scale: float) -> Any:
+    """Check a step size.
+
+    Args:
+        step_size: one number or `[count]`; None: the attack's own.
+        count: of the images.
+        scale: how wide the box is.
+
+    Returns:
+        None, or the step size in a box from 0 to 1.
+
+    Raises:
+        ValueError: no number above 0 that float32 holds, or one for each image.
+    """
+    if step_size is None:
+        return None
+    return np.minimum(real(step_size, "step_size", ABOVE_0, count=count) / scale, _FAR)
+
+
+def num_steps_of(attack: Attack, num_steps: Any, count: int) -> np.ndarray:
+    """Check a number of steps.
+
+    Args:
+        attack: whose own number is taken if there is none.
+        num_steps: one number or `[count]`, or None.
+        count: of the images.
+
+    Returns:
+        `[count]` int32.
+
+    Raises:
+        ValueError: no integer from 1 to 2**31 - 1, or one for each image.
+    """
+    values = whole(attack.num_steps if num_steps is None else num_steps, "num_steps", count=count)
+    return np.broadcast_to(values.astype(np.int32), (count,))
+
+
+def inside(task: Task, epsilon: Any, count: int) -> np.ndarray:
+    """Shorten budgets by what rounding adds.
+
+    Args:
+        task: norm and shape.
+        epsilon: one number or `[count]`, in a box from 0 to 1.
+        count: of the images.
+
+    Returns:
+        `[count]` float32.
+    """
+    if task.norm in (Norm.L2, Norm.L1):
+        order = 2 if task.norm is Norm.L2 else 1
+        rounding = task.num_pixels ** (1 / order) * _PIXEL_ROUNDING
+        epsilon = np.maximum(epsilon * (1 - _ROUNDING) - rounding, 0)
+    limited = np.where(np.isfinite(epsilon), np.minimum(epsilon, _FAR), epsilon)
+    return np.broadcast_to(limited.astype(np.float32), (count,))
