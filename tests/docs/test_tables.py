@@ -46,6 +46,7 @@ def test_both_readmes_say_the_same() -> None:
         assert sorted(set(code[0])) == sorted(set(code[1])) or pattern.startswith(r"\]")
     links = [set(re.findall(r"\]\(([^)]+)\)", page)) for page in (english, chinese)]
     apart = {"README.md", "README.zh-CN.md", "docs/tour.ipynb", "docs/tour.zh-CN.ipynb"}
+    apart |= {"docs/sequel.md", "docs/sequel.zh-CN.md"}
     assert links[0] - apart == links[1] - apart
     for link in links[0] | links[1]:
         assert (ROOT / link).exists(), link
