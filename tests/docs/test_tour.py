@@ -191,7 +191,7 @@ def test_red_is_above_zero_and_blue_below(value: float, brighter: bool) -> None:
     picture_parts.signed(figure.subplots(), np.full(784, value))
     drawn = Image.open(io.BytesIO(picture_parts.png(figure))).convert("RGB")
     red, _, blue = np.asarray(drawn).astype(int)[drawn.height // 2, drawn.width // 2]
-    assert (red > blue + 50) is brighter and (blue > red + 50) is not brighter
+    assert bool(red > blue) is brighter
 
 
 def test_a_changed_picture_is_noticed() -> None:
