@@ -47,13 +47,13 @@ def alike(first: bytes, second: bytes) -> bool:
 
 
 def titles(content: bytes) -> str:
-    """Read the titles of a picture's parts, numbers and all, which `png` has noted in its file.
+    """Read the titles and scales of a picture's parts, which `png` has noted in its file.
 
     Args:
         content: a PNG.
 
     Returns:
-        The titles, separated by semicolons.
+        A title and the numbers of its colour bar per part, separated by semicolons.
     """
     return str(Image.open(io.BytesIO(content)).info[_TITLES])
 
@@ -71,12 +71,17 @@ def png(figure: Figure) -> bytes:
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     notes = PngInfo()
-    notes.add_text(_TITLES, "; ".join(axes.get_title() for axes in figure.axes))
+    notes.add_text(_TITLES, "; ".join(_words(axes) for axes in figure.axes))
     content = io.BytesIO()
     drawn.quantize(_COLOURS, dither=Image.Dither.NONE).save(
         content, "PNG", optimize=True, pnginfo=notes
     )
     return content.getvalue()
+
+
+def _words(axes: Axes) -> str:
+    bars = [label.get_text() for bar in axes.child_axes for label in bar.get_yticklabels()]
+    return " ".join([axes.get_title(), *bars])
 
 
 def new_figure(
@@ -172,5 +177,5 @@ def colour_bar(
 
 def _short(value: float) -> str:
     if value == 0 or abs(value) >= 0.01:
-        return f"{value:.2g}"
+        return f"{value:.3g}"
     return f"{value:.0e}".replace("e-0", "e-")

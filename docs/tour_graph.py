@@ -31,9 +31,9 @@ def draw_graph() -> Figure:
     Returns:
         The figure.
     """
-    figure = new_figure(3.3)
+    figure = new_figure(2.9)
     axes = figure.subplots()
-    axes.set(xlim=(0, 8.6), ylim=(0.1, 3.1), aspect="equal")
+    axes.set(xlim=(0, 8.6), ylim=(0.3, 3.0), aspect="equal")
     axes.set_axis_off()
     for text, (x, y) in _BOXES.items():
         axes.add_patch(
