@@ -28,7 +28,7 @@ autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-_FIRST_PAGES = {"index", "tour", "tour.zh-CN", "reference"}
+_FIRST_PAGES = {"index", "tour", "tour.zh-CN", "sequel", "sequel.zh-CN", "reference"}
 
 
 def setup(app: Any) -> None:

@@ -1,7 +1,7 @@
-"""Remake the tour: run its blocks, write down what they print, draw its pictures.
+"""Remake the tour and its sequel: run their blocks, write down what they print, draw the pictures.
 
-`docs/tour.md` is the source of all code. This script runs it in a folder where `train.py` has been
-run with its defaults, puts code and output into every language, and writes the notebooks:
+The English pages are the source of all code. This script runs each in a folder where `train.py` has
+been run with its defaults, puts code and output into every language, and writes the notebooks:
 
     python -m docs.make_tour
 """
@@ -16,12 +16,18 @@ import os
 import pathlib
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import matplotlib
+
 FOLDER = pathlib.Path(__file__).resolve().parent
-SOURCE = FOLDER / "tour.md"
-LANGUAGES = (SOURCE, FOLDER / "tour.zh-CN.md")
+ENDINGS = (".md", ".zh-CN.md")
+# Each page in every language; the first has the code.
+PAGES = tuple(
+    tuple(FOLDER / f"{name}{ending}" for ending in ENDINGS) for name in ("tour", "sequel")
+)
 
 _BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?",
@@ -66,7 +72,7 @@ def pictures(text: str) -> list[str]:
 
 
 def run(codes: Sequence[str], namespace: dict[str, Any]) -> list[str]:
-    """Run code blocks one after the other, as a reader does.
+    """Run code blocks one after the other, as a reader does, but open no window.
 
     Args:
         codes: Python.
@@ -75,6 +81,7 @@ def run(codes: Sequence[str], namespace: dict[str, Any]) -> list[str]:
     Returns:
         What each printed.
     """
+    matplotlib.use("template")
     outputs = []
     for number, code in enumerate(codes, 1):
         printed = io.StringIO()
@@ -176,30 +183,41 @@ def workshop() -> Iterator[None]:
 
 def main() -> None:
     """Remake outputs, pictures and notebooks in place."""
+    with workshop():
+        for page in PAGES:
+            _remake(page)
+
+
+def _remake(page: tuple[pathlib.Path, ...]) -> None:
     from docs import tour_pictures
 
-    told = blocks(SOURCE.read_text(encoding="utf-8"))
+    source = page[0].read_text(encoding="utf-8")
+    told = blocks(source)
     namespace: dict[str, Any] = {}
-    with workshop():
-        outputs = run([block.code for block in told], namespace)
-        drawn = tour_pictures.draw(namespace)
+    began = time.perf_counter()
+    outputs = run([block.code for block in told], namespace)
+    seconds = time.perf_counter() - began
     made = [Block(block.code, output) for block, output in zip(told, outputs, strict=True)]
-    for path in LANGUAGES:
+    for path in page:
         text = fill_in(path.read_text(encoding="utf-8"), made)
         path.write_text(text, encoding="utf-8")
         path.with_suffix(".ipynb").write_text(notebook(text), encoding="utf-8")
+    drawn = tour_pictures.draw(pictures(source), namespace)
     for name, content in drawn.items():
         path = FOLDER / "img" / name
         if not (path.exists() and _same_picture(path.read_bytes(), content)):
             path.write_bytes(content)
-    print(f"{len(made)} blocks run, {len(drawn)} pictures drawn")
+    print(f"{page[0].name}: {len(made)} blocks in {seconds:.0f} s, {len(drawn)} pictures")
 
 
 def _same_picture(kept: bytes, drawn: bytes) -> bool:
-    from docs import tour_pictures
+    from docs import picture_parts
 
-    same_titles = tour_pictures.titles(kept) == tour_pictures.titles(drawn)
-    return same_titles and tour_pictures.alike(kept, drawn)
+    try:
+        same_titles = picture_parts.titles(kept) == picture_parts.titles(drawn)
+    except KeyError:  # a picture that this script has not drawn
+        return False
+    return same_titles and picture_parts.alike(kept, drawn)
 
 
 def _words(output: str) -> list[str]:

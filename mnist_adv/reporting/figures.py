@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mnist_adv.reporting.saved_attack import SavedAttack
 
 _DPI = 110
-_BEFORE, _AFTER = "#7f7f7f", "#d62728"
+# Red and blue are kept for brighter and darker.
+_BEFORE, _AFTER = "#7f7f7f", "#7b3294"
+_DIFFERENCES = ("#7b3294", "#2ca02c", "#000000", "#7f7f7f")
 _MOST_FRAMES = 12
 # Classes whose probabilities are drawn, with short names and with others.
 _MOST_BARS, _MOST_WIDE_BARS = 26, 12
@@ -121,6 +123,7 @@ def difference_error(
     """
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(color=_DIFFERENCES)
     for name, (steps, error) in errors.items():
         (line,) = axis.loglog(steps, error, marker=".", label=name)
         nearest = int(np.argmin(np.abs(np.log(steps) - np.log(marks[name]))))

@@ -23,6 +23,7 @@ from mnist_adv.tensors.compilation import NotCompiledWarning
 pytestmark = pytest.mark.slow
 
 COUNT = 40
+FEW = 16
 BUDGET = {Norm.LINF: 0.1, Norm.L2: 1.5, Norm.L1: 10.0, Norm.L0: 20.0}
 
 # Minimal attack, norm -> largest median of distance over optimum (two classes, box left out).
@@ -116,9 +117,17 @@ def test_every_minimal_attack_and_norm_has_its_factor() -> None:
         for norm in row.attack.norms
     }
     assert expected == set(FACTORS)
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "attacks.md").read_text()
-    written = re.findall(r"^\| (\w+) \| (\w+) \| at most ([\d.]+) \|$", page, re.MULTILINE)
-    assert {(name, Norm(norm)): float(factor) for name, norm, factor in written} == FACTORS
+
+
+def test_the_page_of_attacks_has_every_factor_and_says_on_how_many_images(grey: np.ndarray) -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")
+    row = r"^\| (\w+) \| (\w+) \| at most ([\d.]+) \| at most ([\d.]+) \|$"
+    written = {
+        (name, Norm(norm)): more for name, norm, *more in re.findall(row, page, re.MULTILINE)
+    }
+    assert {key: float(two) for key, (two, _) in written.items()} == FACTORS
+    assert all(float(ten) == TEN_CLASSES[norm][name] for (name, norm), (_, ten) in written.items())
+    assert re.findall(r": (\d+) (?:grey images|digits)", page) == [str(len(grey)), str(FEW)]
 
 
 # On ten classes, targeted and inside [0, 1], the median may be this much above the certified
@@ -142,7 +151,7 @@ TEN_CLASSES = {
 def test_minimal_attacks_on_digits_are_never_below_the_certified_optimum(
     trained: SoftmaxRegression, digits: dict[str, Any], norm: Norm
 ) -> None:
-    images, targets = digits["images"][:16], digits["targets"][:16]
+    images, targets = digits["images"][:FEW], digits["targets"][:FEW]
     weights, bias = trained.W.numpy(), trained.b.numpy()
     lowest = smallest_perturbation(weights, bias, images, targets, norm=norm.value).lower_bound
     assert set(TEN_CLASSES[norm]) == {name for name, known in FACTORS if known is norm}

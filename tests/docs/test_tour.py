@@ -9,19 +9,29 @@ import itertools
 import json
 import pathlib
 import re
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import matplotlib
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
-from docs import make_tour, tour_pictures
+from docs import make_tour, picture_parts, tour_pictures
 
 pytestmark = pytest.mark.slow
 
-LANGUAGES = [pytest.param(path, id=path.stem) for path in make_tour.LANGUAGES]
-ENGLISH, CHINESE = make_tour.LANGUAGES
+Page = tuple[pathlib.Path, ...]
+
+PAGES = [pytest.param(page, id=page[0].stem) for page in make_tour.PAGES]
+FILES = [pytest.param(path, id=path.stem) for page in make_tour.PAGES for path in page]
+TOUR = make_tour.PAGES[0]
+# English words and Chinese characters that a reader is given a minute for.
+PACE = (150, 250)
 _HAN = re.compile("[\u4e00-\u9fff]")
+_NUMBER = re.compile(r"(?<![\w.\]])\d[\d,]*(?:\.\d+)?")
 
 
 def read(path: pathlib.Path) -> str:
@@ -33,10 +43,19 @@ def in_workshop(workshop: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(workshop)
 
 
-@pytest.mark.usefixtures("in_workshop")
-def test_the_chinese_tour_pasted_at_the_prompt_prints_what_it_shows() -> None:
+@pytest.fixture
+def no_window() -> Iterator[None]:
+    before = matplotlib.get_backend()
+    matplotlib.use("template")
+    yield
+    matplotlib.use(before)
+
+
+@pytest.mark.usefixtures("in_workshop", "no_window")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_chinese_page_pasted_at_the_prompt_prints_what_it_shows(page: Page) -> None:
     console = code.InteractiveConsole()
-    for number, block in enumerate(make_tour.blocks(read(CHINESE)), 1):
+    for number, block in enumerate(make_tour.blocks(read(page[1])), 1):
         difference = make_tour.disagreement(block.output, paste(block.code, console))
         assert difference is None, f"block {number}: {difference}"
 
@@ -51,34 +70,38 @@ def paste(block: str, console: code.InteractiveConsole) -> str:
     return out.getvalue()
 
 
-@pytest.mark.usefixtures("in_workshop")
-def test_the_english_notebook_prints_and_draws_what_the_tour_shows() -> None:
-    notebook = nbformat.read(ENGLISH.with_suffix(".ipynb"), as_version=4)
+@pytest.mark.usefixtures("in_workshop", "no_window")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_english_notebook_prints_and_draws_what_the_page_shows_within_a_minute(
+    page: Page,
+) -> None:
+    notebook = nbformat.read(page[0].with_suffix(".ipynb"), as_version=4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    told = make_tour.blocks(read(ENGLISH))
+    told = make_tour.blocks(read(page[0]))
     assert [cell.strip() for cell in cells[1:]] == [block.code.strip() for block in told]
     variables: dict[str, Any] = {}
+    began = time.process_time()
     printed = make_tour.run(cells, variables)[1:]
+    assert time.process_time() - began < 120  # of two cores: a minute
     for number, (block, output) in enumerate(zip(told, printed, strict=True), 1):
         difference = make_tour.disagreement(block.output, output)
         assert difference is None, f"block {number}: {difference}"
-    drawn = tour_pictures.draw(variables)
-    assert sorted(drawn) == sorted(make_tour.pictures(read(ENGLISH)))
-    for name, content in drawn.items():
+    for name, content in tour_pictures.draw(make_tour.pictures(read(page[0])), variables).items():
         shown = (make_tour.FOLDER / "img" / name).read_bytes()
-        assert tour_pictures.alike(shown, content), name
-        numbers = tour_pictures.titles(shown), tour_pictures.titles(content)
+        assert picture_parts.alike(shown, content), name
+        numbers = picture_parts.titles(shown), picture_parts.titles(content)
         assert make_tour.disagreement(*numbers) is None, name
 
 
-@pytest.mark.parametrize("path", LANGUAGES)
+@pytest.mark.parametrize("path", FILES)
 def test_the_notebook_is_generated_from_the_tour(path: pathlib.Path) -> None:
     assert read(path.with_suffix(".ipynb")) == make_tour.notebook(read(path))
     nbformat.validate(nbformat.read(path.with_suffix(".ipynb"), as_version=4))
 
 
-def test_the_languages_share_blocks_pictures_and_chapters() -> None:
-    english, chinese = map(read, make_tour.LANGUAGES)
+@pytest.mark.parametrize("page", PAGES)
+def test_the_languages_share_blocks_pictures_and_chapters(page: Page) -> None:
+    english, chinese = map(read, page)
     assert make_tour.blocks(chinese) == make_tour.blocks(english)
     assert all(block.output for block in make_tour.blocks(english))
     assert make_tour.pictures(chinese) == make_tour.pictures(english)
@@ -91,20 +114,84 @@ def _outline(text: str) -> list[tuple[int, str]]:
     return [(len(marks), number) for marks, number in headings]
 
 
-def test_every_paragraph_of_the_chinese_tour_is_chinese() -> None:
-    prose = re.sub(r"```.*?```", "", read(CHINESE), flags=re.DOTALL)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_paragraph_of_the_chinese_page_is_chinese(page: Page) -> None:
+    prose = re.sub(r"```.*?```", "", read(page[1]), flags=re.DOTALL)
     for paragraph in re.split(r"\n\s*\n", prose):
         words = re.sub(r"</?\w+>|^    .*$", "", paragraph, flags=re.MULTILINE).strip()
         assert not words or _HAN.search(words), paragraph
 
 
+@pytest.mark.parametrize("path", FILES)
+def test_every_picture_has_its_numbered_caption(path: pathlib.Path) -> None:
+    text = read(path)
+    found = re.findall(r"^!\[[^\]]+\]\(img/[^)]+\)\n\n\*\*(?:Figure|图) (\d+)", text, re.MULTILINE)
+    count = len(make_tour.pictures(text))
+    assert [int(number) for number in found] == list(range(1, count + 1))
+    named = re.findall(r"(?:Figure|图) (\d+)", text)
+    assert {int(number) for number in named} <= set(range(1, count + 1))
+
+
+def _prose(text: str) -> str:
+    """Leave out code, formulas, links' addresses, markup, and the names of figures and chapters."""
+    text = re.sub(r"^```(?s:.*?)^```$|^    .*$|^#.*$|^\|.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)|</?\w+>", "", text)
+    return re.sub(r"(?:Figure|chapter|图|第) ?[\d.]+(?: 章)?|[\d.]+ 节|\*\*\d\.", "", text)
+
+
+def test_what_counts_as_prose() -> None:
+    text = "# 1. One\n\nGrows to 0.25, see [chapter 3](x.md#4).\n\n    y = 7\n\n```python\n8\n```\n"
+    assert _NUMBER.findall(_prose(text)) == ["0.25"]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_every_number_in_the_text_is_typed_or_printed_by_the_code(path: pathlib.Path) -> None:
+    """Durations have a test of their own."""
+    text = read(path)
+    code_and_output = " ".join(block.code + block.output for block in make_tour.blocks(text))
+    known = {float(number.replace(",", "")) for number in _NUMBER.findall(code_and_output)}
+    known |= {100 * number for number in known}  # per cent
+    # Digits of float64, the last of 14 columns, grey levels of a PNG and half of one.
+    known |= {0, 1, 2, 3, 4, 5, 16, 13, 256, 510}
+    prose = re.sub(r"^.*(?:words|约 [\d,]+ 字)[^\n]*\n[^\n]*", "", _prose(text), flags=re.MULTILINE)
+    prose = re.sub(r"1e-\d+|TensorFlow \d|Calculus 101|`[^`]*`", "", prose)
+    for number in _NUMBER.findall(prose):
+        value = float(number.replace(",", ""))
+        assert any(abs(value - other) < 1e-9 for other in known), number
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_durations_follow_from_the_length_of_the_text(path: pathlib.Path) -> None:
+    text = read(path)
+    chinese = path.name.endswith(".zh-CN.md")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    length = len(_HAN.findall(prose)) if chinese else len(re.findall(r"[A-Za-z']+", prose))
+    pattern = r"([\d,]+) 字：按每分钟 (\d+) 字，阅读需要 (\d+) 分钟"
+    if not chinese:
+        pattern = r"([\d,]+) words: (\d+) minutes of reading at (\d+) words a minute"
+    (told,) = re.findall(pattern, re.sub(r"\s*\n", " ", text))
+    words, *rest = (int(number.replace(",", "")) for number in told)
+    pace, minutes = rest if chinese else reversed(rest)
+    assert pace == PACE[chinese]
+    assert abs(words - length) <= max(150, 0.05 * length), length
+    assert 0 <= minutes - length / pace <= 5, length / pace
+
+
 def test_pictures_are_small_and_differ_from_one_another() -> None:
-    contents = [
-        (make_tour.FOLDER / "img" / name).read_bytes() for name in make_tour.pictures(read(ENGLISH))
-    ]
+    names = [name for page in make_tour.PAGES for name in make_tour.pictures(read(page[0]))]
+    contents = [(make_tour.FOLDER / "img" / name).read_bytes() for name in names]
     assert max(map(len, contents)) < 60_000
     for first, second in itertools.combinations(contents, 2):
-        assert not tour_pictures.alike(first, second)
+        assert not picture_parts.alike(first, second)
+
+
+@pytest.mark.parametrize(("value", "brighter"), [(1.0, True), (-1.0, False)])
+def test_red_is_above_zero_and_blue_below(value: float, brighter: bool) -> None:
+    figure = picture_parts.new_figure(4)
+    picture_parts.signed(figure.subplots(), np.full(784, value))
+    drawn = Image.open(io.BytesIO(picture_parts.png(figure))).convert("RGB")
+    red, _, blue = np.asarray(drawn).astype(int)[drawn.height // 2, drawn.width // 2]
+    assert bool(red > blue) is brighter
 
 
 def test_a_changed_picture_is_noticed() -> None:
@@ -115,10 +202,10 @@ def test_a_changed_picture_is_noticed() -> None:
         tour_pictures.draw_one("templates", {"W": values})
         for values in (weights, weights + generator.normal(0, 0.3, weights.shape), weights * 1.001)
     ]
-    assert not tour_pictures.alike(images[0], images[1])
-    assert tour_pictures.alike(images[0], images[2])
+    assert not picture_parts.alike(images[0], images[1])
+    assert picture_parts.alike(images[0], images[2])
     one, other = (
-        tour_pictures.titles(
+        picture_parts.titles(
             tour_pictures.draw_one(
                 "logit", {"x": np.ones(784), "W": weights, "b": np.full(10, bias)}
             )
@@ -129,11 +216,11 @@ def test_a_changed_picture_is_noticed() -> None:
     assert make_tour.disagreement(one, other)
 
 
-def test_links_of_the_tour_lead_somewhere() -> None:
-    for path in make_tour.LANGUAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", read(path)):
-            if not target.startswith("https://"):
-                assert (make_tour.FOLDER / target).exists(), f"{path.name}: {target}"
+@pytest.mark.parametrize("path", FILES)
+def test_links_lead_somewhere(path: pathlib.Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", read(path)):
+        if not target.startswith("https://"):
+            assert (make_tour.FOLDER / target).exists(), target
 
 
 @pytest.mark.parametrize(
@@ -159,7 +246,7 @@ def test_outputs_are_compared_word_by_word(told: str, printed: str, agree: bool)
 
 def test_a_changed_number_is_noticed() -> None:
     """The comparison of the whole tour can fail: each output, altered, is refused."""
-    for block in make_tour.blocks(read(ENGLISH)):
+    for block in make_tour.blocks(read(TOUR[0])):
         altered = re.sub(r"\d+", lambda found: str(int(found[0]) + 7), block.output)
         altered = altered.replace("True", "False").replace("None", "some")
         assert make_tour.disagreement(block.output, altered), block.output
