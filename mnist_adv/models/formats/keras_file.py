@@ -28,6 +28,7 @@ from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.keras_model import KerasModel, without_softmax
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
+from mnist_adv.sizes import require_bytes
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
@@ -174,9 +175,7 @@ def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
             if broken:
                 raise ValueError(f"{path} is damaged (checksum of {broken}); use an intact copy")
             for entry in archive.infolist():
-                keras_sizes.require_bytes(
-                    entry.file_size, entry.compress_size, entry.filename, path
-                )
+                require_bytes(entry.file_size, entry.compress_size, entry.filename, path)
             config = dict(json.loads(archive.read("config.json")))
             with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
                 held = keras_sizes.stored_shapes(weights, path)

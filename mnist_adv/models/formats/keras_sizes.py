@@ -14,12 +14,10 @@ from typing import Any
 import tensorflow as tf
 
 from mnist_adv.models.formats.shapes import Layout
+from mnist_adv.sizes import require_bytes
 
 # Of one image, in numbers; residual nets of fifty layers for photographs need a third.
 LARGEST_SUM = 2**28
-# An array larger than this must have a hundredth of its bytes in the file.
-_SMALL = 2**20
-_COMPRESSED = 100
 
 
 @contextlib.contextmanager
@@ -104,22 +102,6 @@ def require_whole(array: Any, name: str, path: str) -> None:
     if array.external is not None or array.is_virtual:
         raise ValueError(f"{path} holds {name} as a reference to another file, which is not opened")
     require_bytes(array.nbytes, array.id.get_storage_size(), name, path)
-
-
-def require_bytes(wanted: int, stored: int, name: str, path: str) -> None:
-    """Refuse what unpacks to more than a hundred times its size.
-
-    Args:
-        wanted: bytes, as it says.
-        stored: bytes in the file.
-        name: of it, for the message.
-        path: of the file, for the message.
-
-    Raises:
-        ValueError: it does, and is larger than a mebibyte.
-    """
-    if wanted > max(_SMALL, _COMPRESSED * stored):
-        raise ValueError(f"{path} asks for {wanted:,} bytes for {name}, and holds {stored:,}")
 
 
 def stored_shapes(file: Any, path: str) -> list[tuple[int, ...]]:
