@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mnist_adv.data.split import Split
+from mnist_adv.sizes import require_bytes
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -113,25 +114,42 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         uint8, in the shape that the file states.
 
     Raises:
-        ValueError: the file is not IDX of bytes, not as long as its header says, or its gzip is
-            damaged.
+        ValueError: the file is not IDX of bytes, not as long as its header says, larger than a
+            mebibyte and a hundred times its gzip, or its gzip is damaged.
         OSError: the file cannot be opened.
     """
     content = pathlib.Path(path).read_bytes()
     if content[:2] == _GZIP:
+        shape = _shape(pathlib.Path(path))
+        wanted = 4 + 4 * len(shape) + math.prod(shape)
+        require_bytes(wanted, len(content), "its array", os.fspath(path))
         try:
-            # In one piece, so that the threads that wait meanwhile are not woken for every block.
-            content = gzip.decompress(content)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            content = _unpacked(content, wanted)
+        except (EOFError, zlib.error) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     shape = _header(path, content)
     start = 4 + 4 * len(shape)
     if len(content) != start + math.prod(shape):
         raise ValueError(
             f"{path} must hold {math.prod(shape)} bytes after its header. "
-            f"Received: {len(content) - start}"
+            f"Received: {'more' if len(content) > start + math.prod(shape) else len(content) - start}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _unpacked(content: bytes, wanted: int) -> bytes:
+    """Unpack gzip up to a length, and one byte more to tell what is longer.
+
+    In one piece, so that the threads that wait meanwhile are not woken for every block.
+    """
+    unpacked = b""
+    while content.startswith(_GZIP) and len(unpacked) <= wanted:  # files may stand in a row
+        stream = zlib.decompressobj(wbits=31)
+        unpacked += stream.decompress(content, wanted + 1 - len(unpacked))
+        if not stream.eof and len(unpacked) <= wanted:
+            raise EOFError("it ends before its last byte")
+        content = stream.unused_data
+    return unpacked
 
 
 def _header(path: str | os.PathLike[str], content: bytes) -> tuple[int, ...]:

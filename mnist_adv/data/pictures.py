@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_adv.data.images import Shape
+from mnist_adv.errors import first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_AROUND_CHUNK = 12  # bytes: its length, its name and its checksum
+_BLOCK = 2**20
 # A small file may ask for any number of them.
 _MOST_PIXELS = 50_000_000
 _MODES = {1: "L", 3: "RGB"}
@@ -33,14 +39,18 @@ def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         FileNotFoundError: there is no such file.
         IsADirectoryError: it is a folder.
         PermissionError: it must not be read.
-        ValueError: it is no readable PNG or JPEG picture, or has more than 50 million pixels.
+        ValueError: it is no readable PNG or JPEG picture, a checksum of a PNG is wrong, or it has
+            more than 50 million pixels.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG")) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        require_png_checksums(path)
+        with contextlib.ExitStack() as stack:
+            with warnings.catch_warnings():  # of a size that is refused below
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                picture = stack.enter_context(Image.open(path, formats=("PNG", "JPEG")))
             size = (picture.width, picture.height)
             if picture.width * picture.height <= _MOST_PIXELS:
-                yield ImageOps.exif_transpose(picture)
+                yield _upright(picture)
                 return
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
@@ -49,14 +59,57 @@ def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
         OSError,
         SyntaxError,
     ) as error:
-        raise ValueError(f"{path} is not a readable PNG or JPEG picture: {error}") from error
+        raise ValueError(
+            f"{path} is not a readable PNG or JPEG picture: {first_line(error)}"
+        ) from error
     raise ValueError(
         f"{path} must have at most {_MOST_PIXELS:,} pixels. Received: {size[0]} x {size[1]}"
     )
+
+
+def require_png_checksums(path: str | os.PathLike[str]) -> None:
+    """Refuse a PNG whose chunks are not whole: Pillow reads pixels without their checksums.
+
+    Args:
+        path: of any file; one that is no PNG passes.
+
+    Raises:
+        ValueError: a checksum is wrong, or the end is missing.
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return
+        left = os.fstat(file.fileno()).st_size - len(_PNG)
+        kind = b""
+        while kind != b"IEND":
+            length, kind = struct.unpack(">L4s", file.read(8).ljust(8, b"\0"))
+            left -= _AROUND_CHUNK + length
+            if left < 0:
+                raise ValueError(f"{path} is damaged (it ends within a chunk); use an intact copy")
+            checksum = zlib.crc32(kind)
+            while length:
+                part = file.read(min(length, _BLOCK))
+                checksum = zlib.crc32(part, checksum)
+                length -= len(part)
+            if checksum != int.from_bytes(file.read(4), "big"):
+                raise ValueError(
+                    f"{path} is damaged (checksum of its chunk {kind.decode('latin-1')!r}); use an "
+                    "intact copy"
+                )
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Decode a picture whole, and turn it as its camera says."""
+    try:
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    # What Pillow's readers of chunks and of cameras' notes raise, by experiment.
+    except (ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error) as error:
+        raise SyntaxError(first_line(error)) from error
 
 
 def read_levels(path: str | os.PathLike[str]) -> np.ndarray:

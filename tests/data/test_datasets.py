@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -120,6 +121,32 @@ def test_read_idx_names_a_damaged_file(tmp_path: pathlib.Path) -> None:
     path.write_bytes(b"no gzip")
     with pytest.raises(ValueError, match="not an IDX file of unsigned bytes: it starts b'no g'"):
         idx.read_idx(path)
+
+
+def test_idx_is_unpacked_as_far_as_its_header_says(tmp_path: pathlib.Path) -> None:
+    header = struct.pack(">4B3I", 0, 0, 8, 3, 20_000, 28, 28)
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(header + bytes(20_000 * 784)))
+    with pytest.raises(ValueError, match=r"asks for 15,680,016 bytes for its array, and holds"):
+        idx.read_idx(path)
+    few = struct.pack(">4BI", 0, 0, 8, 1, 5)
+    path.write_bytes(gzip.compress(few + bytes(10_000_000)))
+    with pytest.raises(ValueError, match=r"must hold 5 bytes after its header. Received: more"):
+        idx.read_idx(path)
+    path.write_bytes(gzip.compress(few[:6]) + gzip.compress(few[6:] + b"abcde"))  # in two parts
+    assert idx.read_idx(path).tobytes() == b"abcde"
+
+
+def test_no_flip_of_a_gzip_changes_what_is_read(tmp_path: pathlib.Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 10, 100).astype(np.uint8)
+    whole = gzip.compress(struct.pack(">4BI", 0, 0, 8, 1, 100) + labels.tobytes())
+    path = tmp_path / "labels.gz"
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(idx.read_idx(path), labels)
 
 
 def test_load_refuses_what_it_cannot_load(tmp_path: pathlib.Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from mnist_adv import read_digit
 from mnist_adv.data.datasets import Dataset, to_float
+from mnist_adv.data.pictures import read_levels
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 
@@ -78,6 +81,39 @@ def test_transparent_paper(tmp_path: pathlib.Path, ink: str) -> None:
     assert digit.levels[14, 14, 0] == 255 and digit.levels[0, 0, 0] == 0
 
 
+def test_no_flip_of_a_png_changes_its_pixels(tmp_path: pathlib.Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
+    path = save(picture, tmp_path / "noise.png")
+    whole, levels, refused = path.read_bytes(), read_levels(path), 0
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_levels(path)
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+        else:
+            np.testing.assert_array_equal(found, levels)
+    assert refused > 0.98 * len(whole)
+
+
+def test_a_small_file_of_many_pixels_is_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "bomb.png"
+    header = struct.pack(">2L5B", 12_000, 12_000, 8, 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(bytes(10_000)), b"IEND": b""}
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+            for kind, data in chunks.items()
+        )
+    )
+    with pytest.raises(ValueError, match="at most 50,000,000 pixels. Received: 12000 x 12000"):
+        read_digit(path)
+
+
 def test_what_is_no_digit_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*missing\.png"):
         read_digit(tmp_path / "missing.png")
@@ -88,7 +124,7 @@ def test_what_is_no_digit_is_named(tmp_path: pathlib.Path) -> None:
     whole = save(stroke((100, 100), 255, 0, (40, 10, 60, 90)), tmp_path / "whole.png")
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"cut\.png is not a readable"):
+    with pytest.raises(ValueError, match=r"cut\.png is damaged \(it ends within a chunk\)"):
         read_digit(cut)
     with pytest.raises(ValueError, match=r"blank\.png shows no digit"):
         read_digit(save(Image.new("L", (100, 100), 200), tmp_path / "blank.png"))

@@ -49,7 +49,7 @@ def load_hdf5(path: str, request: ReadRequest) -> tuple[Any, Layout]:
             config, version = _config(file, path)
             # What `clean` meets where the file is not what Keras writes, it raises as these.
             return _filled(config, version, _inside(file, _WEIGHTS, path), path, request)
-    except (AttributeError, IndexError, KeyError, OSError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
 
 
@@ -79,8 +79,10 @@ def _config(file: Any, path: str) -> tuple[Any, str]:
             f"{path} is HDF5 and holds {held}; build the model in code, load them with "
             "model.load_weights(path), and save the whole with model.save('model.keras')"
         )
+    text = _text(file.attrs["model_config"])
+    keras_file.require_short(len(text), "model_config", path)
     try:
-        config = json.loads(_text(file.attrs["model_config"]))
+        config = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path} is damaged (its model_config is no JSON: {first_line(error)}); use an intact "

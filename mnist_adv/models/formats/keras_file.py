@@ -13,13 +13,13 @@ import pathlib
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from mnist_adv import archives
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
@@ -28,7 +28,6 @@ from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.keras_model import KerasModel, without_softmax
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
-from mnist_adv.sizes import require_bytes
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
@@ -36,6 +35,8 @@ _HARMLESS_MODULES = re.compile(
 )
 # What a config writes without a module: values, not code.
 _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__bytes__")
+# In bytes. Those of the largest published nets have two million.
+_LARGEST_CONFIG = 2**24
 # Layers in a note.
 _MOST_LISTED = 12
 # Layers that run code of the file's choosing, or open files that it names.
@@ -170,21 +171,13 @@ def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
     import h5py
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            if broken:
-                raise ValueError(f"{path} is damaged (checksum of {broken}); use an intact copy")
-            for entry in archive.infolist():
-                require_bytes(entry.file_size, entry.compress_size, entry.filename, path)
-            config = dict(json.loads(archive.read("config.json")))
+        with archives.open_zip(path) as archive:
+            require_short(archive.getinfo("config.json").file_size, "config.json", path)
+            config = _parsed(archive.read("config.json"), path)
             with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
                 held = keras_sizes.stored_shapes(weights, path)
-    except (zipfile.BadZipFile, OSError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is damaged (its config.json: {first_line(error)}); use an intact copy"
-        ) from error
     config.pop("compile_config", None)
     for part in _parts(config):
         kind, module = part["class_name"], part.get("module")
@@ -203,6 +196,18 @@ def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
     return config, held
 
 
+def _parsed(text: bytes, path: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError("it describes no model")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged (its config.json: {first_line(error)}); use an intact copy"
+        ) from error
+    return config
+
+
 def _parts(config: Any) -> Iterator[dict[str, Any]]:
     """Yield every object that a Keras config describes."""
     if isinstance(config, dict):
@@ -213,6 +218,23 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(config, list):
         for value in config:
             yield from _parts(value)
+
+
+def require_short(length: int, name: str, path: str) -> None:
+    """Refuse a config that takes much memory as objects of Python.
+
+    Args:
+        length: of its text.
+        name: of it, for the message.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: it is longer than 2**24.
+    """
+    if length > _LARGEST_CONFIG:
+        raise ValueError(
+            f"{path} must have a {name} of at most {_LARGEST_CONFIG:,} bytes. Received: {length:,}"
+        )
 
 
 def require_form(model: Any, path: str, request: ReadRequest) -> Layout:

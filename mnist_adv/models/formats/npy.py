@@ -57,11 +57,17 @@ def _open(path: pathlib.Path) -> np.ndarray:
         raise FileNotFoundError(f"no file {path}")
     content.require(path, {"npy"})
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, TypeError, OverflowError, EOFError, SyntaxError) as error:
         if "Python objects" in str(error):
             raise ValueError(f"{path} {content.PICKLED}") from error
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
+    more = path.stat().st_size - array.offset - array.nbytes
+    if more:
+        raise ValueError(
+            f"{path} is damaged ({more:,} bytes follow the array of shape {list(array.shape)} that "
+            "its header names); use an intact copy"
+        )
     return array
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 
+from mnist_adv import archives
 from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest, WriteRequest
@@ -64,23 +63,23 @@ def read(path: str | os.PathLike[str]) -> NamedArrays:
         Its float arrays.
 
     Raises:
-        ValueError: the file is damaged, is no .npz, or holds pickled objects.
+        ValueError: the file is damaged, is no .npz, holds pickled objects, or asks for more than a
+            hundred times its bytes.
         OSError: the file cannot be opened.
     """
-    arrays: dict[str, Any] = {}
     try:
-        # Opened here: NumPy leaves the file open when it is no zip.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError) as error:
-        if "allow_pickle" in str(error) or "pickle" in str(error).lower():
-            raise ValueError(f"{path} {content.PICKLED}") from error
-        raise ValueError(f"{path} is damaged or no .npz ({error}); use an intact copy") from error
-    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+        with archives.open_zip(path) as archive:
+            headers = archives.array_headers(archive, path)
+    except archives.PickledError as error:
+        raise ValueError(f"{path} {content.PICKLED}") from error
+
+    def read_one(name: str) -> np.ndarray:
+        with archives.open_zip(path) as archive:
+            return archives.read_array(archive, name)
+
     return NamedArrays(
         where=os.fspath(path),
-        shapes={name: list(array.shape) for name, array in floats.items()},
-        read=floats.__getitem__,
+        shapes={name: list(shape) for name, (shape, dtype) in headers.items() if dtype.kind == "f"},
+        read=read_one,
         files=[pathlib.Path(path)],
     )

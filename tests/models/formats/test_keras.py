@@ -252,6 +252,24 @@ def test_a_config_cannot_ask_for_memory_that_the_file_does_not_hold(
         assert "at most 268,435,456 numbers for one image. Received: " in _refused(large)
 
 
+def test_configs_that_are_bombs_or_none(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "my.keras"
+    for config, message in (
+        (b"[" * 1000 + b"]" * 1000, "config.json: "),
+        (b"[" * 10**5, "config.json: "),
+        (b"[1]", "config.json: it describes no model"),
+        (b"\xff", "config.json: "),
+        (b" " * (2**24 + 1), "a config.json of at most 16,777,216 bytes. Received: 16,777,217"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", b"")
+        assert f"{path} " in _refused(path) and message in _refused(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * 10**7)
+    assert "asks for 10,000,000 bytes for config.json, and holds" in _refused(path)
+
+
 def test_weights_outside_a_keras_file_are_not_opened(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "my.keras"
     _saved(path, keras.Input((784,)), layers.Dense(10))
