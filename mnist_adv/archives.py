@@ -66,7 +66,7 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
             _require_whole(archive, path)
             yield archive
     except _DAMAGE as error:
-        raise _damaged(path, first_line(error)) from error
+        raise ValueError(_damage(path, first_line(error))) from error
 
 
 def array_headers(
@@ -97,15 +97,17 @@ def array_headers(
                 shape, _, dtype = _HEADERS[version](stream)
                 start = stream.tell()
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-            raise _damaged(path, f"{entry.filename!r}: {first_line(error)}") from error
+            raise ValueError(_damage(path, f"{entry.filename!r}: {first_line(error)}")) from error
         if dtype.hasobject:
             raise PickledError(f"{path} holds Python objects as {name!r}")
         wanted = _bytes(shape, dtype)
         if wanted != entry.file_size - start:
-            raise _damaged(
-                path,
-                f"the header of {entry.filename!r} asks for {wanted:,} bytes, and "
-                f"{entry.file_size - start:,} follow it",
+            raise ValueError(
+                _damage(
+                    path,
+                    f"the header of {entry.filename!r} asks for {wanted:,} bytes, and "
+                    f"{entry.file_size - start:,} follow it",
+                )
             )
         headers[name] = shape, dtype
     return headers
@@ -142,20 +144,22 @@ def _require_whole(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> No
     entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
     names = {entry.filename for entry in entries}
     if len(names) < len(entries):
-        raise _damaged(path, "two members have one name")
+        raise ValueError(_damage(path, "two members have one name"))
     end = 0
     for entry in entries:
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _METHODS:
-            raise _damaged(path, f"{entry.filename!r} is packed in a way that is not read")
+            raise ValueError(
+                _damage(path, f"{entry.filename!r} is packed in a way that is not read")
+            )
         if entry.header_offset != end:
-            raise _damaged(path, "it holds bytes of which its directory says nothing")
+            raise ValueError(_damage(path, "it holds bytes of which its directory says nothing"))
         end = _end(archive, entry, path)
         require_bytes(entry.file_size, entry.compress_size, entry.filename, os.fspath(path))
     if end != archive.start_dir:
-        raise _damaged(path, "it holds bytes of which its directory says nothing")
+        raise ValueError(_damage(path, "it holds bytes of which its directory says nothing"))
     broken = archive.testzip()
     if broken is not None:
-        raise _damaged(path, f"checksum of {broken}")
+        raise ValueError(_damage(path, f"checksum of {broken}"))
 
 
 def _end(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str | os.PathLike[str]) -> int:
@@ -164,7 +168,7 @@ def _end(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str | os.PathLi
     stream.seek(entry.header_offset)
     header = stream.read(_LOCAL.size)
     if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
-        raise _damaged(path, f"{entry.filename!r} is not where its directory says")
+        raise ValueError(_damage(path, f"{entry.filename!r} is not where its directory says"))
     _, _, flags, method, _, _, checksum, packed, size, name_length, length = _LOCAL.unpack(header)
     name = stream.read(name_length).decode("utf-8" if flags & _UTF8 else "cp437")
     extra = stream.read(length)
@@ -186,15 +190,17 @@ def _end(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str | os.PathLi
                 end += start + len(said)
                 break
         else:
-            raise _damaged(path, f"the sizes behind {entry.filename!r} are not its directory's")
+            raise ValueError(
+                _damage(path, f"the sizes behind {entry.filename!r} are not its directory's")
+            )
     else:
         if packed == size == 0xFFFFFFFF and extra[:4] == _ZIP64:
             size, packed = struct.unpack_from("<QQ", extra, 4)
         known += [(checksum, entry.CRC), (packed, entry.compress_size), (size, entry.file_size)]
     if any(mine != listed for mine, listed in known):
-        raise _damaged(path, f"{entry.filename!r} is not what its directory says")
+        raise ValueError(_damage(path, f"{entry.filename!r} is not what its directory says"))
     return end
 
 
-def _damaged(path: str | os.PathLike[str], reason: str) -> ValueError:
-    return ValueError(f"{os.fspath(path)} is damaged ({reason}); use an intact copy")
+def _damage(path: str | os.PathLike[str], reason: str) -> str:
+    return f"{os.fspath(path)} is damaged ({reason}); use an intact copy"

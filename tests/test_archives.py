@@ -13,7 +13,10 @@ import pytest
 
 from mnist_adv import archives
 
-ARRAYS = {"W": np.arange(6, dtype=np.float32).reshape(3, 2), "b": np.arange(2, dtype=np.float32)}
+ARRAYS: dict[str, Any] = {
+    "W": np.arange(6, dtype=np.float32).reshape(3, 2),
+    "b": np.arange(2, dtype=np.float32),
+}
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

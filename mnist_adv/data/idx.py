@@ -125,29 +125,28 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         require_bytes(wanted, len(content), "its array", os.fspath(path))
         try:
             content = _unpacked(content, wanted)
-        except (EOFError, zlib.error) as error:
+        except zlib.error as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     shape = _header(path, content)
     start = 4 + 4 * len(shape)
-    if len(content) != start + math.prod(shape):
+    follow, wanted = len(content) - start, math.prod(shape)
+    if follow != wanted:
         raise ValueError(
-            f"{path} must hold {math.prod(shape)} bytes after its header. "
-            f"Received: {'more' if len(content) > start + math.prod(shape) else len(content) - start}"
+            f"{path} must hold {wanted} bytes after its header. "
+            f"Received: {'more' if follow > wanted else follow}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _unpacked(content: bytes, wanted: int) -> bytes:
-    """Unpack gzip up to a length, and one byte more to tell what is longer.
-
-    In one piece, so that the threads that wait meanwhile are not woken for every block.
-    """
+    """Unpack gzip up to a length, and one byte more to tell what is longer."""
     unpacked = b""
+    # In one piece, so that the threads that wait meanwhile are not woken for every block.
     while content.startswith(_GZIP) and len(unpacked) <= wanted:  # files may stand in a row
         stream = zlib.decompressobj(wbits=31)
         unpacked += stream.decompress(content, wanted + 1 - len(unpacked))
         if not stream.eof and len(unpacked) <= wanted:
-            raise EOFError("it ends before its last byte")
+            raise zlib.error("it ends before its last byte")
         content = stream.unused_data
     return unpacked
 
