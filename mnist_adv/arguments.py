@@ -224,6 +224,45 @@ def as_path(value: Any, name: str) -> str:
     return text
 
 
+def as_folder_name(value: Any, name: str) -> str:
+    """Check what names a folder inside another.
+
+    Args:
+        value: a text.
+        name: the argument's.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: it is no text in UTF-8, is empty, or leads elsewhere.
+    """
+    text = as_path(value, name)
+    if text in (".", "..") or os.path.basename(text) != text:
+        raise ValueError(f"{name} must be a plain folder name. Received: {shown(value)}")
+    return as_utf8(text, name)
+
+
+def as_utf8(value: str, name: str) -> str:
+    """Check a text that TensorFlow is given, for which it must be one.
+
+    Args:
+        value: the text.
+        name: the argument's.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: bytes in it are no UTF-8.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be text in UTF-8. Received: {shown(value)}") from None
+    return value
+
+
 def _range(least: float, most: float) -> str:
     if most < FLOAT32:
         return f"a number in {'(0' if least == ABOVE_0 else f'[{least:g}'}, {most:g}]"

@@ -62,6 +62,7 @@ def _attack(values: flags.FlagValues) -> int:
     if values.list:
         output.lines(*_choices())
         return cli.DONE
+    cli.require_destinations(values)
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
@@ -158,11 +159,14 @@ def _report(
 
     goal = result.goal.describe(loaded.class_names).replace(" ", "-")
     name = values.name or f"{chosen.name}-{goal}"
-    with results_folder.new_folder(values.results_dir, name) as folder:
+    with (
+        tensorboard.new_run(values.logdir, f"attack-{name}") as run,
+        results_folder.new_folder(values.results_dir, name) as folder,
+    ):
         saved = saved_attack.save(folder / results_folder.PICTURE, loaded.model, result)
         report = _describe(values, loaded, chosen, saved, findings)
         _write_folder(values, folder, saved, report)
-        _write_summaries(values, name, saved, report)
+        _write_summaries(values, run, saved, report)
     folder = pathlib.Path(values.results_dir) / name
     output = cli.Output(values)
     output.outcome(report.lines[0], good=saved.success)
@@ -241,12 +245,12 @@ def _write_folder(
 
 
 def _write_summaries(
-    values: flags.FlagValues, name: str, saved: SavedAttack, report: _Report
+    values: flags.FlagValues, run: pathlib.Path, saved: SavedAttack, report: _Report
 ) -> None:
     from mnist_adv.reporting import run_card, tensorboard
 
     findings = [f"doctor: {finding}" for finding in report.record["findings"]]
-    run = tensorboard.new_run(values.logdir, f"attack-{name}", _hparams(values, report.record))
+    tensorboard.write_hparams(run, _hparams(values, report.record))
     card = run_card.card(report.record, [*findings, *report.lines], run_card.READ_ATTACK)
     tensorboard.write_attack(run, saved, report.pictures, card)
 

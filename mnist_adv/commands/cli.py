@@ -1,7 +1,7 @@
 """What all commands share: flags of their own, output, one line per mistake.
 
 Exit status: 0 done, 1 the goal was not reached (or a check failed), 2 the request cannot be
-carried out.
+carried out, 70 a defect (of this package, or of a function that is the model).
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from typing import Any
 
 from absl import flags
 
-from mnist_adv.errors import first_line
+from mnist_adv import files
+from mnist_adv.arguments import as_folder_name, as_path, as_utf8
+from mnist_adv.errors import first_line, printable, shortened
 
-DONE, NOT_REACHED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, NOT_REACHED, BAD_REQUEST, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Output:
         """
         if not self._json:
             for line in lines:
-                print(line, flush=True)
+                print(printable(line), flush=True)
 
     def outcome(self, line: str, *, good: bool) -> None:
         """Print the outcome, in colour on a terminal.
@@ -98,8 +100,11 @@ class Output:
             line: without line end.
             good: green if so, else red.
         """
+        if self._json:
+            return
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self.lines(f"\x1b[{32 if good else 31}m{line}\x1b[0m" if coloured else line)
+        shown = printable(line)
+        print(f"\x1b[{32 if good else 31}m{shown}\x1b[0m" if coloured else shown, flush=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Print the record, if --json is given.
@@ -118,6 +123,7 @@ _DEFINITIONS: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_boolean,
     list: flags.DEFINE_list,
 }
+_LONGEST_RUN = "evaluate-{}-9999"
 _GENERAL = Group("General", "", ("json", "help", "helpfull", "verbosity"))
 
 
@@ -132,8 +138,8 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
         The exit status.
 
     Raises:
-        Exception: a defect of this package: no ValueError, OSError or error of TensorFlow.
-    """  # noqa: DOC501 - what is raised here is caught here
+        ValueError: never; it is caught here.
+    """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
     values = flags.FlagValues()
@@ -141,7 +147,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
     _define_general(values)
     verbose = False
     try:
-        stray = values(argv)[1:]
+        stray = _parse(values, argv)
         verbose = values["verbosity"].value > 0
         if values["help"].value:
             print(_help(command, values))
@@ -159,10 +165,23 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError as error:
+        return _refused(program, ValueError(f"not enough memory ({first_line(error)})"), verbose)
     except Exception as error:
         if not _is_tensorflows(error):
-            raise
+            traceback.print_exc()
+            return DEFECT
         return _refused(program, ValueError(f"the model fails ({first_line(error)})"), verbose)
+
+
+def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Parse the flags; return what is none."""
+    try:
+        stray: list[str] = values(argv)[1:]
+    except RecursionError:  # absl compares a flag that it does not know with those that it knows
+        longest = max(argv[1:], key=len)
+        raise ValueError(f"unknown flag among the arguments, such as {longest!r}") from None
+    return stray
 
 
 def _refused(program: str, error: Exception, verbose: bool) -> int:
@@ -178,7 +197,7 @@ def _is_tensorflows(error: Exception) -> bool:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {_in_one_line(str(message))}", file=sys.stderr)
 
 
 def define(values: flags.FlagValues, name: str, kind: Any, default: object, help_text: str) -> None:
@@ -237,6 +256,41 @@ def stage(description: str) -> Iterator[None]:
 
     with tqdm(desc=description, bar_format="{desc} ...", leave=False, disable=None):
         yield
+
+
+def require_destinations(values: flags.FlagValues, *others: str) -> None:
+    """Refuse before the work what its results could not be written into after it.
+
+    Args:
+        values: the parsed flags; of `results_dir`, `name` and `logdir` those that there are.
+        *others: more flags that name a folder to be written.
+
+    Raises:
+        ValueError: one is no text in UTF-8; a name that is no plain folder name.
+        OSError: a folder that cannot be made or written.
+    """
+    for name in ("results_dir", "logdir", *others):
+        if name in values:
+            files.require_writable(as_utf8(as_path(values[name].value, name), name))
+    if "name" in values and values["name"].value is not None:
+        require_name(values, values["name"].value)
+
+
+def require_name(values: flags.FlagValues, name: str) -> None:
+    """Check the name of a result, whose folder lies in --results_dir and whose run in --logdir.
+
+    Args:
+        values: the parsed flags.
+        name: of the result.
+
+    Raises:
+        ValueError: it is no plain folder name.
+        OSError: it is too long for the disk.
+    """
+    as_folder_name(name, "name")
+    for folder in (values["results_dir"].value, values["logdir"].value):
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(os.path.join(folder, _LONGEST_RUN.format(name)))
 
 
 def given_flags(values: flags.FlagValues) -> dict[str, object]:
@@ -328,5 +382,9 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         denied = isinstance(error, PermissionError)
         remedy = "; make it writable, or name another folder by flag" if denied else ""
-        return f"{error.filename}: {error.strerror}{remedy}"
-    return " ".join(str(error).split())
+        return _in_one_line(f"{os.fsdecode(error.filename)}: {error.strerror}{remedy}")
+    return _in_one_line(str(error) or type(error).__name__)
+
+
+def _in_one_line(text: str) -> str:
+    return printable(shortened(" ".join(text.split())))

@@ -45,7 +45,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define("manual_dir", str, None, "Folder of the data set's original files.")
     define("jobs", int, 1, "Local processes; 1 is this one.")
     define("backend", ("local", "dask"), "local", "Where the processes are.")
-    define("scheduler", str, None, "Dask's scheduler, tcp://host:port.")
+    define("scheduler", str, None, "Dask's, tcp://host:port; trusted: it can run code here.")
     define("chunk_size", int, None, "Images per result file; 1000, fewer if large, if not given.")
     define("results_dir", str, "results", "The folder of results is made here, or resumed.")
     define("name", str, None, "Its name; from the settings if not given.")
@@ -55,7 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _evaluate(values: flags.FlagValues) -> int:
     output, epsilons = cli.Output(values), _epsilons(values)
-    _require_destinations(values)
+    cli.require_destinations(values)
     cli.load_tensorflow(values)
     from mnist_adv.attacks.registry import ATTACKS, require_norm
     from mnist_adv.evaluation.measure import run
@@ -75,14 +75,16 @@ def _evaluate(values: flags.FlagValues) -> int:
     model_flags.examine(values, loaded, load_probes(data))
     plan = _plan(values, loaded, source, data, epsilons)
     name = values.name or _name(plan)
+    cli.require_name(values, name)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
         output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
     evaluation = files.finish(store, places, loaded.model, loaded.class_names)
-    folder = tensorboard.new_run(values.logdir, f"evaluate-{name}", summaries.hparams(plan))
-    summaries.write(folder, evaluation)
+    with tensorboard.new_run(values.logdir, f"evaluate-{name}") as folder:
+        tensorboard.write_hparams(folder, summaries.hparams(plan))
+        summaries.write(folder, evaluation)
     output.lines(
         *page.lines(evaluation),
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
@@ -90,18 +92,6 @@ def _evaluate(values: flags.FlagValues) -> int:
     )
     output.record(json.loads((store.folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
-
-
-def _require_destinations(values: flags.FlagValues) -> None:
-    """Refuse before hours of work what TensorBoard's files could not be written for after them."""
-    for name in ("name", "results_dir", "logdir"):
-        try:
-            (values[name].value or "").encode()
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"--{name} must be text in UTF-8. Received: {values[name].value!r}"
-            ) from None
-    pathlib.Path(values.logdir).mkdir(parents=True, exist_ok=True)
 
 
 def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:

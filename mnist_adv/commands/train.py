@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
+from mnist_adv import files
 from mnist_adv.commands import cli
 from mnist_adv.data import datasets
 from mnist_adv.models.training_config import TrainingConfig
@@ -45,18 +48,25 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _train(values: flags.FlagValues) -> int:
     config = TrainingConfig(**{name: values[name].value for name in _CONFIG_FLAGS})
-    if values.resume or values.dataset != "mnist":
-        cli.load_tensorflow(values)
-        resumed = _resumed(values) if values.resume else None
-        sets = [_load(values, resumed, split) for split in _SPLITS]
-    else:
-        # Reading and unzipping needs no Python lock: the import of TensorFlow hides it.
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            reading = [pool.submit(_load, values, None, split) for split in _SPLITS]
+    cli.require_destinations(values, "checkpoint_dir")
+    with contextlib.ExitStack() as stack:
+        if values.resume or values.dataset != "mnist":
             cli.load_tensorflow(values)
-            sets = [future.result() for future in reading]
-        resumed = None
-    return _run(values, config, resumed, *sets)
+            if values.resume:
+                stack.enter_context(files.alone(values.checkpoint_dir))
+            resumed = _resumed(values) if values.resume else None
+            sets = [_load(values, resumed, split) for split in _SPLITS]
+        else:
+            # Reading and unzipping needs no Python lock: the import of TensorFlow hides it.
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                reading = [pool.submit(_load, values, None, split) for split in _SPLITS]
+                cli.load_tensorflow(values)
+                sets = [future.result() for future in reading]
+            resumed = None
+        if not values.resume:
+            os.makedirs(values.checkpoint_dir, exist_ok=True)
+            stack.enter_context(files.alone(values.checkpoint_dir))
+        return _run(values, config, resumed, *sets)
 
 
 def _resumed(values: flags.FlagValues) -> LoadedModel:
@@ -123,7 +133,8 @@ def _run(
         },
     )
     settings = {"dataset": dataset, **dataclasses.asdict(config)}
-    folder = tensorboard.new_run(values.logdir, "train", {"command": "train", **settings})
+    folder = tensorboard.new_live_run(values.logdir, "train")
+    tensorboard.write_hparams(folder, {"command": "train", **settings})
     curves = tensorboard.TrainingSummaries(folder, shape)
     output.lines(
         f"{dataset}: {len(train_set.labels)} training and {len(test_set.labels)} test images, "

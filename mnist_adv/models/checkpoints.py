@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
+from mnist_adv import files
 from mnist_adv.arguments import as_path
 from mnist_adv.errors import first_line
 from mnist_adv.models import loaded
@@ -45,7 +46,8 @@ class Saver:
         model: SoftmaxRegression,
         config: dict[str, Any],
     ) -> None:
-        _require_writable(checkpoint_dir)
+        os.makedirs(checkpoint_dir, exist_ok=True)
+        files.require_writable(checkpoint_dir)
         self._config = config
         self._text = tf.Variable("", dtype=tf.string, name="config")
         self._manager = tf.train.CheckpointManager(
@@ -175,13 +177,6 @@ def _require_shapes(prefix: str, model: SoftmaxRegression, shapes: dict[str, lis
             raise ValueError(
                 f"{prefix} must hold {name} of shape {variable.shape.as_list()}. Received: {found}"
             )
-
-
-def _require_writable(folder: str | os.PathLike[str]) -> None:
-    os.makedirs(folder, exist_ok=True)
-    probe = pathlib.Path(folder) / f".write-{os.getpid()}"
-    probe.touch()
-    probe.unlink()
 
 
 def _shards(prefix: str) -> list[pathlib.Path]:

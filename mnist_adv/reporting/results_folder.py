@@ -11,13 +11,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from mnist_adv import files
+from mnist_adv.arguments import as_folder_name
 from mnist_adv.attacks import Trace
 from mnist_adv.reporting.figures import png
 from mnist_adv.reporting.saved_attack import SavedAttack
@@ -27,7 +27,7 @@ PICTURE, RECORD, ARRAYS = "adversarial.png", "result.json", "result.npz"
 
 @contextlib.contextmanager
 def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]:
-    """Fill a folder under a temporary name and rename it when all went well.
+    """Fill a folder under a temporary name, and give it its own when all went well.
 
     Args:
         results_dir: the parent folder; made if missing.
@@ -41,24 +41,12 @@ def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathl
             holds no earlier result.
         OSError: the parent cannot be made or written.
     """
-    if name in ("", ".", "..") or pathlib.PurePath(name).name != name:
-        raise ValueError(f"name must be a plain folder name. Received: {name!r}")
-    parent = pathlib.Path(results_dir)
-    final = parent / name
-    if final.exists() and not (final / RECORD).exists():
-        raise ValueError(f"{final} exists and holds no earlier result; choose another --name")
-    parent.mkdir(parents=True, exist_ok=True)
-    filling = pathlib.Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
-    try:
-        filling.chmod(0o755)
+    final = pathlib.Path(results_dir) / as_folder_name(name, "name")
+    with files.naming(final), files.temporary_folder(results_dir) as filling:
+        if final.exists() and not (final / RECORD).exists():
+            raise ValueError(f"{final} exists and holds no earlier result; choose another --name")
         yield filling
-        retired = filling.with_name(filling.name + "-old")
-        if final.exists():
-            final.rename(retired)
-        filling.rename(final)
-        shutil.rmtree(retired, ignore_errors=True)
-    finally:
-        shutil.rmtree(filling, ignore_errors=True)
+        files.replace_folder(filling, final)
 
 
 def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
@@ -71,7 +59,8 @@ def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 def write_arrays(folder: pathlib.Path, saved: SavedAttack) -> None:

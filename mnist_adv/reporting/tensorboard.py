@@ -6,6 +6,7 @@ training's `train` and `test` runs, so that their curves overlay, and so do atta
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
+from mnist_adv import files
+from mnist_adv.errors import first_line
 from mnist_adv.models.training import EpochReport
 from mnist_adv.reporting.saved_attack import SavedAttack
 
@@ -61,14 +64,37 @@ def tensorboard_line(logdir: str | os.PathLike[str]) -> str:
     return f"tensorboard --logdir {os.fspath(logdir)} {_SAMPLES}"
 
 
-def new_run(logdir: str | os.PathLike[str], name: str, hparams: Mapping[str, Any]) -> pathlib.Path:
-    """Open a run that no earlier one shares, and write its hyper-parameters.
+@contextmanager
+def new_run(logdir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]:
+    """Fill a run's folder under a temporary name, and give it its own when all went well.
 
     Args:
         logdir: the parent folder; made if missing.
         name: the run's name; a number is added if it is taken, since two runs in one folder
             would be drawn as one zigzag.
-        hparams: name -> value, for TensorBoard's table.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    parent = pathlib.Path(logdir)
+    with files.temporary_folder(parent) as folder:
+        _describe_hparams(parent)
+        yield folder
+        _require_whole(folder)
+        for path in _names(parent, name):
+            if files.add_folder(folder, path):
+                break
+
+
+def new_live_run(logdir: str | os.PathLike[str], name: str) -> pathlib.Path:
+    """Open a run that is read while it is being written; see `new_run`.
+
+    Args:
+        logdir: the parent folder; made if missing.
+        name: the run's name; a number is added if it is taken.
 
     Returns:
         The run's folder.
@@ -78,36 +104,61 @@ def new_run(logdir: str | os.PathLike[str], name: str, hparams: Mapping[str, Any
     """
     parent = pathlib.Path(logdir)
     parent.mkdir(parents=True, exist_ok=True)
-    if not any(parent.glob("*.hparams")):
-        with writing(parent, suffix=".hparams"):
-            hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
-    number = 1
-    while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
+    files.sweep(parent)
+    _describe_hparams(parent)
+    for path in _names(parent, name):
         try:
-            folder.mkdir()
+            path.mkdir()
             break
         except FileExistsError:
-            number += 1
+            continue
+    return path
+
+
+def write_hparams(folder: pathlib.Path, hparams: Mapping[str, Any]) -> None:
+    """Write a run's hyper-parameters.
+
+    Args:
+        folder: the run's.
+        hparams: name -> value, for TensorBoard's table; None is left out.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     with writing(folder):
         hp.hparams({name: value for name, value in hparams.items() if value is not None})
-    return folder
+
+
+def _describe_hparams(parent: pathlib.Path) -> None:
+    """Write once which hyper-parameters and metrics the runs have."""
+    if not any(parent.glob("*.hparams")):
+        with files.temporary_folder(parent) as folder:
+            with writing(folder, suffix=".hparams"):
+                hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
+            for file in folder.iterdir():
+                os.replace(file, parent / file.name)
+
+
+def _names(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    for number in itertools.count(1):
+        yield parent / (name if number == 1 else f"{name}-{number}")
 
 
 class TrainingSummaries:
     """Write a training's curves and templates.
 
     Args:
-        folder: the run's folder, from `new_run`.
+        folder: the run's folder, from `new_live_run`.
         shape: `(h, w, c)` of the images that the weights belong to.
     """
 
     def __init__(self, folder: pathlib.Path, shape: Sequence[int]) -> None:
-        self._writers = {
-            split: tf.summary.create_file_writer(os.fspath(folder / split))
-            for split in ("train", "test")
-        }
-        self._shape = shape
+        with _failing_as_files_do(folder):
+            self._writers = {
+                split: tf.summary.create_file_writer(os.fspath(folder / split))
+                for split in ("train", "test")
+            }
+        self._folder, self._shape = folder, shape
 
     def write(self, report: EpochReport, weights: np.ndarray) -> None:
         """Write one epoch.
@@ -132,12 +183,16 @@ class TrainingSummaries:
         Args:
             card: Markdown, from `run_card.card`.
             graph: the `tf.Graph` of the compiled epoch.
+
+        Raises:
+            OSError: not all could be written.
         """
         with self._writers["train"].as_default(step=0):
             tf.summary.text("card", card)
             tf.summary.graph(graph)
         for writer in self._writers.values():
             writer.close()
+        _require_whole(self._folder)
 
 
 def write_attack(
@@ -194,11 +249,34 @@ def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
-    writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
-    with writer.as_default(step=0):
+    with _failing_as_files_do(folder):
+        writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
+        with writer.as_default(step=0):
+            yield
+        writer.close()
+
+
+def _require_whole(folder: pathlib.Path) -> None:
+    """Read the events back: on a full disk TensorFlow's writer drops them without a word."""
+    for path in folder.rglob("*.tfevents.*"):
+        try:
+            count = sum(1 for _ in tf.compat.v1.io.tf_record_iterator(os.fspath(path)))
+        except tf.errors.DataLossError:
+            count = 0
+        if not count:
+            raise OSError(f"{folder}: its files could not be written whole; is the disk full?")
+
+
+@contextmanager
+def _failing_as_files_do(folder: pathlib.Path) -> Iterator[None]:
+    try:
         yield
-    writer.close()
+    except tf.errors.OpError as error:
+        raise OSError(f"{folder}: {first_line(error)}") from error
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def test_killed_twice_it_ends_in_the_same_bytes(
         assert process.exitcode == -signal.SIGKILL
         kept = {path.name for path in folder.glob("chunks/0*.npz")}
         assert len(kept) < 12
-    (folder / "chunks" / ".part-left-by-a-kill").write_bytes(b"half")
+    (folder / "chunks" / ".mnist_adv-left-by-a-kill").write_bytes(b"half")
     store = Store(folder, plan)
     assert run.execute(store, places(workshop), quiet=True) == 12 - len(kept)
     finish(store, workshop)

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import pathlib
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv import files
 from mnist_adv.evaluation.plan import Chunk, Plan
 
 MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
-_TEMPORARY = ".part-"
 _DIGEST = "digest"
 # Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
 # with rounding and verification.
@@ -46,14 +45,21 @@ class Store:
         manifest = self.folder / MANIFEST
         if manifest.exists():
             _require_same(manifest, plan)
-        elif self.folder.exists() and any(
-            not path.name.startswith(_TEMPORARY) for path in self.folder.iterdir()
+        else:
+            self._begin(manifest)
+        (self.folder / CHUNKS).mkdir(exist_ok=True)
+
+    def _begin(self, manifest: pathlib.Path) -> None:
+        if self.folder.exists() and any(
+            not path.name.startswith(files.TEMPORARY) for path in self.folder.iterdir()
         ):
             raise ValueError(f"{self.folder} holds something else; choose another --name")
-        (self.folder / CHUNKS).mkdir(parents=True, exist_ok=True)
-        if not manifest.exists():
-            content = {"digest": plan.digest, "settings": plan.settings()}
-            write(manifest, json_bytes(content))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.alone(self.folder):  # of two that begin, the second has the first's manifest
+            if manifest.exists():
+                _require_same(manifest, self.plan)
+            content = {"digest": self.plan.digest, "settings": self.plan.settings()}
+            files.write(manifest, json_bytes(content))
 
     def path(self, chunk: Chunk) -> pathlib.Path:
         """Name a chunk's result file.
@@ -82,10 +88,10 @@ class Store:
             content: from `pack`.
             timing: how long each attack took, if known.
         """
-        write(self.path(chunk), content)
+        files.write(self.path(chunk), content)
         if timing is not None:
             kept = {**self._kept_times(), f"{chunk.number:06d}": timing}
-            write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
+            files.write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
 
     def timing(self) -> list[Timing]:
         """List how long chunks took.
@@ -130,8 +136,8 @@ class Store:
 
     def sweep(self) -> None:
         """Remove the temporary files of killed runs."""
-        for path in self.folder.rglob(f"{_TEMPORARY}*"):
-            path.unlink(missing_ok=True)
+        for folder in (self.folder, self.folder / CHUNKS):
+            files.sweep(folder)
 
     def _intact(self, path: pathlib.Path) -> bool:
         try:
@@ -175,26 +181,6 @@ def json_bytes(content: Any) -> bytes:
         ValueError: a number is NaN or infinite.
     """
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-
-
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is complete or absent, even after a power cut.
-
-    Args:
-        path: of the file; replaced if it is there.
-        content: all of it.
-    """
-    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _require_same(manifest: pathlib.Path, plan: Plan) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv import diagnostics
+from mnist_adv import diagnostics, files
 from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure.chunk import Places
-from mnist_adv.evaluation.measure.store import Store, json_bytes, pack, write
+from mnist_adv.evaluation.measure.store import Store, json_bytes, pack
 from mnist_adv.evaluation.report import figures, page
 from mnist_adv.evaluation.report.figures import Pair
 from mnist_adv.models.model_source import load_probes
@@ -72,12 +72,12 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     found = Evaluation(table, curves, checks, pictures, beside, spent, warnings)
     folder = store.folder
     record = page.record(found, extremes)
-    write(folder / "summary.json", json_bytes(record))
-    write(folder / "images.csv", to_csv(table))
-    write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
+    files.write(folder / "summary.json", json_bytes(record))
+    files.write(folder / "images.csv", to_csv(table))
+    files.write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
     for name, pixels in pictures.items():
-        write(folder / f"{name}.png", png(pixels))
-    write(folder / "report.html", page.page(found))
+        files.write(folder / f"{name}.png", png(pixels))
+    files.write(folder / "report.html", page.page(found))
     store.sweep()
     return found
 
