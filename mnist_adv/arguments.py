@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
 import os
 import reprlib
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +39,20 @@ def shown(value: Any) -> str:
     except Exception:  # a user's `__repr__` raises what it likes, and so does an int of 5000 digits
         return type(value).__name__
     return text
+
+
+def near(value: Any, allowed: Iterable[str]) -> str:
+    """Ask whether one of the allowed names was meant, for the end of a message.
+
+    Args:
+        value: what was given.
+        allowed: the names.
+
+    Returns:
+        "; did you mean ...?", or nothing.
+    """
+    names = difflib.get_close_matches(value.lower(), allowed, 3) if isinstance(value, str) else []
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 
 def as_array(value: Any, name: str, allowed: str) -> np.ndarray:
@@ -166,7 +182,8 @@ def choose(kind: type[Choice], value: Any, name: str) -> Choice:
         if isinstance(value, str) and member.value == value:
             return member
     names = ", ".join(str(member.value) for member in kind)
-    raise ValueError(f"{name} must be one of {names}. Received: {shown(value)}")
+    close = near(value, [str(member.value) for member in kind])
+    raise ValueError(f"{name} must be one of {names}. Received: {shown(value)}{close}")
 
 
 def yes_or_no(value: Any, name: str) -> bool:

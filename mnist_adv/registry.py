@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeVar, cast
 
-from mnist_adv.arguments import shown
+from mnist_adv.arguments import near, shown
 
 
 class _Named(Protocol):
@@ -70,5 +70,6 @@ class Registry(Mapping[str, Row]):
         if not isinstance(name, tuple({type(row) for row in self._rows.values()})):
             raise ValueError(
                 f"{self._kind} must be one of {', '.join(self._rows)}. Received: {shown(name)}"
+                f"{near(name, self._rows)}"
             )
         return cast(Row, name)

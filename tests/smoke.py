@@ -19,17 +19,14 @@ from typing import Any
 EXTRAS = ("tf_keras", "onnx", "sklearn", "pytest", "hypothesis", "distributed")
 
 
-def find_script(command: str) -> pathlib.Path:
-    """Find a console script that was installed."""
-    return pathlib.Path(sys.executable).parent / f"mnist-adv-{command}"
+SCRIPT = pathlib.Path(sys.executable).parent / "mnist-adv"
 
 
 def run(command: str, *arguments: str) -> Any:
-    """Run a console script that was installed, and return what it prints with --json."""
-    script = find_script(command)
-    print(f"{script.name} {' '.join(arguments)}", flush=True)
+    """Run a command of what was installed, and return what it prints with --json."""
+    print(f"{SCRIPT.name} {command} {' '.join(arguments)}", flush=True)
     done = subprocess.run(
-        [script, *arguments, "--json"], capture_output=True, text=True, check=False
+        [SCRIPT, command, *arguments, "--json"], capture_output=True, text=True, check=False
     )
     if done.returncode or not done.stdout.startswith("{"):
         sys.exit(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -82,7 +79,7 @@ def refuse_onnx() -> None:
     # An empty graph of opset 21.
     pathlib.Path("net.onnx").write_bytes(bytes.fromhex("0808 3a00 4202 1015"))
     done = subprocess.run(
-        [find_script("attack"), "--model=net.onnx"], capture_output=True, text=True, check=False
+        [SCRIPT, "attack", "--model=net.onnx"], capture_output=True, text=True, check=False
     )
     if done.returncode != 2 or "pip install 'mnist_adv[onnx]'" not in done.stderr:
         sys.exit(f"ONNX must be refused by the extra's name. Received: {done.stderr}")
@@ -105,6 +102,8 @@ def main() -> None:
             if not (record["success"] and record["after"]["prediction"] == 2):
                 sys.exit(f"the 7 must become a 2. Received: {record}")
         refuse_onnx()
+        run("list")
+        run("doctor", "--model=net.keras")
         run("evaluate", "--model=net", "--num_images=20", "--epsilons=0.1,0.2")
         run("evaluate", "--num_images=200", "--attack=fgsm")
     print("all of it works with the package alone")

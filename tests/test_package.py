@@ -49,6 +49,7 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         commands = archive.read(entry_points).decode()
     assert "mnist_adv/py.typed" in names and "mnist_adv/commands/attack.py" in names
+    assert "mnist-adv = mnist_adv.commands.main:main" in commands
     assert "mnist-adv-train = mnist_adv.commands.train:main" in commands
     assert "mnist-adv-attack = mnist_adv.commands.attack:main" in commands
     assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
+from mnist_adv.arguments import UINT32, choose, near, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
@@ -258,7 +259,7 @@ def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
 
 
 def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:
-    attack = row.attack
+    chosen = row.attack
     wanted = {key: value for key, value in settings.items() if value is not None}
     difference_step = wanted.pop("difference_step", None)
     if "source" in wanted and not isinstance(wanted["source"], GradientSource):
@@ -266,16 +267,17 @@ def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:
     if "loss" in wanted:
         wanted["loss"] = LOSSES.find(wanted["loss"])
     if difference_step is not None:
-        source = wanted.get("source", getattr(attack, "source", GradientSource()))
+        source = wanted.get("source", getattr(chosen, "source", GradientSource()))
         wanted["source"] = dataclasses.replace(source, difference_step=difference_step)
-    known = {field.name for field in dataclasses.fields(attack)} - {"num_steps"}
+    known = {field.name for field in dataclasses.fields(chosen)} - {"num_steps"}
     unknown = [key for key in wanted if key not in known]
     if unknown:
+        close = near(unknown[0], {*known, *inspect.signature(attack).parameters})
         raise ValueError(
             f"settings of {row.name} are {', '.join(sorted(known)) or 'none'}. "
-            f"Received: {', '.join(unknown)}"
+            f"Received: {', '.join(unknown)}{close}"
         )
     for key, value in wanted.items():
-        kind = type(getattr(attack, key))
+        kind = type(getattr(chosen, key))
         wanted[key] = choose(kind, value, key) if issubclass(kind, enum.Enum) else value
-    return dataclasses.replace(attack, **wanted)
+    return dataclasses.replace(chosen, **wanted)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from mnist_adv.commands import cli, image_flags, model_flags
+from mnist_adv.commands import choices, cli, image_flags, model_flags
 from mnist_adv.data.class_names import find_class
+from mnist_adv.data.images import as_classes
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.gradients.sources import SOURCES
-from mnist_adv.models.formats.registry import FORMATS
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ def define_flags(values: flags.FlagValues) -> None:
     define("logdir", str, "logs", "Where TensorBoard's files go.")
     define("save_iterates", bool, False, "Save every iterate as PNG.")
     define("animation", bool, False, "Save the image changing as GIF.")
-    define("list", bool, False, "List attacks, losses, gradient sources, norms, steps, data sets.")
+    choices.define_flag(values)
 
 
 def _attack(values: flags.FlagValues) -> int:
     output = cli.Output(values)
     if values.list:
-        output.lines(*_choices())
-        return cli.DONE
+        return choices.show(values)
     cli.require_destinations(values)
+    _require_possible(values)
     cli.load_tensorflow(values)
     from mnist_adv.reporting import figures, words
 
@@ -80,6 +80,18 @@ def _attack(values: flags.FlagValues) -> int:
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",
     )
     return _report(values, loaded, chosen, result, findings)
+
+
+def _require_possible(values: flags.FlagValues) -> None:
+    """Refuse at once what needs no TensorFlow to be refused."""
+    from mnist_adv.attacks.registry import ATTACKS, require_norm
+
+    require_norm(ATTACKS.find(values.attack), values.norm)
+    known = model_flags.require_there(values).known_class_names()
+    if values.target is not None and known:
+        as_classes(find_class(values.target, known), 1, len(known), "targets")
+    if values.image is not None and not pathlib.Path(values.image).exists():
+        raise FileNotFoundError(f"no file {values.image}")
 
 
 def _run_attack(
@@ -114,26 +126,6 @@ def _run_attack(
             progress=bar.update,
             **given,
         )
-
-
-def _choices() -> list[str]:
-    from mnist_adv.attacks.registry import ATTACKS
-
-    kinds: dict[str, list[str]] = {
-        "attacks": list(ATTACKS),
-        "losses": list(LOSSES),
-        "gradient sources": list(SOURCES),
-        "norms": [norm.value for norm in Norm],
-        "steps": [step.value for step in Step],
-        "model formats": list(FORMATS),
-        "data sets": [
-            "mnist",
-            "a folder of pictures by class",
-            "a folder of four IDX files",
-            "fashion_mnist, emnist/letters, cifar10, ... (through TFDS)",
-        ],
-    }
-    return [f"{kind + ':':<18}{', '.join(names)}" for kind, names in kinds.items()]
 
 
 def _predict(loaded: LoadedModel, chosen: Chosen) -> int:
@@ -207,7 +199,7 @@ def _describe(
             *words.optimum_lines(comparison, saved.result.certificate),
         ],
         record={
-            "command": cli.command_line("attack.py", values),
+            "command": cli.command_line(values),
             "flags": {flag: _plain(value) for flag, value in cli.settings(values).items()},
             "versions": run_card.versions(),
             "checkpoint": {"prefix": loaded.where, "sha256": loaded.digest},
@@ -294,22 +286,22 @@ main = cli.Command(
     summary="Change one image, within a budget, until the model sees another class in it.",
     define_flags=define_flags,
     groups=(
-        cli.Group("Goal", "python attack.py --target 2 --confidence 0.9", ("target", "confidence")),
+        cli.Group("Goal", "--target 2 --confidence 0.9", ("target", "confidence")),
         image_flags.GROUP,
         model_flags.GROUP,
         cli.Group(
             "Attack",
-            "python attack.py --target 2 --attack ddn --norm l2",
+            "--target 2 --attack ddn --norm l2",
             ("attack", "norm", "epsilon", "step_size", "num_steps", "step", "seed"),
         ),
         cli.Group(
             "Gradient",
-            "python attack.py --target 2 --check_gradient",
+            "--target 2 --check_gradient",
             ("loss", "source", "difference_step", "check_gradient"),
         ),
         cli.Group(
             "Files",
-            "python attack.py --target 2 --name my_two --animation",
+            "--target 2 --name my_two --animation",
             ("results_dir", "name", "logdir", "save_iterates", "animation", "list"),
         ),
     ),

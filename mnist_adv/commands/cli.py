@@ -7,6 +7,7 @@ carried out, 70 a defect (of this package, or of a function that is the model).
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import enum
 import gc
@@ -27,7 +28,9 @@ from mnist_adv import files
 from mnist_adv.arguments import as_folder_name, as_path, as_utf8
 from mnist_adv.errors import first_line, printable, shortened
 
-DONE, NOT_REACHED, BAD_REQUEST, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, NOT_REACHED, BAD_REQUEST, DEFECT = 0, 1, 2, 70
+# As shells have them: 128 and the number of the signal.
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Group:
 
     Attributes:
         title: one line.
-        example: a command line.
+        example: the flags of an example.
         names: the flags, in the order shown.
     """
 
@@ -54,12 +57,14 @@ class Command:
         define_flags: defines its flags on a fresh holder, so that commands never clash.
         groups: how the help shows them.
         body: carries the parsed flags out and returns the exit status.
+        interrupted: how to go on after an interruption, if more is to be done than to start anew.
     """
 
     summary: str
     define_flags: Callable[[flags.FlagValues], None]
     groups: tuple[Group, ...]
     body: Callable[[flags.FlagValues], int]
+    interrupted: str = ""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run the command; see `run`.
@@ -124,7 +129,12 @@ _DEFINITIONS: dict[type, Callable[..., Any]] = {
     list: flags.DEFINE_list,
 }
 _LONGEST_RUN = "evaluate-{}-9999"
-_GENERAL = Group("General", "", ("json", "help", "helpfull", "verbosity"))
+_GENERAL = Group(
+    "General", "--flagfile=settings.txt", ("json", "help", "helpfull", "verbosity", "flagfile")
+)
+_UMBRELLA = "mnist-adv"
+# As the user called it.
+_program = contextvars.ContextVar("program", default=_UMBRELLA)
 
 
 def run(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -136,42 +146,85 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status.
-
-    Raises:
-        ValueError: never; it is caught here.
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
     values = flags.FlagValues()
     command.define_flags(values)
     _define_general(values)
-    verbose = False
+    before = _program.set(program)
     try:
-        stray = _parse(values, argv)
-        verbose = values["verbosity"].value > 0
-        if values["help"].value:
-            print(_help(command, values))
-            return DONE
-        if values["helpfull"].value:
-            print(command.summary, values.get_help(), sep="\n")
-            return DONE
-        if stray:
-            raise ValueError(f"unknown argument {stray[0]!r}; flags start with --")
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            return command.body(values)
+        return guarded(
+            program,
+            lambda: _parse_and_run(command, argv, values),
+            verbose=lambda: values["verbosity"].value > 0,
+            interrupted=command.interrupted,
+        )
+    finally:
+        _program.reset(before)
+
+
+def _parse_and_run(command: Command, argv: list[str], values: flags.FlagValues) -> int:
+    stray = _parse(values, argv)
+    if values["help"].value:
+        print(_help(command, values))
+        return DONE
+    if values["helpfull"].value:
+        print(command.summary, values.get_help(), sep="\n")
+        return DONE
+    if stray:
+        raise ValueError(f"unknown argument {stray[0]!r}; flags start with --")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return command.body(values)
+
+
+def guarded(
+    program: str,
+    body: Callable[[], int],
+    *,
+    verbose: Callable[[], bool] = lambda: False,
+    interrupted: str = "",
+) -> int:
+    """Run what a command does, and turn whatever ends it early into one line.
+
+    Args:
+        program: its name.
+        body: returns the exit status.
+        verbose: whether to show the traceback of an error.
+        interrupted: how to go on after an interruption.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = body()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Python would complain when it flushes at its end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except (ValueError, OSError, flags.Error) as error:
-        return _refused(program, error, verbose)
+        return _refused(program, error, verbose())
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print("; ".join(filter(None, (f"{program}: interrupted", interrupted))), file=sys.stderr)
         return INTERRUPTED
     except MemoryError as error:
-        return _refused(program, ValueError(f"not enough memory ({first_line(error)})"), verbose)
+        return _refused(program, ValueError(f"not enough memory ({first_line(error)})"), verbose())
     except Exception as error:
-        if not _is_tensorflows(error):
+        if _is_tensorflows(error):
+            failed = ValueError(f"the model fails ({first_line(error)})")
+            return _refused(program, failed, verbose())
+        if verbose():
             traceback.print_exc()
-            return DEFECT
-        return _refused(program, ValueError(f"the model fails ({first_line(error)})"), verbose)
+        print(
+            f"{program}: {type(error).__name__}: {_one_line(error)}; this is a defect of "
+            "mnist_adv: please report it, with what --verbosity=1 shows",
+            file=sys.stderr,
+        )
+        return DEFECT
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -189,6 +242,21 @@ def _refused(program: str, error: Exception, verbose: bool) -> int:
         traceback.print_exc()
     print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
     return BAD_REQUEST
+
+
+def invocation(name: str) -> str:
+    """Say how to call a command, in the way in which the running one was called.
+
+    Args:
+        name: of the command: "train".
+
+    Returns:
+        "python train.py", "mnist-adv-train" or "mnist-adv train".
+    """
+    program = _program.get()
+    if program.endswith(".py"):
+        return f"python {name}.py"
+    return f"{_UMBRELLA}-{name}" if program.startswith(f"{_UMBRELLA}-") else f"{_UMBRELLA} {name}"
 
 
 def _is_tensorflows(error: Exception) -> bool:
@@ -318,18 +386,17 @@ def settings(values: flags.FlagValues) -> dict[str, object]:
     return {name: values[name].value for name in values if name not in general}
 
 
-def command_line(program: str, values: flags.FlagValues) -> str:
+def command_line(values: flags.FlagValues) -> str:
     """Write the command line that would run this again.
 
     Args:
-        program: the script's name.
         values: the parsed flags.
 
     Returns:
         The program and the flags that were given.
     """
     given = [values[name].serialize() for name in settings(values) if values[name].present]
-    return shlex.join([program, *given])
+    return shlex.join([*_program.get().split(), *given])
 
 
 @contextlib.contextmanager
@@ -351,13 +418,16 @@ def _stderr_withheld() -> Iterator[None]:
 
 
 def _define_general(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "flagfile", None, "A file of flags, one a line, as if they stood here.", flag_values=values
+    )
     flags.DEFINE_boolean("json", False, "Print one JSON record, no lines.", flag_values=values)
     flags.DEFINE_boolean("help", False, "Show this.", short_name="h", flag_values=values)
     flags.DEFINE_boolean("helpfull", False, "Show every flag as absl does.", flag_values=values)
     flags.DEFINE_integer(
         "verbosity",
         0,
-        "1 shows TensorFlow's own messages, and the traceback of an error.",
+        "1 shows TensorFlow's own messages, and the traceback behind an error.",
         short_name="v",
         lower_bound=0,
         flag_values=values,
@@ -365,9 +435,14 @@ def _define_general(values: flags.FlagValues) -> None:
 
 
 def _help(command: Command, values: flags.FlagValues) -> str:
+    program = _program.get()
+    called = f"python {program}" if program.endswith(".py") else program
     lines = [command.summary]
     for group in (*command.groups, _GENERAL):
-        lines += ["", f"{group.title}:" + (f"    {group.example}" if group.example else "")]
+        lines += [
+            "",
+            f"{group.title}:" + (f"    {called} {group.example}" if group.example else ""),
+        ]
         for name in group.names:
             flag = values[name]
             shown = flag.default is not None and not flag.boolean

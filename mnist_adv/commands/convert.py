@@ -67,12 +67,12 @@ main = cli.Command(
     groups=(
         cli.Group(
             "From",
-            "python convert.py --source checkpoints --destination /tmp/model.ckpt",
+            "--source checkpoints --destination /tmp/model.ckpt",
             ("source", "variables", "activation"),
         ),
         cli.Group(
             "To",
-            "python convert.py --source model.npz --destination checkpoints --format checkpoint",
+            "--source model.npz --destination checkpoints --format checkpoint",
             ("destination", "format", "names", "dataset", "data_dir", "overwrite"),
         ),
     ),

@@ -56,8 +56,12 @@ def define_flags(values: flags.FlagValues) -> None:
 def _evaluate(values: flags.FlagValues) -> int:
     output, epsilons = cli.Output(values), _epsilons(values)
     cli.require_destinations(values)
-    cli.load_tensorflow(values)
     from mnist_adv.attacks.registry import ATTACKS, require_norm
+
+    for name in values.attack:
+        require_norm(ATTACKS.find(name), values.norm)
+    model_flags.require_there(values)
+    cli.load_tensorflow(values)
     from mnist_adv.evaluation.measure import run
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
@@ -65,8 +69,6 @@ def _evaluate(values: flags.FlagValues) -> int:
     from mnist_adv.reporting import tensorboard
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
-    for name in values.attack:
-        require_norm(ATTACKS.find(name), values.norm)
     loaded = model_flags.open_model(values)
     output.lines(*(f"{loaded.where}: {note}" for note in loaded.notes))
     source = model_flags.model_source(values).with_absolute_path()
@@ -149,29 +151,30 @@ main = cli.Command(
     groups=(
         cli.Group(
             "Attacks",
-            "python evaluate.py --attack pgd --epsilons 0,0.02,...,0.3",
+            "--attack pgd --epsilons 0,0.02,...,0.3",
             ("attack", "norm", "epsilons", "targets", "num_steps", "step_size", "seed"),
         ),
         cli.Group(
             "Images",
-            "python evaluate.py --num_images 1000 --targets all",
+            "--num_images 1000 --targets all",
             ("num_images", "split", "dataset", "data_dir", "manual_dir"),
         ),
         cli.Group(
             "Engine",
-            "python evaluate.py --jobs 2",
+            "--jobs 2",
             ("jobs", "backend", "scheduler", "chunk_size"),
         ),
         cli.Group(
             "Files",
-            "python evaluate.py --name my_run",
+            "--name my_run",
             ("results_dir", "name", "logdir"),
         ),
         cli.Group(
             model_flags.GROUP.title,
-            "python evaluate.py --checkpoint /tmp/model.ckpt",
+            "--checkpoint /tmp/model.ckpt",
             model_flags.GROUP.names,
         ),
     ),
     body=_evaluate,
+    interrupted="the same command goes on from what is measured",
 )

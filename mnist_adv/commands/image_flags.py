@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 _HANDWRITING = ("mnist", "emnist", "kmnist", "qmnist")
 _OF_A_SET = ("index", "split", "dataset", "data_dir", "manual_dir")
 
-GROUP = cli.Group(
-    "Image", "python attack.py --target 2 --image my_digit.png", (*_OF_A_SET, "image", "label")
-)
+GROUP = cli.Group("Image", "--target 2 --image my_digit.png", (*_OF_A_SET, "image", "label"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,15 +23,24 @@ if TYPE_CHECKING:
 _SOURCES = ("checkpoint_dir", "checkpoint", "model")
 _READING = ("variables", "activation", "pixel_scale", "polarity")
 
-GROUP = cli.Group(
-    "Model",
-    "python attack.py --target 2 --checkpoint /tmp/model.ckpt",
-    (*_SOURCES, *_READING, "class_names", "doctor", "anyway"),
-)
+_NAMES = (*_SOURCES, *_READING, "class_names")
+GROUP = cli.Group("Model", "--target 2 --checkpoint /tmp/model.ckpt", (*_NAMES, "doctor", "anyway"))
+ALONE = cli.Group("Model", "--checkpoint /tmp/model.ckpt", _NAMES)
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define the flags of this group.
+    """Define the flags of the group, for a command that attacks the model.
+
+    Args:
+        values: where they are defined.
+    """
+    define_alone(values)
+    cli.define(values, "doctor", bool, False, "Run every check of the model before the attack.")
+    cli.define(values, "anyway", bool, False, "Attack even a model with a severe finding.")
+
+
+def define_alone(values: flags.FlagValues) -> None:
+    """Define the flags that name a model and say how it is read.
 
     Args:
         values: where they are defined.
@@ -48,8 +57,6 @@ def define_flags(values: flags.FlagValues) -> None:
     define("polarity", Polarity, Polarity.LIGHT_ON_DARK, "Of the ink in its images.")
     names = "File of its classes' names, one a line or JSON; the data set's, if not given."
     define("class_names", str, None, names)
-    define("doctor", bool, False, "Run every check of the model before the attack.")
-    define("anyway", bool, False, "Attack even a model with a severe finding.")
 
 
 def model_source(values: flags.FlagValues) -> ModelSource:
@@ -95,9 +102,32 @@ def open_model(values: flags.FlagValues) -> LoadedModel:
         FileNotFoundError: no such file.
         ValueError: flags that exclude one another, or a file that gives no model.
     """
-    given = _data_flags(values)
+    given, source = _data_flags(values), require_there(values)
     with cli.stage("reading the model"):
-        return model_source(values).open(DataSource(**given) if given["dataset"] else None)
+        return source.open(DataSource(**given) if given["dataset"] else None)
+
+
+def require_there(values: flags.FlagValues) -> ModelSource:
+    """Refuse before TensorFlow is imported what needs no TensorFlow to be refused.
+
+    Args:
+        values: the parsed flags.
+
+    Returns:
+        Where the model is and how it is read.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: flags that exclude one another, or a file that is never read.
+    """
+    source = model_source(values)
+    try:
+        source.require_there()
+    except FileNotFoundError as error:
+        if not source.ours:
+            raise
+        raise FileNotFoundError(f"{error}; {cli.invocation('train')} makes one") from None
+    return source
 
 
 def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> list[str]:
@@ -115,17 +145,8 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
         ValueError: one is severe, so that an attack's result would be meaningless, and --anyway is
             not given.
     """
-    from mnist_adv import diagnostics
-
     thorough = values["doctor"].value
-    with cli.stage("checking the model"):
-        found = diagnostics.examine(
-            loaded.model,
-            known.images,
-            known.labels,
-            pixels=loaded.preprocessing,
-            thorough=thorough,
-        )
+    found = find(loaded, known, thorough=thorough)
     shown = found if thorough else [finding for finding in found if finding.severe]
     lines = [str(finding) for finding in shown]
     cli.Output(values).lines(*(f"doctor: {line}" for line in lines or ["nothing found"] * thorough))
@@ -133,6 +154,29 @@ def examine(values: flags.FlagValues, loaded: LoadedModel, known: Dataset) -> li
     if stopping and not values.anyway:
         raise ValueError(f"{loaded.where}: {stopping[0]}; or attack it nevertheless with --anyway")
     return lines
+
+
+def find(loaded: LoadedModel, known: Dataset, *, thorough: bool) -> list[Finding]:
+    """Check the model.
+
+    Args:
+        loaded: the model.
+        known: labelled images of its data set.
+        thorough: every check.
+
+    Returns:
+        The findings, severe ones first.
+    """
+    from mnist_adv import diagnostics
+
+    with cli.stage("checking the model"):
+        return diagnostics.examine(
+            loaded.model,
+            known.images,
+            known.labels,
+            pixels=loaded.preprocessing,
+            thorough=thorough,
+        )
 
 
 def _stops(values: flags.FlagValues, finding: Finding) -> bool:
@@ -170,7 +214,7 @@ def data_source(values: flags.FlagValues, loaded: LoadedModel) -> DataSource:
 
 def _data_flags(values: flags.FlagValues) -> dict[str, Any]:
     names = ("dataset", "split", "data_dir", "manual_dir")
-    given = {name: values[name].value for name in names}
+    given = {name: values[name].value if name in values else None for name in names}
     if (
         given["dataset"] is None
         and given["manual_dir"] is not None

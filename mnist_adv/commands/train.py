@@ -159,7 +159,7 @@ def _run(
         f"saved {prefix}",
     ]
     record = {
-        "command": cli.command_line("train.py", values),
+        "command": cli.command_line(values),
         "flags": cli.settings(values),
         "versions": run_card.versions(),
         "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
@@ -180,11 +180,12 @@ main = cli.Command(
     groups=(
         cli.Group(
             "Data",
-            "python train.py --dataset fashion_mnist",
+            "--dataset fashion_mnist",
             ("dataset", "data_dir", "manual_dir"),
         ),
-        cli.Group("Training", "python train.py --num_epochs 20 --seed 1", _CONFIG_FLAGS),
-        cli.Group("Files", "python train.py --resume", ("resume", "checkpoint_dir", "logdir")),
+        cli.Group("Training", "--num_epochs 20 --seed 1", _CONFIG_FLAGS),
+        cli.Group("Files", "--resume", ("resume", "checkpoint_dir", "logdir")),
     ),
     body=_train,
+    interrupted="--resume goes on from the newest checkpoint",
 )

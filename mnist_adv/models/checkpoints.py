@@ -150,7 +150,7 @@ def digest(prefix: str) -> str:
 
 def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
     if not os.path.isdir(checkpoint_dir):
-        raise FileNotFoundError(f"no folder {checkpoint_dir}; python train.py makes it")
+        raise FileNotFoundError(f"no folder {checkpoint_dir}; training makes it")
     prefix = tf.train.latest_checkpoint(checkpoint_dir)
     if prefix is None:
         # restore(None) would restore nothing and say nothing. A state file whose checkpoint
@@ -161,7 +161,7 @@ def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
                 f"no file {state.model_checkpoint_path}.index, which the folder's list of "
                 "checkpoints names; train again, or restore an intact copy"
             )
-        raise FileNotFoundError(f"no checkpoint in {checkpoint_dir}; python train.py makes one")
+        raise FileNotFoundError(f"no checkpoint in {checkpoint_dir}; training makes one")
     if not _shards(prefix):
         raise FileNotFoundError(
             f"no file {prefix}.data-00000-of-00001, which belongs to {prefix}.index; "

@@ -8,6 +8,7 @@ import math
 
 from mnist_adv.data.class_names import fit_class_names
 from mnist_adv.data.datasets import Dataset, DataSource
+from mnist_adv.models import first_look
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.formats.registry import with_absolute_paths
 from mnist_adv.models.formats.shapes import MNIST_SHAPE
@@ -55,6 +56,26 @@ class ModelSource:
             The same source by its absolute path; a function keeps its name.
         """
         return dataclasses.replace(self, where=with_absolute_paths(self.where))
+
+    def require_there(self) -> None:
+        """Refuse at once, without TensorFlow, what is not there or is of no kind that is read.
+
+        Raises:
+            FileNotFoundError: no such file or folder, or no checkpoint in it.
+            ValueError: it is of no kind that is read.
+            OSError: it cannot be read.
+        """
+        (first_look.require_checkpoint if self.ours else first_look.require_file)(self.where)
+
+    def known_class_names(self) -> tuple[str, ...]:
+        """Name the classes, as far as that takes no TensorFlow.
+
+        Returns:
+            The names in label order; empty if the model has to be read first.
+        """
+        if self.class_names is not None:
+            return self.class_names
+        return first_look.class_names(self.where) if self.ours else ()
 
     def open(self, data: DataSource | None = None) -> LoadedModel:
         """Open the model.

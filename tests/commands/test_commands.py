@@ -268,7 +268,10 @@ def test_running_again_replaces_only_a_result(
         (["--target=2", "--image=missing.png"], "no file missing.png"),
         (["--target=2", "--image=setup.cfg", "--index=1"], "--image takes the place of --index"),
         (["--target=2", "--label=7"], "--label is for --image"),
-        (["--target=2", "--checkpoint_dir=nowhere"], "no folder nowhere; python train.py makes it"),
+        (
+            ["--target=2", "--checkpoint_dir=nowhere"],
+            "no folder nowhere; python train.py makes one",
+        ),
         (["--target=2", "--dataset=no_such_set"], "Received: 'no_such_set'"),
         (["--target=2", "--name=a/b"], "name must be a plain folder name. Received: 'a/b'"),
         (["--target=2", "--attack=magic"], "method must be one of fgsm, bim, pgd"),
@@ -388,4 +391,6 @@ def test_the_scripts_run_silently_on_stderr(workshop: pathlib.Path, tmp_path: pa
         cwd=tmp_path,
     )
     assert mistake.returncode == 2
-    assert mistake.stderr == ("attack.py: error: no folder checkpoints; python train.py makes it\n")
+    assert mistake.stderr == (
+        "attack.py: error: no folder checkpoints; python train.py makes one\n"
+    )

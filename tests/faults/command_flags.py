@@ -187,9 +187,9 @@ def _length(norm: str, away: np.ndarray) -> float:
 def _check_attack(
     status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: list[str]
 ) -> str:
-    if "list" in chosen and not out.strip():
-        return ""
     record = json.loads(out)
+    if "list" in chosen and "attacks" in record:
+        return ""
     if record["success"] != (status == cli.DONE) and "check_gradient" not in chosen:
         return "the status and the record differ"
     folder = work / record["folder"]

@@ -60,9 +60,9 @@ def test_another_training_goes_on_numbering(folder: pathlib.Path, toy: SoftmaxRe
 
 
 def test_nothing_to_restore_is_said(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; python train\.py makes it"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; training makes it"):
         checkpoints.load(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*; python train\.py makes one"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*; training makes one"):
         checkpoints.load(tmp_path)
 
 
