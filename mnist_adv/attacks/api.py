@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.arguments import UINT32, choose, near, shown, whole, yes_or_no
+from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
-from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of, require_norm
+from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of
 from mnist_adv.attacks.result import AttackResult, Trace
+from mnist_adv.attacks.settings import configure, require_applicable
 from mnist_adv.attacks.task import Inputs, Task
 from mnist_adv.data.images import UNIT, Bounds, as_batch, checked_bounds, from_unit, to_unit
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.goals import make_goal
-from mnist_adv.gradients.losses import LOSSES, Loss
-from mnist_adv.gradients.sources import SOURCES, GradientSource, NoGradientError, Source
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import GradientSource, NoGradientError, Source
 from mnist_adv.models.as_model import as_model
 from mnist_adv.models.from_python import as_raised
 from mnist_adv.models.logits import check_logits
@@ -130,8 +130,8 @@ def attack(
         else ATTACKS.find(method)
     )
     given = {"step": step, "loss": loss, "source": source, "difference_step": difference_step}
-    chosen = _configure(row, {**given, **settings})
-    _require_applicable(row, chosen, norm, confidence, num_steps)
+    chosen = configure(row, {**given, **settings}, inspect.signature(attack).parameters)
+    require_applicable(row, chosen, norm, confidence, num_steps)
     clean = as_batch(images, bounds).astype(np.float32, copy=False)
     model, count = as_model(model, clean), len(clean)
     scale = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
@@ -232,19 +232,6 @@ def _trace(
     )
 
 
-def _require_applicable(
-    row: NamedAttack, attack: Attack, norm: Norm, confidence: float | None, num_steps: Any
-) -> None:
-    require_norm(dataclasses.replace(row, attack=attack), norm)
-    if confidence is not None and attack.minimal:
-        raise ValueError(
-            f"confidence is for attacks with a budget. Received: {confidence} for {row.name}, "
-            "which seeks the smallest change"
-        )
-    if num_steps is not None and not attack.takes_steps:
-        raise ValueError(f"{row.name} takes no steps. Received: num_steps {num_steps}")
-
-
 def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
     """Name what only queries a model, if the attack asks for a gradient that the model lacks."""
     if not attack.cost(task)[1]:
@@ -256,28 +243,3 @@ def _require_gradient(task: Task, attack: Attack, inputs: Inputs) -> None:
         costs = ((name, row.attack.cost(task)) for name, row in ATTACKS.items())
         names = [name for name, (queries, gradients) in costs if queries and not gradients]
         raise ValueError(f"{error}, and so do the attacks {', '.join(names)}") from None
-
-
-def _configure(row: NamedAttack, settings: dict[str, Any]) -> Attack:
-    chosen = row.attack
-    wanted = {key: value for key, value in settings.items() if value is not None}
-    difference_step = wanted.pop("difference_step", None)
-    if "source" in wanted and not isinstance(wanted["source"], GradientSource):
-        wanted["source"] = GradientSource(SOURCES.find(wanted["source"]))
-    if "loss" in wanted:
-        wanted["loss"] = LOSSES.find(wanted["loss"])
-    if difference_step is not None:
-        source = wanted.get("source", getattr(chosen, "source", GradientSource()))
-        wanted["source"] = dataclasses.replace(source, difference_step=difference_step)
-    known = {field.name for field in dataclasses.fields(chosen)} - {"num_steps"}
-    unknown = [key for key in wanted if key not in known]
-    if unknown:
-        close = near(unknown[0], {*known, *inspect.signature(attack).parameters})
-        raise ValueError(
-            f"settings of {row.name} are {', '.join(sorted(known)) or 'none'}. "
-            f"Received: {', '.join(unknown)}{close}"
-        )
-    for key, value in wanted.items():
-        kind = type(getattr(chosen, key))
-        wanted[key] = choose(kind, value, key) if issubclass(kind, enum.Enum) else value
-    return dataclasses.replace(chosen, **wanted)
