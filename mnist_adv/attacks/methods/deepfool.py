@@ -8,6 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.methods.borders import dual_length, nearest_border
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
@@ -51,7 +52,7 @@ class DeepFool(Attack):
             gap, normal = seen["objective"], self._movable(images, seen["gradient"])
         else:
             seen = task.evaluate(Loss.MARGIN, inputs, images)
-            gap, normal = self._nearest(task, images, classes)
+            gap, normal = nearest_border(task, images, classes, self._movable)
         adversarial = task.is_adversarial(inputs, seen["logits"])
         return {**seen, "gap": gap, "gradient": normal, "stop": adversarial}
 
@@ -59,7 +60,7 @@ class DeepFool(Attack):
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         normal = state["gradient"]
         distance = tf.math.divide_no_nan(
-            tf.maximum(state["gap"], 0) + 1e-4, _dual_length(task.norm, normal)
+            tf.maximum(state["gap"], 0) + 1e-4, dual_length(task.norm, normal)
         )
         way = state["way"] - per_image(distance) * GEOMETRY[task.norm].steepest(normal)
         far = inputs["clean"] + (1 + self.overshoot) * way
@@ -69,45 +70,9 @@ class DeepFool(Attack):
     def cost(self, task: Task) -> tuple[int, int]:
         return (1, 1) if task.targeted else (1, task.num_classes)
 
-    def _nearest(self, task: Task, images: Any, classes: Any) -> tuple[Any, Any]:
-        """Find the nearest border of the model linearised at the image: its gap and its normal."""
-
-        def body(rival: Any, distance: Any, gap: Any, normal: Any) -> tuple[Any, Any, Any, Any]:
-            # One class after the other: the gradients of all of them would not stay in cache.
-            ahead, towards = _margin(task, images, classes, rival)
-            towards = self._movable(images, towards)
-            length = _dual_length(task.norm, towards)
-            blocked = (classes == tf.cast(rival, classes.dtype)) | (length == 0)
-            far = tf.where(blocked, float("inf"), tf.math.divide_no_nan(tf.abs(ahead), length))
-            nearer = far < distance
-            return (
-                rival + 1,
-                tf.where(nearer, far, distance),
-                tf.where(nearer, ahead, gap),
-                tf.where(per_image(nearer), towards, normal),
-            )
-
-        nothing = tf.zeros_like(images[:, 0, 0, 0])
-        start = 0, nothing + float("inf"), nothing, tf.zeros_like(images)
-        _, _, gap, normal = tf.while_loop(lambda rival, *_: rival < task.num_classes, body, start)
-        return gap, normal
-
     def _movable(self, images: Any, normal: Any) -> Any:
         """Leave out of a border's normal the pixels that a step against it could not move."""
         if not self.boxed:
             return normal
         stuck = tf.where(normal > 0, images <= 0, images >= 1)
         return tf.where(stuck, 0.0, normal)
-
-
-def _margin(task: Task, images: Any, classes: Any, rival: Any) -> tuple[Any, Any]:
-    """Measure the margin of the class over another one, and its gradient."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        logits = task.logits(images)
-        ahead = tf.gather(logits, classes, batch_dims=1) - tf.gather(logits, rival, axis=1)
-    return ahead, tape.gradient(ahead, images)
-
-
-def _dual_length(norm: Norm, normal: Any) -> Any:
-    return GEOMETRY[Norm.L1 if norm is Norm.LINF else Norm.L2].length(normal)

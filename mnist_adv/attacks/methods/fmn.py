@@ -8,15 +8,13 @@ from typing import Any
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.methods.borders import dual_length
 from mnist_adv.attacks.methods.schedules import cosine
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.lazy import tf
-
-# the norm by whose length of the gradient a gap in the loss becomes a distance
-_DUAL = {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +74,7 @@ class FMN(Attack):
             fewer = tf.minimum(tf.minimum(before - 1, tf.floor(before * (1 - change))), found)
             more = tf.maximum(before + 1, tf.floor(before * (1 + change)))
             return tf.maximum(tf.where(adversarial, fewer, more), 0)
-        slope = GEOMETRY[_DUAL[task.norm]].length(state["gradient"])
+        slope = dual_length(task.norm, state["gradient"])
         gap = tf.math.divide_no_nan(tf.abs(state["objective"]), slope)
         # Past the border as the model's slope has it: on it, a linear model's class never changes.
         border = (length + gap) * (1 + change)
