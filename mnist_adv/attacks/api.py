@@ -156,7 +156,7 @@ def attack(
     step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
     runner: Any = traced_run.run if trace else compiled_run.run
     run = functools.partial(runner, progress=progress)
-    adversarial, steps = np.empty_like(clean), np.empty((2, count), np.int64)
+    adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
     for block in _blocks(chosen, clean, trace):
         part = {name: values[block] for name, values in per_image.items()}
         unit = to_unit(clean[block], bounds)
@@ -165,17 +165,16 @@ def attack(
         adversarial[block] = from_unit(
             outcome.image.reshape(unit.shape), unit, clean[block], bounds
         )
-        steps[:, block] = outcome.number, outcome.steps
-    queries, gradients = chosen.cost(task)
+        counts[:, block] = outcome.number, outcome.queries, outcome.gradients
     return AttackResult(
         images=clean,
         adversarial=adversarial,
         goal=goal,
         norm=norm,
         epsilon=epsilon,
-        num_steps=steps[0],
-        num_queries=steps[1] * queries,
-        num_gradients=steps[1] * gradients,
+        num_steps=counts[0],
+        num_queries=counts[1],
+        num_gradients=counts[2],
         verdict=judge_goal(
             model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
         ),

@@ -102,6 +102,17 @@ class Attack:
         """
         return 1, 1
 
+    def cost_of_start(self, task: Task) -> tuple[int, int]:
+        """Count what `start` asks of the model for one image.
+
+        Args:
+            task: what all images share.
+
+        Returns:
+            Queries and gradients.
+        """
+        return 0, 0
+
     def images_at_once(self, task: Task) -> int:
         """Count how many images a step evaluates at once, for one image of the batch.
 
@@ -200,7 +211,8 @@ class Outcome:
         status: `Status` as int32.
         value: the distance of a success of a minimal attack, else the objective.
         number: the step that made it, counted in the run that made it.
-        steps: how many iterates were evaluated, in all runs together.
+        queries: how often the model was asked, in all runs together.
+        gradients: how many of these queries were differentiated.
         paths: per image, the run that made it; None if iterates are not kept.
         certificate: a proof that no smaller change exists, of attacks that have one.
     """
@@ -209,7 +221,8 @@ class Outcome:
     status: np.ndarray
     value: np.ndarray
     number: np.ndarray
-    steps: np.ndarray
+    queries: np.ndarray
+    gradients: np.ndarray
     paths: list[Path] | None = None
     certificate: Any = None
 
@@ -231,8 +244,37 @@ class Outcome:
         if self.paths is not None and other.paths is not None:
             for here, there in zip(index[better], np.flatnonzero(better)):
                 self.paths[here] = other.paths[there]
-        self.steps[index] += other.steps
+        self.spend(index, other)
         return better
+
+    def spend(self, index: np.ndarray, other: Outcome) -> None:
+        """Count what a later run cost.
+
+        Args:
+            index: `[m]`, which images the later run was about.
+            other: its outcome, `[m, ...]`.
+        """
+        self.queries[index] += other.queries
+        self.gradients[index] += other.gradients
+
+
+def cost_of(task: Task, attack: Attack, evaluations: np.ndarray) -> dict[str, np.ndarray]:
+    """Count what one run cost.
+
+    Args:
+        task: what all images share.
+        attack: its settings.
+        evaluations: `[n]`, how many iterates of each image were evaluated.
+
+    Returns:
+        "queries" and "gradients" of an `Outcome`, `[n]` int64.
+    """
+    each, first = attack.cost(task), attack.cost_of_start(task)
+    evaluations = evaluations.astype(np.int64)
+    return {
+        name: evaluations * each[number] + first[number]
+        for number, name in enumerate(("queries", "gradients"))
+    }
 
 
 # run(task, attack, inputs) -> the best iterate of each image

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Outcome
+from mnist_adv.attacks.base import Attack, Outcome, cost_of
 from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.loop import Evaluate, advance, begin
 from mnist_adv.attacks.task import Inputs, State, Task
@@ -48,7 +48,8 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         status=np.full(count, -1, np.int32),
         value=np.full(count, np.inf, np.float32),
         number=np.zeros(count, np.int32),
-        steps=np.zeros(count, np.int64),
+        queries=np.zeros(count, np.int64),
+        gradients=np.zeros(count, np.int64),
     )
     occupant = np.full(lanes, -1)  # which image is in each lane; -1: none
     here = {name: _padded(values, lanes) for name, values in inputs.items()}
@@ -71,6 +72,8 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         state = program(here, state, fresh, taken, patience)
         left = np.flatnonzero(state["done"].numpy() & taken)
         _collect(out, occupant[left], left, state)
+        for name, spent in cost_of(task, attack, state["number"].numpy()[left] + 1).items():
+            getattr(out, name)[occupant[left]] = spent
         occupant[left] = -1
         if progress is not None:
             progress(len(left))
@@ -86,7 +89,6 @@ def _collect(out: Outcome, images: np.ndarray, lanes: np.ndarray, state: State) 
     out.status[images] = state["best_status"].numpy()[lanes]
     out.value[images] = state["best_value"].numpy()[lanes]
     out.number[images] = state["best_number"].numpy()[lanes]
-    out.steps[images] = state["number"].numpy()[lanes] + 1
 
 
 @functools.lru_cache(maxsize=_MAX_PROGRAMS)

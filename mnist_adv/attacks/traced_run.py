@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Outcome, Path
+from mnist_adv.attacks.base import Attack, Outcome, Path, cost_of
 from mnist_adv.attacks.loop import advance, begin
 from mnist_adv.attacks.result import Trace
 from mnist_adv.attacks.task import Inputs, Task
@@ -51,7 +51,7 @@ def run(
         status=state["best_status"].numpy(),
         value=state["best_value"].numpy(),
         number=state["best_number"].numpy(),
-        steps=steps + 1,
+        **cost_of(task, attack, steps + 1),
         # An image that is done early stays in the batch: what comes after is no part of its path.
         paths=[every.of(image, last + 1) for image, last in enumerate(steps)],
     )

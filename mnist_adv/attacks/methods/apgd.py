@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mnist_adv.attacks.base import Outcome, Run
 from mnist_adv.attacks.methods import apgd_l1
-from mnist_adv.attacks.methods.restarts import Restarted
+from mnist_adv.attacks.methods.restarts import Restarted, aimed
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.gradients.losses import Loss
@@ -58,8 +58,9 @@ class APGD(Restarted):
 
     @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
-        loss = Loss.TARGETED_DLR if task.targeted and self.loss is Loss.DLR else self.loss
-        seen = task.differentiate(loss, inputs, state["image"], self.source, state["number"])
+        led, towards = aimed(task, inputs, state)
+        loss = Loss.TARGETED_DLR if led.targeted and self.loss is Loss.DLR else self.loss
+        seen = led.differentiate(loss, towards, state["image"], self.source, state["number"])
         if task.norm is Norm.L1:
             seen["stop"] = apgd_l1.ended(task, inputs, seen["logits"])
         return seen

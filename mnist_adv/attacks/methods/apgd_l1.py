@@ -33,7 +33,7 @@ def start(task: Task, inputs: Inputs, state: State) -> State:
         state: "image" `[n, *task.flat]` among it, where the first stage starts.
 
     Returns:
-        What `take_step` carries.
+        The state, with what `take_step` carries.
     """
     clean, first = inputs["clean"], inputs["stage"] == 0
     away = l1_project_in_box(clean, inputs["begin"] - clean, inputs["epsilon"])
@@ -41,6 +41,7 @@ def start(task: Task, inputs: Inputs, state: State) -> State:
     image = tf.where(per_image(first), state["image"], resumed)
     pixels = tf.where(first, float(task.num_pixels), _moved(inputs, image))
     return {
+        **state,
         "image": image,
         "step": inputs["epsilon"],
         "share": tf.where(first, _FIRST_SHARE, pixels / (task.num_pixels * _THINNING)),
@@ -152,7 +153,8 @@ def in_stages(run: Run, stop_early: bool) -> Run:
             steps = np.minimum(np.ceil(share * total), total - taken) if not last else total - taken
             outcome = stage(number, inputs, steps, task, attack)
             inputs, taken = {**inputs, "begin": outcome.image}, taken + steps
-            best.steps[left] += 0 if last else outcome.steps
+            if not last:
+                best.spend(left, outcome)
             if outcome.paths is not None:
                 pairs = zip(paths or outcome.paths, outcome.paths)
                 paths = [early.then(late) for early, late in pairs] if paths else outcome.paths

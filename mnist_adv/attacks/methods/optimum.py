@@ -59,6 +59,7 @@ class OptimumAttack(Attack):
             status=np.where(optimum.found, Status.ADVERSARIAL, Status.MISSED).astype(np.int32),
             value=optimum.upper_bound.astype(np.float32),
             number=moved.astype(np.int32),
-            steps=np.zeros(len(clean), np.int64),
+            queries=np.zeros(len(clean), np.int64),
+            gradients=np.zeros(len(clean), np.int64),
             certificate=optimum,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from mnist_adv.attacks.methods import square_l2
-from mnist_adv.attacks.methods.restarts import Restarted
+from mnist_adv.attacks.methods.restarts import Restarted, aimed
 from mnist_adv.attacks.methods.square_l2 import Windows
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
@@ -47,6 +47,7 @@ class Square(Restarted):
         else:
             image = _stripes(task, inputs, stream)
         return {
+            **self.lead(task, inputs),
             "image": image,
             "kept": inputs["clean"],
             "kept_value": tf.fill([inputs["clean"].shape[0]], float("inf")),
@@ -54,6 +55,7 @@ class Square(Restarted):
 
     @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
+        task, inputs = aimed(task, inputs, state)
         return task.evaluate(self.loss, inputs, state["image"])
 
     @override
