@@ -30,6 +30,7 @@ class NamedArrays:
         read: name -> array; raises ValueError if that part of the file is damaged.
         files: that hold them.
         activation: between layers, if the file itself says so.
+        doubt: why what the file says of it is not believed, if so.
     """
 
     where: str
@@ -37,6 +38,7 @@ class NamedArrays:
     read: Callable[[str], np.ndarray]
     files: Sequence[pathlib.Path]
     activation: Activation | None = None
+    doubt: str = ""
 
 
 def parse_variables(text: str | None) -> dict[str, str]:
@@ -96,7 +98,8 @@ def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
     activation = request.activation or arrays.activation if len(layers) > 1 else None
     if len(layers) > 1 and activation is None:
         raise ValueError(
-            f"{arrays.where} holds {len(layers)} layers but not the activation between them; say "
+            f"{arrays.where} holds {len(layers)} layers but not the activation between them"
+            f"{f' ({arrays.doubt})' if arrays.doubt else ''}; say "
             f"--activation={'|'.join(member.value for member in Activation)}"
         )
     if activation is not None:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_adv.errors import first_line
-from mnist_adv.models.formats import content, tf1
+from mnist_adv.models.formats import content, saved_fingerprint, tf1
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
@@ -226,11 +226,13 @@ def _parse(path: str) -> Any:
     file = pathlib.Path(path) / "saved_model.pb"
     content.require(file, {"saved_model_graph"})
     try:
-        graphs = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
+        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     except Exception as error:  # protobuf's DecodeError, whichever implementation runs
         raise ValueError(f"{file} is damaged ({first_line(error)}); use an intact copy") from error
+    graphs = saved.meta_graphs
     if not graphs:
         raise ValueError(f"{file} is damaged (it holds no graph); use an intact copy")
+    saved_fingerprint.require_same(pathlib.Path(path), saved)
     # The plainest first: a graph may have other tags beside this one.
     for graph in sorted(graphs, key=lambda graph: len(graph.meta_info_def.tags)):
         if _TAG in graph.meta_info_def.tags:

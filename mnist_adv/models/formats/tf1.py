@@ -7,6 +7,7 @@ Both formats are read: V2 (`.index` and `.data-...`) and the single file of V1, 
 from __future__ import annotations
 
 import glob
+import math
 import os
 import pathlib
 import re
@@ -20,7 +21,9 @@ from mnist_adv.models.activation import BY_OPERATOR, Activation
 from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.saved_graph import plain
 from mnist_adv.models.loaded import LoadedModel
+from mnist_adv.sizes import require_bytes
 
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What the readers raise for damaged files, by experiment: truncated data is an IndexError.
@@ -110,12 +113,18 @@ def read(prefix: str) -> NamedArrays:
         Its float variables; TF2's suffix is left out of their names.
 
     Raises:
-        ValueError: the checkpoint is damaged.
+        ValueError: the checkpoint is damaged, or asks for much more than its files hold.
     """
     reader = _guarded(prefix, lambda: tf.train.load_checkpoint(prefix))
     dtypes = _guarded(prefix, reader.get_variable_to_dtype_map)
     shapes = _guarded(prefix, reader.get_variable_to_shape_map)
     stored = {name.removesuffix(_TF2_SUFFIX): name for name in shapes if dtypes[name].is_floating}
+
+    stored_bytes = sum(file.stat().st_size for file in files(prefix))
+    for name, full in stored.items():
+        wanted = math.prod(shapes[full]) * dtypes[full].size
+        require_bytes(wanted, stored_bytes, plain(name), prefix)
+    activation, doubt = _activation(f"{prefix}.meta")
 
     def read_one(name: str) -> np.ndarray:
         return np.asarray(_guarded(prefix, lambda: reader.get_tensor(stored[name])))
@@ -125,7 +134,8 @@ def read(prefix: str) -> NamedArrays:
         shapes={name: shapes[full] for name, full in stored.items()},
         read=read_one,
         files=files(prefix),
-        activation=_activation(f"{prefix}.meta"),
+        activation=activation,
+        doubt=doubt,
     )
 
 
@@ -156,28 +166,51 @@ def _newest(folder: pathlib.Path) -> pathlib.Path:
     return found[0].with_suffix("")
 
 
-def _activation(meta: str) -> Activation | None:
-    """Read the activation between the layers from the saved graph, without building it."""
+def _activation(meta: str) -> tuple[Activation | None, str]:
+    """Read the activation between the layers from the saved graph, without building it.
+
+    Returns:
+        It, if the graph tells; and why the graph is not believed, if so: it has no checksum, but a
+        damaged one is likely to contradict itself.
+    """
+    path = pathlib.Path(meta)
+    if not path.is_file():
+        return None, ""
     try:
-        content = pathlib.Path(meta).read_bytes()
-        nodes = {n.name: n for n in tf.compat.v1.MetaGraphDef.FromString(content).graph_def.node}
-    except Exception:  # no .meta, or not one: the flag says it then
-        return None
+        saved = tf.compat.v1.MetaGraphDef.FromString(path.read_bytes())
+        nodes = {node.name: node for node in saved.graph_def.node}
+    except Exception:  # protobuf's DecodeError, whichever implementation runs
+        return None, f"{meta} is damaged"
+    listed = {operation.name for operation in saved.meta_info_def.stripped_op_list.op}
+    for node in nodes.values():
+        if listed and node.op not in listed:
+            return None, f"{meta} is damaged: it lists no operation {plain(node.op)}"
+        for source in node.input:
+            if source.split(":")[0].lstrip("^") not in nodes:
+                return None, f"{meta} is damaged: it has no node {plain(source)}"
     found: set[Activation] = set()
     for node in nodes.values():
         if node.op == "MatMul" and not re.search(r"(^|/)gradients(_\d+)?/", node.name):
+            if len(node.input) < 2:
+                return None, f"{meta} is damaged: {plain(node.name)} has no inputs"
             found |= _feeding(nodes, node.input[0])
-    return found.pop() if len(found) == 1 else None
+    return (found.pop() if len(found) == 1 else None), ""
 
 
 def _feeding(nodes: dict[str, Any], name: str) -> set[Activation]:
-    """Name the activation that last changed the values of a node; none for the pixels."""
-    node = nodes.get(name.split(":")[0].lstrip("^"))
-    if node is None:
-        return set()
-    if node.op in BY_OPERATOR:
-        return {BY_OPERATOR[node.op]}
-    if node.op in _LAYER_OPS:
-        return {Activation.LINEAR}
-    found = (_feeding(nodes, source) for source in node.input if node.op in _PASSING_OPS)
-    return set().union(*found)
+    """Name the activations that last changed the values of a node; none for the pixels."""
+    found: set[Activation] = set()
+    seen = set()
+    waiting = [name]
+    while waiting:
+        node = nodes[waiting.pop().split(":")[0].lstrip("^")]
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.op in BY_OPERATOR:
+            found.add(BY_OPERATOR[node.op])
+        elif node.op in _LAYER_OPS:
+            found.add(Activation.LINEAR)
+        elif node.op in _PASSING_OPS:
+            waiting += node.input
+    return found

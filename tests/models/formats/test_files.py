@@ -12,10 +12,14 @@ import pytest
 import tensorflow as tf
 
 from mnist_adv.models import checkpoints
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats import tf1
+from mnist_adv.models.formats.convert import convert
 from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.preprocessing import Pixels, PixelScale, Polarity
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from tests.models.formats.checkpoint_table import write_index
 
 pytestmark = pytest.mark.slow
 
@@ -381,3 +385,40 @@ def test_blank_weights_and_a_missing_bias_are_said(
     net.export(tmp_path / "net", verbose=False)
     for spec in ("net.keras", "net"):
         assert "weights are all zero" in open_model(tmp_path / spec).notes[-1]
+
+
+def test_a_checkpoint_cannot_ask_for_more_than_it_holds(tmp_path: pathlib.Path) -> None:
+    shard = tmp_path / "model.ckpt.data-00000-of-00001"
+    shard.write_bytes(bytes(31_400))
+    write_index(tmp_path / "model.ckpt.index", {"W": (784, 10), "b": (10,)}, 40)
+    assert "model.ckpt is damaged" in _refused(tmp_path / "model.ckpt")
+    for last in (10**8, 2**40):
+        write_index(tmp_path / "model.ckpt.index", {"W": (784, last), "b": (last,)}, 40)
+        message = _refused(tmp_path / "model.ckpt")
+        assert f"asks for {4 * last:,} bytes for b, and holds 31," in message
+
+
+def test_a_damaged_graph_never_names_another_activation(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"W1": (784, 8), "b1": (8,), "W2": (8, 6), "b2": (6,), "W3": (6, 10), "b3": (10,)}
+    drawn: dict[str, Any] = {name: rng.normal(size=one) for name, one in shapes.items()}
+    np.savez(tmp_path / "x.npz", **drawn)
+    convert(tmp_path / "x.npz", tmp_path / "x.ckpt", activation="relu")
+    graph = tmp_path / "x.ckpt.meta"
+    whole, doubts = graph.read_bytes(), 0
+    places = [(at, 1 << at % 8) for at in range(0, len(whole), 23)]
+    places += [(at, 1) for at in range(len(whole)) if whole[at : at + 4] == b"Relu"]
+    for place, bit in places:
+        flipped = bytearray(whole)
+        flipped[place] ^= bit
+        graph.write_bytes(flipped)
+        arrays = tf1.read(str(tmp_path / "x.ckpt"))
+        assert arrays.activation in (Activation.RELU, None), place
+        doubts += arrays.doubt.startswith(f"{graph} is damaged")
+    assert doubts > 0.4 * len(places)
+    graph.write_bytes(whole.replace(b"Relu", b"Selu", 1))
+    message = _refused(tmp_path / "x.ckpt")
+    assert (
+        f"not the activation between them ({graph} is damaged: it lists no operation Relu); say"
+        in (message)
+    )

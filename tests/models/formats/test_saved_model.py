@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import mnist_adv
 from mnist_adv.data import datasets
+from mnist_adv.models.formats import saved_fingerprint
 from mnist_adv.models.formats.open import open_model
 
 pytestmark = pytest.mark.slow
@@ -140,6 +141,7 @@ def test_values_may_lie_in_several_files(tmp_path: pathlib.Path) -> None:
     reader = tf.train.load_checkpoint(prefix)
     values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     shutil.rmtree(folder / "variables")
+    (folder / "fingerprint.pb").unlink()
     parts = []
     for number, (name, value) in enumerate(values.items()):
         parts.append(str(tmp_path / f"part{number}"))
@@ -458,6 +460,7 @@ def _change(folder: str, change: Callable[[Any], None]) -> None:
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     change(saved.meta_graphs[0])
     file.write_bytes(saved.SerializeToString())
+    (file.parent / "fingerprint.pb").unlink(missing_ok=True)
 
 
 def test_what_is_missing_is_named(tmp_path: pathlib.Path) -> None:
@@ -476,6 +479,8 @@ def test_what_is_missing_is_named(tmp_path: pathlib.Path) -> None:
     folder = copy()
     index = pathlib.Path(folder) / "variables/variables.index"
     index.write_bytes(index.read_bytes()[:60])
+    assert f"{index} is damaged (its checksum is not the one in fingerprint.pb)" in _refused(folder)
+    (pathlib.Path(folder) / "fingerprint.pb").unlink()
     assert f"{folder}/variables/variables is damaged" in _refused(folder)
 
     def other_tag(graph: Any) -> None:
@@ -504,9 +509,44 @@ def test_what_is_missing_is_named(tmp_path: pathlib.Path) -> None:
         assert message in _refused(folder)
 
 
+def test_maps_are_hashed_in_the_order_of_their_keys(tmp_path: pathlib.Path) -> None:
+    """The oracle is TensorFlow's own checksum of the file."""
+    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    graph = saved.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    function = graph.graph_def.library.function.add()
+    for number in (0, 1, 2, 300, 2**32 - 1):
+        function.arg_attr[number].attr["s"].s = b"text"
+        function.resource_arg_unique_id[number] = 7
+    for name in ("T", "Tidx", "Tid", "a", "", "\u00e9", "\u00e9a"):
+        function.attr[name].func.attr[name + "1"].i = 3
+        function.attr[name].list.func.add().attr[name].b = True
+        function.ret[name] = name
+        graph.signature_def[name].inputs[name].name = name
+        graph.collection_def[name].int64_list.value.append(1)
+    file = tmp_path / "saved_model.pb"
+    for content in (saved.SerializeToString(), saved.SerializeToString(deterministic=True)):
+        file.write_bytes(content)
+        (tmp_path / "fingerprint.pb").unlink(missing_ok=True)
+        made = fingerprinting.CreateFingerprintDef(str(tmp_path))
+        (tmp_path / "fingerprint.pb").write_bytes(made)
+        saved_fingerprint.require_same(tmp_path, saved)
+    function.arg_attr[1].attr["s"].s = b"tixt"
+    with pytest.raises(ValueError, match="checksum is not the one"):
+        saved_fingerprint.require_same(tmp_path, saved)
+    (tmp_path / "fingerprint.pb").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"fingerprint\.pb is damaged"):
+        saved_fingerprint.require_same(tmp_path, saved)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_damage_is_refused_or_harmless(tmp_path: pathlib.Path) -> None:
-    folder = pathlib.Path(_save(tmp_path / "saved", _Module.logits))
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_damage_is_refused(tmp_path: pathlib.Path, is_frozen: bool) -> None:
+    weights = np.random.default_rng(0).normal(0, 0.1, (784, 10)).astype(np.float32)
+    function = (lambda module, images: images @ weights) if is_frozen else _Module.logits
+    folder = pathlib.Path(_save(tmp_path / "saved", function))
     clean = open_model(folder).model(_images(2))
     file = folder / "saved_model.pb"
     intact = file.read_bytes()
@@ -525,5 +565,5 @@ def test_damage_is_refused_or_harmless(tmp_path: pathlib.Path) -> None:
             assert "\n" not in str(error)
             refused += 1
         else:
-            assert outputs.shape == clean.shape
-    assert refused
+            np.testing.assert_array_equal(outputs, clean)
+    assert refused > 50
