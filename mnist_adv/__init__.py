@@ -89,5 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # The public names, loaded or not.
-    return sorted({*globals(), *_HOME})
+    return __all__

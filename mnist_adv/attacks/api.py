@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
@@ -57,7 +60,7 @@ def attack(
     seed: Any = 0,
     trace: bool = False,
     bounds: Bounds = UNIT,
-    progress: compiled_run.Progress | None = None,
+    progress: bool | compiled_run.Progress | None = None,
     **settings: Any,
 ) -> AttackResult:
     """Move images, inside a budget or as little as possible, until the model sees what is wanted.
@@ -96,8 +99,8 @@ def attack(
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
             unit.
-        progress: called with the number of images just finished; with `trace`, of steps just
-            taken, which is 1.
+        progress: True shows a bar on standard error, of images, or of steps with `trace`; a
+            function is called with the number just finished.
         **settings: other settings of the attack by name, `restarts=10` or `momentum=0.9`.
 
     Returns:
@@ -122,8 +125,10 @@ def attack(
     """
     norm, bounds = choose(Norm, norm, "norm"), checked_bounds(bounds)
     yes_or_no(trace, "trace")
-    if not (progress is None or callable(progress)):
-        raise ValueError(f"progress must be a function of a number. Received: {shown(progress)}")
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise ValueError(
+            f"progress must be True, False or a function of a number. Received: {shown(progress)}"
+        )
     row = (
         NamedAttack(name_of(method), method, "")
         if isinstance(method, Attack)
@@ -155,17 +160,18 @@ def attack(
     }
     step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
     runner: Any = traced_run.run if trace else compiled_run.run
-    run = functools.partial(runner, progress=progress)
     adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
-    for block in _blocks(chosen, clean, trace):
-        part = {name: values[block] for name, values in per_image.items()}
-        unit = to_unit(clean[block], bounds)
-        with as_raised(model):
-            inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
-        adversarial[block] = from_unit(
-            outcome.image.reshape(unit.shape), unit, clean[block], bounds
-        )
-        counts[:, block] = outcome.number, outcome.queries, outcome.gradients
+    with _shown(progress, count, trace) as report:
+        run = functools.partial(runner, progress=report)
+        for block in _blocks(chosen, clean, trace):
+            part = {name: values[block] for name, values in per_image.items()}
+            unit = to_unit(clean[block], bounds)
+            with as_raised(model):
+                inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
+            adversarial[block] = from_unit(
+                outcome.image.reshape(unit.shape), unit, clean[block], bounds
+            )
+            counts[:, block] = outcome.number, outcome.queries, outcome.gradients
     return AttackResult(
         images=clean,
         adversarial=adversarial,
@@ -183,6 +189,19 @@ def attack(
         trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
         certificate=outcome.certificate,
     )
+
+
+@contextlib.contextmanager
+def _shown(
+    progress: bool | compiled_run.Progress | None, count: int, trace: bool
+) -> Iterator[compiled_run.Progress | None]:
+    """Give what is called with the number just finished: a user's function, or a bar's."""
+    if progress is None or callable(progress):
+        yield progress
+        return
+    unit, total = ("step", None) if trace else ("image", count)
+    with tqdm(desc="attacking", total=total, unit=unit, disable=not progress) as bar:
+        yield bar.update
 
 
 def _blocks(attack: Attack, clean: np.ndarray, trace: bool) -> list[slice]:

@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from absl import flags
 from mnist_adv import files
 from mnist_adv.arguments import as_folder_name, as_path, as_utf8
 from mnist_adv.errors import first_line, printable, shortened
+from mnist_adv.tensors import startup
 
 DONE, NOT_REACHED, BAD_REQUEST, DEFECT = 0, 1, 2, 70
 # As shells have them: 128 and the number of the signal.
@@ -290,24 +290,15 @@ def define(values: flags.FlagValues, name: str, kind: Any, default: object, help
 def load_tensorflow(values: flags.FlagValues) -> None:
     """Import TensorFlow, hiding what its start-up prints unless it fails or --verbosity is given.
 
-    The environment variables that used to silence it no longer do: the lines are written to file
-    descriptor 2 before they are read.
-
     Args:
         values: the parsed flags, for the verbosity.
     """
-    quiet = not values["verbosity"].value
-    if quiet:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Collecting garbage among a million new objects of which none ever dies costs half a second.
     gc.disable()
-    with _stderr_withheld() if quiet else contextlib.nullcontext():
-        import tensorflow as tf
-
-        tf.zeros([])  # the search for devices prints at the first tensor, not at the import
+    startup.import_tensorflow(quiet=not values["verbosity"].value)
+    startup.start_devices()
     gc.freeze()
     gc.enable()
-    tf.get_logger().setLevel("ERROR" if quiet else "INFO")
 
 
 @contextlib.contextmanager
@@ -397,24 +388,6 @@ def command_line(values: flags.FlagValues) -> str:
     """
     given = [values[name].serialize() for name in settings(values) if values[name].present]
     return shlex.join([*_program.get().split(), *given])
-
-
-@contextlib.contextmanager
-def _stderr_withheld() -> Iterator[None]:
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            kept.seek(0)
-            os.write(2, kept.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def _define_general(values: flags.FlagValues) -> None:

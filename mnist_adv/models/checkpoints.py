@@ -13,14 +13,13 @@ import pathlib
 import re
 from typing import Any, cast
 
-import tensorflow as tf
-
 from mnist_adv import files
 from mnist_adv.arguments import as_path
 from mnist_adv.errors import first_line
 from mnist_adv.models import loaded
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors.lazy import tf
 
 MAX_TO_KEEP = 3
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.linear import as_rows
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors.lazy import tf
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 

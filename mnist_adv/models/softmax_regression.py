@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
-
 from mnist_adv.arguments import whole
 from mnist_adv.models.linear import as_rows
+from mnist_adv.tensors.lazy import tf
 
 
 class SoftmaxRegression(tf.Module):

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.arguments import shown, whole
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.models.training_config import TrainingConfig
+from mnist_adv.tensors.lazy import tf
 
 
 @dataclasses.dataclass(frozen=True)

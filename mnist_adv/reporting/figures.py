@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from mnist_adv.attacks import Trace
+from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
     from mnist_adv.reporting.saved_attack import SavedAttack

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
 from mnist_adv import files
 from mnist_adv.errors import first_line
 from mnist_adv.models.training import EpochReport
 from mnist_adv.reporting.saved_attack import SavedAttack
+from mnist_adv.tensors.lazy import tf
 
 _HPARAMS = (
     hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),

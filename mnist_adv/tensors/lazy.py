@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import importlib
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mnist_adv.tensors.startup import import_tensorflow, start_devices
 
-class _LazyModule(types.ModuleType):
-    """Stand for a module until one of its attributes is read."""
+__all__ = ["tf"]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
+# What classes and functions are defined with, when modules are imported.
+_BEFORE_DEVICES = ("Module", "function")
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
 
-tf: Any = _LazyModule("tensorflow")
+    class _LazyModule(types.ModuleType):
+        """Stand for a module until one of its attributes is read."""
+
+        def __getattr__(self, name: str) -> Any:
+            import_tensorflow()
+            if name not in _BEFORE_DEVICES:
+                start_devices()
+            return getattr(importlib.import_module(self.__name__), name)
+
+    tf = _LazyModule("tensorflow")

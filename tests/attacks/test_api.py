@@ -271,3 +271,27 @@ def test_any_callable_is_a_model(network: Any, test_set: Any) -> None:
     result = attack(network, images, labels=labels)
     assert result.success.all()
     assert "10 of 10 succeed" in repr(result)
+
+
+@pytest.mark.parametrize(("trace", "told"), [(False, "2/2"), (True, "4step")])
+def test_progress_true_shows_a_bar(
+    toy: SoftmaxRegression,
+    test_set: Any,
+    capsys: pytest.CaptureFixture[str],
+    trace: bool,
+    told: str,
+) -> None:
+    images, labels = test_set.images[:2], test_set.labels[:2]
+    settings: dict[str, Any] = {"num_steps": 4, "stop_early": False, "trace": trace}
+    attack(toy, images, labels=labels, progress=False, **settings)
+    assert capsys.readouterr().err == ""
+    attack(toy, images, labels=labels, progress=True, **settings)
+    shown = capsys.readouterr().err
+    assert "attacking" in shown and told in shown
+
+
+def test_progress_is_no_number(toy: SoftmaxRegression, seven: np.ndarray) -> None:
+    with pytest.raises(
+        ValueError, match=r"progress must be True, False or a function.*Received: 3"
+    ):
+        attack(toy, seven, labels=7, progress=3)  # type: ignore[arg-type]

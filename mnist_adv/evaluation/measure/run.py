@@ -20,6 +20,7 @@ from mnist_adv.arguments import whole
 from mnist_adv.evaluation.measure.chunk import Places, compute
 from mnist_adv.evaluation.measure.store import Store, Timing
 from mnist_adv.evaluation.plan import Chunk
+from mnist_adv.tensors import startup
 
 _MOST_JOBS = 4096  # local processes
 
@@ -127,7 +128,7 @@ def _in_worker(
 
 
 def _prepare(threads: int) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    startup.import_tensorflow()
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):  # a worker that has computed already keeps its number

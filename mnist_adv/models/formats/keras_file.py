@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv import archives
 from mnist_adv.errors import first_line
@@ -28,6 +27,7 @@ from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.keras_model import KerasModel, without_softmax
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
+from mnist_adv.tensors.lazy import tf
 
 _HARMLESS_MODULES = re.compile(
     r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.data.images import Shape
 from mnist_adv.models.activation import Activation
@@ -16,6 +15,7 @@ from mnist_adv.models.formats.registry import WriteRequest
 from mnist_adv.models.formats.shapes import Layout
 from mnist_adv.models.perceptron import Perceptron, layers_of, make_model
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors.lazy import tf
 
 _NUM_PROBES = 32
 

@@ -11,10 +11,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from mnist_adv.models.formats.shapes import Layout
 from mnist_adv.sizes import require_bytes
+from mnist_adv.tensors.lazy import tf
 
 # Of one image, in numbers; residual nets of fifty layers for photographs need a third.
 LARGEST_SUM = 2**28

@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.onnx_chain import find_chain
@@ -14,6 +13,7 @@ from mnist_adv.models.formats.onnx_graph import OnnxGraph, OnnxModel
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits, note_blank, require_finite
+from mnist_adv.tensors.lazy import tf
 
 _NUM_TRIED = 3
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats.keras_sizes import LARGEST_SUM
@@ -16,6 +15,7 @@ from mnist_adv.models.formats.onnx_layout import Call
 from mnist_adv.models.formats.onnx_operators import OPERATORS
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import Layout, find_layout
+from mnist_adv.tensors.lazy import tf
 
 _FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
 _DOMAINS = ("", "ai.onnx")

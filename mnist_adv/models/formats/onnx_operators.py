@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.models.formats import onnx_windows as windows
 from mnist_adv.models.formats.onnx_constants import BATCH, grows, lengths_of, new_lengths
 from mnist_adv.models.formats.onnx_layout import Call, Operator, concat, elementwise, to_last
+from mnist_adv.tensors.lazy import tf
 
 _FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.models.formats.onnx_layout import Call, Operator, to_first, to_last
+from mnist_adv.tensors.lazy import tf
 
 # Of a side of an image with its pads, which are in memory before a convolution or pool.
 _LONGEST = 4096

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
+from mnist_adv.tensors.lazy import tf
 
 # What a classifier computes, with the random numbers of a dropout that was left on. None opens a
 # file, runs Python, keeps a state, loops or waits.

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import content, saved_fingerprint, tf1
@@ -21,6 +20,7 @@ from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import as_logits, note_blank
+from mnist_adv.tensors.lazy import tf
 
 _TAG = "serve"
 _SERVING = "serving_default"

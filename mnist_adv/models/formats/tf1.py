@@ -14,7 +14,6 @@ import re
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import BY_OPERATOR, Activation
@@ -24,6 +23,7 @@ from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import plain
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.sizes import require_bytes
+from mnist_adv.tensors.lazy import tf
 
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What the readers raise for damaged files, by experiment: truncated data is an IndexError.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pathlib
 
-import tensorflow as tf
-
 from mnist_adv.models.formats import tf1
 from mnist_adv.models.formats.registry import WriteRequest
 from mnist_adv.models.perceptron import Perceptron, activate, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors.lazy import tf
 
 v1 = tf.compat.v1
 
