@@ -16,13 +16,14 @@ from absl import flags
 from mnist_adv import files
 from mnist_adv.commands import cli
 from mnist_adv.data import datasets
-from mnist_adv.models.training_config import TrainingConfig
+from mnist_adv.models.training_config import DEFENDED_NORMS, TrainingConfig
 
 if TYPE_CHECKING:
     from mnist_adv.models.loaded import LoadedModel
+    from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 _SPLITS = ("train", None)  # None: the one on which models are tested
-_CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed")
+_CONFIG_FLAGS = ("num_epochs", "batch_size", "learning_rate", "seed", "defend", "epsilon")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -32,22 +33,29 @@ def define_flags(values: flags.FlagValues) -> None:
         values: where they are defined.
     """
     define = functools.partial(cli.define, values)
-    default = TrainingConfig()
+    default, defended = TrainingConfig(), TrainingConfig(defend="linf", epsilon=0.1)
     define("dataset", str, "mnist", "mnist, a folder, or a TFDS name: fashion_mnist, ...")
     define("data_dir", str, None, "Where TFDS keeps its data sets.")
     define("manual_dir", str, None, "Folder of the data set's original files.")
     define("num_epochs", int, default.num_epochs, "Passes over the images.")
     define("batch_size", int, default.batch_size, "Images per step.")
-    rate = "Of the first step; falls to 0 along a cosine."
-    define("learning_rate", float, default.learning_rate, rate)
+    rate = (
+        "Of the first step; falls to 0 along a cosine. If not given, "
+        f"{default.learning_rate:g}, with --defend {defended.learning_rate:g}."
+    )
+    define("learning_rate", float, None, rate)
     define("seed", int, default.seed, "Of the order of the images.")
+    norms = ", ".join(DEFENDED_NORMS)
+    define("defend", str, None, f"Train on the worst images inside a ball: {norms}.")
+    define("epsilon", float, None, "The ball's radius, with --defend; in pixel units.")
     define("resume", bool, False, "Go on from the newest checkpoint, with its settings.")
     define("checkpoint_dir", str, "checkpoints", "Where checkpoints are saved.")
     define("logdir", str, "logs", "Where TensorBoard's files go.")
 
 
 def _train(values: flags.FlagValues) -> int:
-    config = TrainingConfig(**{name: values[name].value for name in _CONFIG_FLAGS})
+    given = {} if values.resume else {name: values[name].value for name in _CONFIG_FLAGS}
+    config = TrainingConfig(**given)
     cli.require_destinations(values, "checkpoint_dir")
     with contextlib.ExitStack() as stack:
         if values.resume or values.dataset != "mnist":
@@ -78,7 +86,8 @@ def _resumed(values: flags.FlagValues) -> LoadedModel:
             f"{resumed.where} was converted from {resumed.config.get('converted_from')}, not "
             "trained here; --resume needs the settings of a training"
         )
-    stored = {"dataset": resumed.config["dataset"], **resumed.config["training"]}
+    training = dataclasses.asdict(TrainingConfig(**resumed.config["training"]))
+    stored = {"dataset": resumed.config["dataset"], **training}
     for name, value in cli.given_flags(values).items():
         if name in stored and stored[name] != value:
             raise ValueError(
@@ -151,11 +160,13 @@ def _run(
     )
     for epoch in bar:
         prefix = saver.save(epoch.epoch)
-        curves.write(epoch, model.W.numpy())
-        bar.set_postfix_str(f"test accuracy {epoch.test.accuracy:.4f}")
+        robust = _robust_accuracy(model, test_set, config)
+        curves.write(epoch, model.W.numpy(), robust)
+        bar.set_postfix_str(f"test accuracy {epoch.test.accuracy:.4f}{_words(robust)}")
     lines = [
-        f"after {epoch.epoch} epochs: test accuracy {epoch.test.accuracy:.4f}, "
+        f"after {epoch.epoch} epochs: test accuracy {epoch.test.accuracy:.4f}{_words(robust)}, "
         f"loss {epoch.test.loss:.4f}",
+        *([] if robust is None else [f"robust: inside {config.defend} {config.epsilon:g}, exact"]),
         f"saved {prefix}",
     ]
     record = {
@@ -164,6 +175,7 @@ def _run(
         "versions": run_card.versions(),
         "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
         **dataclasses.asdict(epoch),
+        "robust_accuracy": robust,
     }
     curves.close(
         run_card.card(record, lines, run_card.READ_TRAINING),
@@ -172,6 +184,29 @@ def _run(
     output.lines(*lines, f"to look at it: {tensorboard.tensorboard_line(values.logdir)}")
     output.record(record)
     return cli.DONE
+
+
+def _robust_accuracy(
+    model: SoftmaxRegression, test_set: datasets.Dataset, config: TrainingConfig
+) -> float | None:
+    """Measure it with proof, by code that the training shares nothing with."""
+    from mnist_adv import optimum
+
+    if config.defend is None:
+        return None
+    nearest = optimum.smallest_perturbation(
+        model.W.numpy(),
+        model.b.numpy(),
+        test_set.images,
+        labels=test_set.labels,
+        norm=config.defend,
+        progress=False,
+    )
+    return float(optimum.robust_accuracy(nearest, [config.epsilon])[0])
+
+
+def _words(robust: float | None) -> str:
+    return "" if robust is None else f", robust {robust:.4f}"
 
 
 main = cli.Command(
@@ -183,7 +218,8 @@ main = cli.Command(
             "--dataset fashion_mnist",
             ("dataset", "data_dir", "manual_dir"),
         ),
-        cli.Group("Training", "--num_epochs 20 --seed 1", _CONFIG_FLAGS),
+        cli.Group("Training", "--num_epochs 20 --seed 1", _CONFIG_FLAGS[:4]),
+        cli.Group("Defence", "--defend linf --epsilon 0.1", _CONFIG_FLAGS[4:]),
         cli.Group("Files", "--resume", ("resume", "checkpoint_dir", "logdir")),
     ),
     body=_train,

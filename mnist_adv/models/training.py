@@ -1,19 +1,24 @@
-"""Train softmax regression by plain stochastic gradient descent."""
+"""Train softmax regression by stochastic gradient descent, on images or on their worst case."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mnist_adv.arguments import shown, whole
 from mnist_adv.data.datasets import Dataset
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.models.training_config import TrainingConfig
+from mnist_adv.models.worst_margins import worst_margins
 from mnist_adv.tensors.lazy import tf
+
+# Epsilon rises from 0 over so much of a training.
+_RAMP = 3 / 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +61,12 @@ def train(
 ) -> Iterator[EpochReport]:
     """Train in place, epoch by epoch.
 
-    The order of an epoch's images is a function of the seed and the epoch's number, and the rate
-    one of the step's: going on from epoch k gives the weights of an unbroken run, bit for bit.
+    The order of an epoch's images is a function of the seed and the epoch's number, rate and
+    epsilon of the step's: going on from epoch k gives the weights of an unbroken run, bit for bit.
+
+    With `config.defend` an image's loss is `log(1 + sum_k exp(1 - m_k))`, m_k its worst margin over
+    class k inside ball and box: convex in the weights, and above the multi-class hinge of the worst
+    image.
 
     Args:
         model: holds the weights after `first_epoch` epochs.
@@ -81,6 +90,10 @@ def train(
         >>> for report in mnist_adv.train(model, *digits, config):
         ...     print(report.epoch, report.test.accuracy > 0.9)
         1 True
+
+    References:
+        Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector
+        Machines", 2001 (the hinge).
     """
     _require_kinds(model, train_set, test_set, config)
     first_epoch = int(whole(first_epoch, "first_epoch", 0))
@@ -97,7 +110,9 @@ def train(
         order = np.random.default_rng([config.seed, epoch]).permutation(num_images)
         batches = order[: num_batches * config.batch_size].reshape(num_batches, -1)
         steps = epoch * num_batches + np.arange(num_batches)
-        rates = config.learning_rate * _cosine(steps / (config.num_epochs * num_batches))
+        progress = steps / (config.num_epochs * num_batches)
+        epsilons = (config.epsilon or 0) * np.minimum(progress / _RAMP, 1)
+        rates = _rate(config) * 0.5 * (1 + np.cos(np.pi * progress))
         weights, bias = _train_epoch(
             model.W.value(),
             model.b.value(),
@@ -105,6 +120,9 @@ def train(
             labels,
             tf.constant(batches, tf.int32),
             tf.constant(rates, tf.float32),
+            tf.constant(epsilons, tf.float32),
+            config.defend,
+            config.epsilon,
         )
         model.W.assign(weights)
         model.b.assign(bias)
@@ -117,7 +135,7 @@ def train(
         if not math.isfinite(report.train.loss):
             raise ValueError(
                 f"training diverged in epoch {epoch + 1}; lower the learning_rate. "
-                f"Received: {config.learning_rate}"
+                f"Received: {_rate(config)}"
             )
         yield report
 
@@ -152,11 +170,14 @@ def epoch_graph(model: SoftmaxRegression, num_images: int, config: TrainingConfi
         tf.TensorSpec([num_images], tf.int32),
         tf.TensorSpec([num_batches, config.batch_size], tf.int32),
         tf.TensorSpec([num_batches]),
+        tf.TensorSpec([num_batches]),
+        config.defend,
+        config.epsilon,
     ).graph
 
 
-def _cosine(progress: Any) -> Any:
-    return 0.5 * (1 + np.cos(np.pi * progress))
+def _rate(config: TrainingConfig) -> float:
+    return cast(float, config.learning_rate)  # a config replaces None
 
 
 def _on_device(dataset: Dataset) -> tuple[Any, Any]:
@@ -167,7 +188,15 @@ def _on_device(dataset: Dataset) -> tuple[Any, Any]:
 # AutoGraph reads source code, and what it can read changes with Python: the loop is written out.
 @tf.function(jit_compile=True, autograph=False)
 def _train_epoch(
-    weights: Any, bias: Any, images: Any, labels: Any, batches: Any, rates: Any
+    weights: Any,
+    bias: Any,
+    images: Any,
+    labels: Any,
+    batches: Any,
+    rates: Any,
+    epsilons: Any,
+    defend: str | None,
+    epsilon: float | None,
 ) -> tuple[Any, Any]:
     def step(number: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
         # Gathered batch by batch: a whole epoch's copy of the images would leave the cache.
@@ -175,9 +204,16 @@ def _train_epoch(
         classes = tf.gather(labels, batches[number])
         with tf.GradientTape() as tape:
             tape.watch((weights, bias))
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=classes, logits=pixels @ weights + bias
-            )
+            if defend is None or epsilon is None:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels=classes, logits=pixels @ weights + bias
+                )
+            else:
+                margins = worst_margins(
+                    Norm(defend), weights, bias, pixels, classes, epsilons[number], epsilon
+                )
+                others = 1 - tf.one_hot(classes, weights.shape[1])
+                losses = tf.reduce_logsumexp(others - margins, axis=1)
             mean = tf.reduce_mean(losses)
         weights_gradient, bias_gradient = tape.gradient(mean, (weights, bias))
         weights -= rates[number] * weights_gradient

@@ -29,6 +29,7 @@ _HPARAMS = (
     hp.HParam("batch_size"),
     hp.HParam("learning_rate"),
     hp.HParam("seed"),
+    hp.HParam("defend"),
     hp.HParam("goal"),
     hp.HParam("norm"),
     hp.HParam("epsilon"),
@@ -42,6 +43,7 @@ _HPARAMS = (
 _METRICS = (
     hp.Metric("accuracy", group="test", display_name="test accuracy"),
     hp.Metric("loss", group="test", display_name="test loss"),
+    hp.Metric("robust_accuracy", group="test", display_name="test robust accuracy"),
     hp.Metric("attack/success", display_name="success (saved image)"),
     hp.Metric("attack/distance", display_name="distance"),
     hp.Metric("attack/steps", display_name="steps taken"),
@@ -160,17 +162,24 @@ class TrainingSummaries:
             }
         self._folder, self._shape = folder, shape
 
-    def write(self, report: EpochReport, weights: np.ndarray) -> None:
+    def write(
+        self, report: EpochReport, weights: np.ndarray, robust_accuracy: float | None = None
+    ) -> None:
         """Write one epoch.
 
         Args:
             report: losses and accuracies.
             weights: `[h * w * c, k]`, as they are after the epoch.
+            robust_accuracy: of the test images, inside what the training defends against; None:
+                nothing is defended.
         """
         for split, metrics in (("train", report.train), ("test", report.test)):
             with self._writers[split].as_default(step=report.epoch):
                 tf.summary.scalar("loss", metrics.loss)
                 tf.summary.scalar("accuracy", metrics.accuracy)
+        if robust_accuracy is not None:
+            with self._writers["test"].as_default(step=report.epoch):
+                tf.summary.scalar("robust_accuracy", robust_accuracy)
         with self._writers["train"].as_default(step=report.epoch):
             tf.summary.scalar("learning_rate", report.learning_rate)
             templates = _centred(weights.T.reshape(-1, *self._shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
 
 from mnist_adv.commands import train as train_command
 from mnist_adv.models import checkpoints
@@ -59,6 +61,36 @@ def test_resume_keeps_the_checkpoints_settings(
     assert "seed is 0 there. Received: --seed=5" in capsys.readouterr().err
 
 
+def test_a_defended_training_reaches_its_figures_and_resumes(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defend = ["--defend=linf", "--epsilon=0.1"]
+    assert train_command.main(["train.py", *folders(tmp_path), *defend, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["robust_accuracy"] >= 0.684 and record["test"]["accuracy"] >= 0.866
+    stored = checkpoints.load(tmp_path / "checkpoints").config["training"]
+    assert stored["defend"] == "linf" and stored["epsilon"] == 0.1
+    (events,) = (tmp_path / "logs/train/test").glob("events*")
+    logged = [
+        tf.make_ndarray(value.tensor).item()
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+        if value.tag == "robust_accuracy"
+    ]
+    assert len(logged) == 8 and logged[-1] == pytest.approx(record["robust_accuracy"])
+    other = ["train.py", *folders(tmp_path), "--resume", "--defend=l2"]
+    assert train_command.main(other) == 2
+    assert "defend is 'linf' there. Received: --defend=l2" in capsys.readouterr().err
+
+
+def test_resume_refuses_to_defend_what_was_trained_plainly(
+    workshop: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train.py", "--resume", "--defend=l2", "--epsilon=1"]
+    assert train_command.main([*argv, f"--checkpoint_dir={workshop / 'checkpoints'}"]) == 2
+    assert "defend is None there. Received: --defend=l2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -67,6 +99,7 @@ def test_resume_keeps_the_checkpoints_settings(
             "--learning_rate=0",
             "learning_rate must be a finite number above 0 in float32. Received: 0.0",
         ),
+        ("--defend=linf", "defend and epsilon must be given together"),
         ("--dataset=no_such_set", "Received: 'no_such_set'"),
         ("--data_dir=x", "mnist comes with the package"),
         ("--batch_size=60001", "at most the 60000 training images. Received: 60001"),

@@ -26,7 +26,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "LinearModel": {"W": np.ones((4, 2)), "b": np.ones(2)},
     "Pixels": {"scale": "bytes", "polarity": "dark_on_light"},
     "SoftmaxRegression": {"num_classes": 3, "num_pixels": 4},
-    "TrainingConfig": {"num_epochs": 1, "batch_size": 2, "learning_rate": 0.1, "seed": 0},
+    "TrainingConfig": {
+        "num_epochs": 1,
+        "batch_size": 2,
+        "learning_rate": 0.1,
+        "seed": 0,
+        "defend": "l2",
+        "epsilon": 0.5,
+    },
     "attack": {
         "model": MODEL,
         "images": IMAGES,
@@ -201,6 +208,7 @@ WRAPPING: list[tuple[str, str, Any]] = [
     *(("TrainingConfig", "batch_size", value) for value in (0, 2**31, 2**32 + 1)),
     *(("TrainingConfig", "learning_rate", value) for value in (0, 1e39, 1e-50, np.nan)),
     *(("TrainingConfig", "seed", value) for value in (-1, 2**32)),
+    *(("TrainingConfig", "epsilon", value) for value in (0, 1e39, np.nan)),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from mnist_adv import TrainingConfig, train
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.optimum import robust_accuracy, smallest_perturbation
 
 
 def some(dataset: Dataset, count: int) -> Dataset:
@@ -61,6 +63,49 @@ def test_going_on_gives_the_bits_of_an_unbroken_run(sets: tuple[Dataset, Dataset
     assert model.W.numpy().tobytes() + model.b.numpy().tobytes() == weights_after(config, sets)
 
 
+DEFENCES = [("linf", 0.1), ("l2", 1.5), ("l1", 8.0)]
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), DEFENCES)
+def test_defended_training_raises_the_exact_robust_accuracy(
+    sets: tuple[Dataset, Dataset], norm: str, epsilon: float
+) -> None:
+    found = []
+    for config in (
+        TrainingConfig(num_epochs=4),
+        TrainingConfig(num_epochs=4, defend=norm, epsilon=epsilon),
+    ):
+        model = SoftmaxRegression()
+        list(train(model, *sets, config))
+        images, labels = sets[1].images, sets[1].labels
+        nearest = smallest_perturbation(
+            model.W.numpy(), model.b.numpy(), images, labels=labels, norm=norm
+        )
+        found.append(robust_accuracy(nearest, [epsilon])[0])
+    assert found[1] > found[0] + 0.1
+
+
+def test_a_defended_training_goes_on_to_the_same_bits(sets: tuple[Dataset, Dataset]) -> None:
+    config = TrainingConfig(num_epochs=3, defend="l2", epsilon=0.7)
+    model = SoftmaxRegression()
+    list(itertools.islice(train(model, *sets, config), 1))
+    list(train(model, *sets, config, first_epoch=1))
+    assert model.W.numpy().tobytes() + model.b.numpy().tobytes() == weights_after(config, sets)
+
+
+def test_epsilon_rises_from_0_to_what_was_asked(sets: tuple[Dataset, Dataset]) -> None:
+    # One step is at epsilon 0; after three eighths of the steps nothing changes any more.
+    few = some(sets[0], 20)
+    config = TrainingConfig(num_epochs=1, batch_size=20, learning_rate=0.5)
+    defended = dataclasses.replace(config, defend="linf", epsilon=0.3)
+    plain, first = SoftmaxRegression(), SoftmaxRegression()
+    for model, settings in ((plain, config), (first, defended)):
+        list(train(model, few, few, settings))
+    # At zero weights the gradient of log(1 + 9 e) is that of the cross-entropy, but for e.
+    scale = (np.e / (1 + 9 * np.e)) / 0.1
+    np.testing.assert_allclose(first.W, plain.W.numpy() * scale, atol=1e-6)
+
+
 def test_reports_are_measured_on_all_images(sets: tuple[Dataset, Dataset]) -> None:
     model = SoftmaxRegression()
     reports = list(train(model, *sets, TrainingConfig(num_epochs=2)))
@@ -80,6 +125,10 @@ def test_reports_are_measured_on_all_images(sets: tuple[Dataset, Dataset]) -> No
         ({"batch_size": 0}, "batch_size must be an integer in 1.* Received: 0"),
         ({"learning_rate": -1.0}, "learning_rate must be .* above 0 .* Received: -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be .* above 0 .* Received: nan"),
+        ({"defend": "l0", "epsilon": 1.0}, "defend must be one of linf, l2, l1.* Received: 'l0'"),
+        ({"defend": "linf"}, "must be given together.* defend 'linf' and epsilon None"),
+        ({"epsilon": 0.1}, "must be given together.* defend None and epsilon 0.1"),
+        ({"defend": "l2", "epsilon": 0.0}, "epsilon must be .* above 0 .* Received: 0.0"),
         ({"seed": -1}, "seed must be an integer in 0.* Received: -1"),
     ],
 )
