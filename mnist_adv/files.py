@@ -50,6 +50,21 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         _sync(path.parent)
 
 
+def move(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Give a file that is on the disk whole another name.
+
+    Args:
+        source: the file.
+        target: its name on the same disk; replaced if it is there.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    _sync(source)
+    os.replace(source, target)
+    _sync(target.parent)
+
+
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Name a file in the errors of writing it: those of a full disk name none.

@@ -17,9 +17,9 @@ import numpy as np
 from tensorboard.plugins.hparams import api as hp
 
 from mnist_adv import files
-from mnist_adv.errors import first_line
 from mnist_adv.models.training import EpochReport
 from mnist_adv.reporting.saved_attack import SavedAttack
+from mnist_adv.tensors import disk
 from mnist_adv.tensors.lazy import tf
 
 _HPARAMS = (
@@ -138,7 +138,7 @@ def _describe_hparams(parent: pathlib.Path) -> None:
             with writing(folder, suffix=".hparams"):
                 hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
             for file in folder.iterdir():
-                os.replace(file, parent / file.name)
+                files.move(file, parent / file.name)
 
 
 def _names(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
@@ -155,7 +155,7 @@ class TrainingSummaries:
     """
 
     def __init__(self, folder: pathlib.Path, shape: Sequence[int]) -> None:
-        with _failing_as_files_do(folder):
+        with disk.naming(folder):
             self._writers = {
                 split: tf.summary.create_file_writer(os.fspath(folder / split))
                 for split in ("train", "test")
@@ -262,7 +262,7 @@ def writing(folder: pathlib.Path, suffix: str | None = None) -> Iterator[None]:
     Raises:
         OSError: the folder cannot be written.
     """
-    with _failing_as_files_do(folder):
+    with disk.naming(folder):
         writer = tf.summary.create_file_writer(os.fspath(folder), filename_suffix=suffix)
         with writer.as_default(step=0):
             yield
@@ -278,14 +278,6 @@ def _require_whole(folder: pathlib.Path) -> None:
             count = 0
         if not count:
             raise OSError(f"{folder}: its files could not be written whole; is the disk full?")
-
-
-@contextmanager
-def _failing_as_files_do(folder: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise OSError(f"{folder}: {first_line(error)}") from error
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -6,15 +6,15 @@ What was written is read back and compared bit for bit before it gets its name.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import glob
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from mnist_adv import files
 from mnist_adv.arguments import as_path, as_text, choose, whole, yes_or_no
 from mnist_adv.data.class_names import fit_class_names
 from mnist_adv.data.images import Shape, as_shape
@@ -31,6 +31,7 @@ from mnist_adv.models.formats.registry import (
 from mnist_adv.models.formats.shapes import MNIST_SHAPE
 from mnist_adv.models.perceptron import Perceptron, layers_of
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors import disk
 
 _NUM_PROBES = 32
 
@@ -123,12 +124,14 @@ def convert(
         path = _write(model, row, final, wanted, back)[-1]
     else:
         path = final
-        final.parent.mkdir(parents=True, exist_ok=True)
-        filling = pathlib.Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-        try:
+        with (
+            disk.naming(final),
+            files.temporary_folder(final.parent) as filling,
+            files.alone(final.parent),
+        ):
+            index = pathlib.Path(f"{final}.index")
+            wanted = dataclasses.replace(wanted, replaces=index if index.exists() else None)
             _move(_write(model, row, filling / final.name, wanted, back), final, overwrite)
-        finally:
-            shutil.rmtree(filling, ignore_errors=True)
     said = ", ".join(f"{role} as {name}" for role, name in named.items())
     return Converted(str(path), (*notes, *([f"wrote {said}"] if said else [])))
 
@@ -201,20 +204,27 @@ def _name_variables(model: Weights, names: str | None, row: Format) -> dict[str,
 
 
 def _move(written: list[pathlib.Path], final: pathlib.Path, overwrite: bool) -> None:
-    """Give the files their names, the last of which completes them."""
-    old = _existing(final)
-    if old and not overwrite:
-        raise FileExistsError(f"{old[0]} exists; give another name, or --overwrite")
+    """Give the files their names; the last one decides, in one step, that they are read."""
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+    targets = [final.parent / file.name for file in written]
+    old = [path for path in {final, targets[-1]} if path.exists()]
+    in_the_way = [
+        target
+        for file, target in zip(written, targets)
+        # Of a run that was killed before its last file, the others are as this one's.
+        if target.exists() and target.read_bytes() != file.read_bytes()
+    ]
+    if (old or in_the_way) and not overwrite:
+        raise FileExistsError(f"{(old or in_the_way)[0]} exists; give another name, or --overwrite")
     if len(written) > 1:
-        # Never new weights under an old index: without its index an old checkpoint is none.
-        for file in old:
-            file.unlink()
-    for file in written:
-        os.replace(file, final.parent / file.name)
-
-
-def _existing(final: pathlib.Path) -> list[pathlib.Path]:
-    """List the files that bear a destination's name, index first."""
-    shards = final.parent.glob(f"{glob.escape(final.name)}.data-*")
-    parts = (pathlib.Path(f"{final}.index"), *shards, pathlib.Path(f"{final}.meta"))
-    return [path for path in (final, *parts) if path.exists()]
+        if targets[0] in in_the_way:
+            targets[0].unlink()  # no weights beside another graph, with another activation
+        if old:
+            written, targets = ([*each[1:], each[0]] for each in (written, targets))
+    for file, target in zip(written, targets):
+        files.move(file, target)
+    if len(written) > 1 and overwrite:
+        data = final.parent.glob(f"{glob.escape(final.name)}.data-*")
+        for file in {final, *data} - set(targets):
+            file.unlink(missing_ok=True)

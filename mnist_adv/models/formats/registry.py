@@ -61,6 +61,8 @@ class WriteRequest:
         source: the file that the weights come from.
         dataset: that they were trained on.
         class_names: in label order.
+        replaces: the checkpoint of TF1 that bears the destination's name, if there is one: the new
+            index alone decides which is read, if the other files have other names.
     """
 
     names: Mapping[str, str]
@@ -68,6 +70,7 @@ class WriteRequest:
     source: str
     dataset: str
     class_names: Sequence[str]
+    replaces: pathlib.Path | None = None
 
 
 Reader = Callable[[str, ReadRequest], LoadedModel]

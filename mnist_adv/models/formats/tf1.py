@@ -17,6 +17,7 @@ import numpy as np
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.activation import BY_OPERATOR, Activation
+from mnist_adv.models.checkpoint_list import find_newest
 from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
 from mnist_adv.models.formats.registry import ReadRequest
@@ -28,6 +29,10 @@ from mnist_adv.tensors.lazy import tf
 _TF2_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What the readers raise for damaged files, by experiment: truncated data is an IndexError.
 _DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, ValueError, UnicodeDecodeError)
+
+# An index is a table that begins with the entry of the empty key: a message whose first field is
+# the number of shards.
+_HEADER = re.compile(rb"\0\0[\x02-\x7f]\x08([\x80-\xff]{0,2}[\x01-\x7f])", re.DOTALL)
 
 _LAYER_OPS = ("BiasAdd", "Add", "AddV2", "MatMul")
 # Dropout multiplies or selects; none of these is a layer.
@@ -77,11 +82,10 @@ def find_prefix(path: str | os.PathLike[str]) -> str:
             raise FileNotFoundError(f"no file {index}, which belongs to {shards[0].name}")
         raise FileNotFoundError(f"no checkpoint {prefix}: neither {index} nor a file {prefix}")
     content.require(index, {"checkpoint_table"})
-    whole = [shard for shard in shards if content.is_checkpoint_part(shard)]
-    count = max((int(shard.name[-5:]) for shard in whole), default=1)
-    for number in range(count):
-        shard = pathlib.Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
+    for shard in _shards(index):
         if not shard.exists():
+            # The index verifies itself when it is opened: what it asks for may be the damage.
+            _guarded(str(prefix), lambda: tf.train.load_checkpoint(str(prefix)))
             raise FileNotFoundError(f"no file {shard}, which belongs to {index}")
         content.require(shard, {"checkpoint_part"})
     return str(prefix)
@@ -99,8 +103,32 @@ def files(prefix: str) -> list[pathlib.Path]:
     index = pathlib.Path(f"{prefix}.index")
     if not index.exists():
         return [pathlib.Path(prefix)]
-    name = glob.escape(pathlib.Path(prefix).name)
-    return [index, *sorted(index.parent.glob(f"{name}.data-*"))]
+    return [index, *_shards(index)]
+
+
+def count_shards(index: pathlib.Path) -> int:
+    """Read how many files hold a checkpoint's values.
+
+    Args:
+        index: the `.index` of a V2 checkpoint.
+
+    Returns:
+        Their number.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
+    with index.open("rb") as file:
+        found = _HEADER.match(file.read(64))
+    if found is None:
+        raise ValueError(f"{index.with_suffix('')} is damaged (no header); use an intact copy")
+    return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(found[1]))
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+    """List the files of the values, there or not; others of the prefix were left by a kill."""
+    count, prefix = count_shards(index), str(index.with_suffix(""))
+    return [pathlib.Path(f"{prefix}.data-{number:05d}-of-{count:05d}") for number in range(count)]
 
 
 def read(prefix: str) -> NamedArrays:
@@ -149,16 +177,9 @@ def _guarded(prefix: str, action: Any) -> Any:
 
 
 def _newest(folder: pathlib.Path) -> pathlib.Path:
-    state = tf.train.get_checkpoint_state(str(folder))
-    if state is not None and state.model_checkpoint_path:
-        named = pathlib.Path(state.model_checkpoint_path)
-        # The state file keeps the absolute path of the machine that wrote it.
-        for prefix in (folder / named.name, named):
-            if prefix.is_file() or pathlib.Path(f"{prefix}.index").exists():
-                return prefix
-        raise FileNotFoundError(
-            f"no file {folder / named.name}.index, which {folder / 'checkpoint'} names"
-        )
+    newest = find_newest(folder)
+    if newest is not None:
+        return newest
     found = sorted(folder.glob("*.index"))
     if len(found) != 1:
         names = ", ".join(file.stem for file in found) or "none"

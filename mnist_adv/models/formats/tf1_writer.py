@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 from mnist_adv.models.formats import tf1
@@ -48,8 +49,31 @@ def write(
                     session.run(variable.initializer, feed_dict={variable.initial_value: array})
             # Old readers do not know the attributes that newer operations have by default.
             saver.save(session, str(prefix), strip_default_attrs=True)
+    with contextlib.suppress(ValueError):  # a damaged checkpoint is replaced as if it were none
+        if request.replaces is not None and tf1.count_shards(request.replaces) == 1:
+            _split(prefix)
     index, *shards = tf1.files(str(prefix))
     return [pathlib.Path(f"{prefix}.meta"), *shards, index]
+
+
+def _split(prefix: pathlib.Path) -> None:
+    """Spread a checkpoint over two files of values, whose names a checkpoint of one lacks."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    names = sorted(reader.get_variable_to_shape_map())
+    _, old = tf1.files(str(prefix))
+    parts = [str(prefix.with_name(f"{prefix.name}-part{number}")) for number in range(2)]
+    for part, chosen in zip(parts, (names[:1], names[1:])):
+        tensors = [reader.get_tensor(name) for name in chosen]
+        tf.raw_ops.SaveV2(
+            prefix=part,
+            tensor_names=chosen,
+            shape_and_slices=[""] * len(chosen),
+            tensors=tensors,
+        )
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=parts, destination_prefix=str(prefix), delete_old_dirs=False
+    )
+    old.unlink()
 
 
 def _variable(name: str, shape: tuple[int, ...]) -> tf.Variable:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mnist_adv import files
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
 from mnist_adv.models.activation import Activation
@@ -174,26 +176,80 @@ def test_existing_files_are_replaced_only_on_request(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_killed_replacement_leaves_no_new_weights_under_an_old_index(
-    ours: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the given change of a folder, counted from 1, and those after it not happen."""
+    taken = itertools.count(1)
+
+    def stopping(real: Any) -> Any:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            if next(taken) >= step:
+                raise KeyboardInterrupt
+            return real(*arguments, **settings)
+
+        return call
+
+    monkeypatch.setattr(files, "move", stopping(files.move))
+    monkeypatch.setattr(pathlib.Path, "unlink", stopping(pathlib.Path.unlink))
+
+
+def _read_width(path: pathlib.Path, kinds: dict[int, Activation]) -> int:
+    """Read a net whose hidden layer's width tells which it is, and so its activation."""
+    try:
+        model = open_model(path).model
+        known = True
+    except ValueError as error:  # an .npz, or a checkpoint without .meta, does not say it
+        assert "activation" in str(error)
+        model = open_model(path, activation="linear").model
+        known = False
+    assert isinstance(model, Perceptron)
+    width = layers_of(model)[0][0][1].size
+    assert not known or model.activation is kinds[width]
+    return int(width)
+
+
+@pytest.mark.parametrize(("name", "fewest", "counts"), [("model.npz", 2, 1), ("model.ckpt", 6, 3)])
+def test_a_reader_finds_the_old_or_the_new_wherever_a_replacement_stops(
+    tmp_path: pathlib.Path, name: str, fewest: int, counts: int
 ) -> None:
-    convert(ours, tmp_path / "model.ckpt")
-    real = os.replace
-    moved: list[pathlib.Path] = []
+    kinds = {9: Activation.TANH, 7: Activation.RELU}
+    for width in kinds:
+        _save_npz(_perceptron(784, width, 10), tmp_path / f"{width}.npz")
+    final = tmp_path / "folder" / name
+    found: set[int] = set()
+    # Over a checkpoint of one file of values, then over one of two.
+    for new, old in ((7, 9), (9, 7)):
+        convert(tmp_path / f"{old}.npz", final, activation=kinds[old], overwrite=True)
+        for step in itertools.count(1):
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+                _stop_at(patch, step)
+                convert(tmp_path / f"{new}.npz", final, activation=kinds[new], overwrite=True)
+                break
+            found.add(_read_width(final, kinds))
+        assert step >= fewest and _read_width(final, kinds) == new
+        assert len(list(final.parent.iterdir())) - counts in (0, counts // 3)
+    assert found == {7, 9}
 
-    def replace(source: pathlib.Path, target: pathlib.Path) -> None:
-        if moved:
-            raise KeyboardInterrupt
-        moved.append(target)
-        real(source, target)
 
-    monkeypatch.setattr("os.replace", replace)
-    with pytest.raises(KeyboardInterrupt):
-        convert(ours, tmp_path / "model.ckpt", overwrite=True)
-    monkeypatch.undo()
-    with pytest.raises(FileNotFoundError, match=r"model\.ckpt\.index"):
-        open_model(tmp_path / "model.ckpt")
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+def test_a_folder_is_not_overwritten_by_a_file(ours: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "model.npz").mkdir()
+    with pytest.raises(IsADirectoryError):
+        convert(ours, tmp_path / "model.npz", overwrite=True)
+    assert list((tmp_path / "model.npz").iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_no_checkpoint(
+    ours: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "folder"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _stop_at(patch, 3)
+        convert(ours, folder / "model.ckpt")
+    assert len(list(folder.iterdir())) == 2
+    convert(ours, folder / "model.ckpt")
+    (folder / "model.ckpt.index").unlink()
+    (folder / "model.ckpt.data-00000-of-00001").write_bytes(b"of another's checkpoint")
+    with pytest.raises(FileExistsError, match=r"data-00000-of-00001 exists; give another name"):
+        convert(ours, folder / "model.ckpt")
 
 
 def test_what_cannot_be_converted_is_refused(ours: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -108,9 +108,13 @@ def test_missing_part_is_named(checkpoint: str) -> None:
     content = shard.read_bytes()
     shard.unlink()
     assert f"no file {shard}" in _refused(checkpoint, FileNotFoundError)
-    half = pathlib.Path(f"{checkpoint}.data-00001-of-00002")
-    half.write_bytes(content)
-    assert ".data-00000-of-00002, which belongs to" in _refused(checkpoint, FileNotFoundError)
+    # What a conversion that was killed left beside it is no part of it.
+    left = pathlib.Path(f"{checkpoint}.data-00001-of-00002")
+    left.write_bytes(content)
+    assert f"no file {shard}" in _refused(checkpoint, FileNotFoundError)
+    shard.write_bytes(content)
+    assert open_model(checkpoint).notes
+    shard.unlink()
     pathlib.Path(f"{checkpoint}.index").unlink()
     assert f"no file {checkpoint}.index" in _refused(checkpoint, FileNotFoundError)
 
@@ -136,7 +140,7 @@ def test_flipped_bit_anywhere_is_damage_or_harmless(
     file = pathlib.Path(f"{checkpoint}.{part}")
     intact = file.read_bytes()
     refused = 0
-    for place in np.linspace(0, len(intact) - 1, 40).astype(int):
+    for place in (3, 4, *np.linspace(0, len(intact) - 1, 38).astype(int)):
         content = bytearray(intact)
         content[place] ^= 1 << (place % 8)
         file.write_bytes(content)
