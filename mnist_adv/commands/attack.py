@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from mnist_adv.commands import choices, cli, image_flags, model_flags
+from mnist_adv.commands import attack_flags, choices, cli, image_flags, model_flags
 from mnist_adv.data.class_names import find_class
 from mnist_adv.data.images import as_classes
-from mnist_adv.geometry.norms import Norm
-from mnist_adv.geometry.steps import Step
-from mnist_adv.gradients.losses import LOSSES
-from mnist_adv.gradients.sources import SOURCES
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
@@ -35,18 +31,10 @@ def define_flags(values: flags.FlagValues) -> None:
     """
     define = functools.partial(cli.define, values)
     define("target", str, None, "Class to reach, number or name; without it: away from the label.")
-    define("confidence", float, None, "Go on until the new class has this probability.")
     image_flags.define_flags(values)
     define("attack", str, "pgd", "A name of --list; optimum: the smallest change, with its proof.")
-    define("norm", Norm, Norm.LINF, "Norm of the budget.")
     define("epsilon", float, None, "Budget, in pixel units; 0.3 for linf, 3 for l2, if not given.")
-    define("step_size", float, None, "Length of a step; epsilon / 30 if not given.")
-    define("num_steps", int, None, "Most steps taken; 40 for pgd, if not given.")
-    define("seed", int, 0, "Of what is drawn at random.")
-    define("step", Step, None, "How a gradient becomes a step; steepest, if not given.")
-    define("loss", tuple(LOSSES), None, "What the gradient is of; cross_entropy, if not given.")
-    define("source", tuple(SOURCES), None, "Where it comes from; tape, if not given.")
-    define("difference_step", float, None, "e of the two differences.")
+    attack_flags.define_flags(values)
     define("check_gradient", bool, False, "Compare all sources on the chosen image.")
     model_flags.define_flags(values)
     define("results_dir", str, "results", "The result's folder is made here.")
@@ -54,7 +42,6 @@ def define_flags(values: flags.FlagValues) -> None:
     define("logdir", str, "logs", "Where TensorBoard's files go.")
     define("save_iterates", bool, False, "Save every iterate as PNG.")
     define("animation", bool, False, "Save the image changing as GIF.")
-    choices.define_flag(values)
 
 
 def _attack(values: flags.FlagValues) -> int:
@@ -84,9 +71,7 @@ def _attack(values: flags.FlagValues) -> int:
 
 def _require_possible(values: flags.FlagValues) -> None:
     """Refuse at once what needs no TensorFlow to be refused."""
-    from mnist_adv.attacks.registry import ATTACKS, require_norm
-
-    require_norm(ATTACKS.find(values.attack), values.norm)
+    attack_flags.settings(values, [values.attack])
     known = model_flags.require_there(values).known_class_names()
     if values.target is not None and known:
         as_classes(find_class(values.target, known), 1, len(known), "targets")
@@ -102,11 +87,7 @@ def _run_attack(
     from mnist_adv import attacks
     from mnist_adv.attacks.registry import ATTACKS
 
-    given = {
-        name: values[name].value
-        for name in ("step_size", "num_steps", "step", "loss", "source", "difference_step")
-        if values[name].value is not None
-    }
+    given = attack_flags.settings(values, [values.attack])[values.attack]
     if ATTACKS.find(values.attack).attack.needs_donors:
         given["donors"] = model_flags.data_source(values, loaded).load_donors()
     with tqdm(desc="attacking", unit="step", delay=2, leave=False, disable=None) as bar:
@@ -120,6 +101,8 @@ def _run_attack(
             method=values.attack,
             norm=values.norm,
             epsilon=values.epsilon,
+            num_steps=values.num_steps,
+            step_size=values.step_size,
             confidence=values.confidence,
             seed=values.seed,
             trace=True,
@@ -151,6 +134,7 @@ def _report(
 
     goal = result.goal.describe(loaded.class_names).replace(" ", "-")
     name = values.name or f"{chosen.name}-{goal}"
+    earlier = results_folder.read_record(pathlib.Path(values.results_dir) / name)
     with (
         tensorboard.new_run(values.logdir, f"attack-{name}") as run,
         results_folder.new_folder(values.results_dir, name) as folder,
@@ -164,11 +148,22 @@ def _report(
     output.outcome(report.lines[0], good=saved.success)
     output.lines(
         *report.lines[1:],
+        *_replaced(earlier, report.record),
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
         f"picture: {folder / 'figure.png'}",
     )
     output.record({**report.record, "folder": str(folder)})
     return cli.DONE if saved.success and report.gradients_agree else cli.NOT_REACHED
+
+
+def _replaced(earlier: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """Say what result was there under the same name, if it was of another model or request."""
+    kept = ("checkpoint", "flags")
+    if not earlier or all(earlier.get(name) == record[name] for name in kept):
+        return []
+    there = earlier.get("checkpoint")
+    digest = str(there.get("sha256"))[:8] if isinstance(there, dict) else "?"
+    return [f"this replaced the result of: {earlier.get('command')} (model {digest})"]
 
 
 @dataclasses.dataclass
@@ -286,23 +281,23 @@ main = cli.Command(
     summary="Change one image, within a budget, until the model sees another class in it.",
     define_flags=define_flags,
     groups=(
-        cli.Group("Goal", "--target 2 --confidence 0.9", ("target", "confidence")),
+        cli.Group("Goal", "--target 2 --confidence 0.9", ("target",)),
         image_flags.GROUP,
         model_flags.GROUP,
         cli.Group(
             "Attack",
             "--target 2 --attack ddn --norm l2",
-            ("attack", "norm", "epsilon", "step_size", "num_steps", "step", "seed"),
+            ("attack", "norm", "epsilon", *attack_flags.ATTACK),
         ),
         cli.Group(
             "Gradient",
             "--target 2 --check_gradient",
-            ("loss", "source", "difference_step", "check_gradient"),
+            (*attack_flags.GRADIENT, "check_gradient"),
         ),
         cli.Group(
             "Files",
             "--target 2 --name my_two --animation",
-            ("results_dir", "name", "logdir", "save_iterates", "animation", "list"),
+            ("results_dir", "name", "logdir", "save_iterates", "animation"),
         ),
     ),
     body=_attack,

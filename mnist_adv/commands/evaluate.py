@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mnist_adv.commands import cli, model_flags
+from mnist_adv.commands import attack_flags, choices, cli, model_flags
 from mnist_adv.data.datasets import DataSource
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
-from mnist_adv.geometry.norms import GEOMETRY, Norm
+from mnist_adv.geometry.norms import GEOMETRY
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
@@ -32,12 +32,9 @@ def define_flags(values: flags.FlagValues) -> None:
     """
     define = functools.partial(cli.define, values)
     define("attack", list, ["pgd"], "Attacks, with commas.")
-    define("norm", Norm, Norm.LINF, "Norm of the budgets.")
     define("epsilons", str, None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
     define("targets", Targets, Targets.UNTARGETED, "Classes to reach.")
-    define("num_steps", int, None, "Most steps of every attack; its own if not given.")
-    define("step_size", float, None, "Length of a step; its own if not given.")
-    define("seed", int, 0, "Of random targets and attacks.")
+    attack_flags.define_flags(values)
     define("num_images", int, None, "The first so many of the split; all if not given.")
     define("split", str, None, "Of the data set; test, if not given.")
     define("dataset", str, None, "mnist, a TFDS name or a folder; the model's own, if not given.")
@@ -54,12 +51,11 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def _evaluate(values: flags.FlagValues) -> int:
+    if values.list:
+        return choices.show(values)
     output, epsilons = cli.Output(values), _epsilons(values)
     cli.require_destinations(values)
-    from mnist_adv.attacks.registry import ATTACKS, require_norm
-
-    for name in values.attack:
-        require_norm(ATTACKS.find(name), values.norm)
+    attack_flags.settings(values, values.attack)
     model_flags.require_there(values)
     cli.load_tensorflow(values)
     from mnist_adv.evaluation.measure import run
@@ -79,6 +75,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     name = values.name or _name(plan)
     cli.require_name(values, name)
     store = Store(pathlib.Path(values.results_dir) / name, plan)
+    output.lines(*store.notes)
     computed = run.execute(store, places, engine)
     resumed = len(plan.chunks()) - computed
     if resumed:
@@ -112,7 +109,7 @@ def _plan(
 ) -> Plan:
     from mnist_adv.reporting import run_card
 
-    there = data.count()
+    there, settings = data.count(), attack_flags.settings(values, values.attack)
     wanted = there if values.num_images is None else values.num_images
     if wanted > there:
         raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
@@ -132,6 +129,8 @@ def _plan(
         seed=values.seed,
         chunk_size=_chunk_size(loaded) if values.chunk_size is None else values.chunk_size,
         versions=run_card.versions(),
+        attack_settings={name: given for name, given in settings.items() if given},
+        confidence=values.confidence,
     )
 
 
@@ -142,7 +141,7 @@ def _chunk_size(loaded: LoadedModel) -> int:
 
 def _name(plan: Plan) -> str:
     parts = (plan.dataset.replace("/", "-"), plan.split, "-".join(plan.attacks))
-    return "-".join(("evaluate", *parts, plan.norm.value, plan.targets.value))
+    return "-".join(("evaluate", *parts, plan.norm.value, plan.targets.value, plan.series[:8]))
 
 
 main = cli.Command(
@@ -152,8 +151,9 @@ main = cli.Command(
         cli.Group(
             "Attacks",
             "--attack pgd --epsilons 0,0.02,...,0.3",
-            ("attack", "norm", "epsilons", "targets", "num_steps", "step_size", "seed"),
+            ("attack", "norm", "epsilons", "targets", *attack_flags.ATTACK),
         ),
+        cli.Group("Gradient", "--loss margin", attack_flags.GRADIENT),
         cli.Group(
             "Images",
             "--num_images 1000 --targets all",

@@ -10,6 +10,7 @@ import enum
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ class Plan:
         seed: of random targets and of attacks that draw at random.
         chunk_size: images per result file.
         versions: name -> version of what can change a result.
+        attack_settings: for each attack, name -> value of the settings that are not its own.
+        confidence: the least probability of the new class; None: any.
 
     Raises:
         ValueError: a setting out of range.
@@ -82,6 +85,8 @@ class Plan:
     seed: int
     chunk_size: int
     versions: dict[str, str]
+    attack_settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_images", "chunk_size", "num_steps"):
@@ -121,8 +126,23 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 of the settings, hexadecimal."""
-        text = json.dumps(self.settings(), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.settings())
+
+    @property
+    def series(self) -> str:
+        """SHA-256 of all settings but the number of images: of plans that share their chunks."""
+        return _digest({**self.settings(), "num_images": None})
+
+    def chunk_digest(self, chunk: Chunk) -> str:
+        """Compute what identifies a chunk's result, whatever the number of images is.
+
+        Args:
+            chunk: of the plan.
+
+        Returns:
+            SHA-256 of the settings and of the chunk's place, hexadecimal.
+        """
+        return _digest({"series": self.series, "rows": chunk.rows})
 
     def chunks(self) -> list[Chunk]:
         """Cut the images into chunks.
@@ -205,6 +225,11 @@ def parse_epsilons(text: str) -> tuple[float, ...]:
     # Rounded, or 0.1 + 0.2 would be a budget of 0.30000000000000004.
     between = tuple(round(before[-1] + step * number, 12) for number in range(1, count))
     return (*before, *between, last)
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

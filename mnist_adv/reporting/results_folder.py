@@ -49,6 +49,21 @@ def new_folder(results_dir: str | os.PathLike[str], name: str) -> Iterator[pathl
         files.replace_folder(filling, final)
 
 
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+    """Read what `write_record` wrote.
+
+    Args:
+        folder: of a result; there or not.
+
+    Returns:
+        The record; empty if there is none that can be read.
+    """
+    try:
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
 def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
     """Write `result.json`; NaN and infinity are refused.
 

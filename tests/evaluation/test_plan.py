@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -116,15 +117,59 @@ OTHER: dict[str, Any] = {
     "seed": 4,
     "chunk_size": 5,
     "versions": {"mnist_adv": "2"},
+    "attack_settings": {"pgd": {"momentum": 0.5}},
+    "confidence": 0.9,
 }
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Plan)])
+SETTINGS = [field.name for field in dataclasses.fields(Plan) if field.name != "num_images"]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_folder_of_other_settings_is_refused_by_name(name: str, tmp_path: pathlib.Path) -> None:
-    Store(tmp_path / "run", plan())
+    store = Store(tmp_path / "run", plan())
+    store.put(plan().chunks()[0], b"a result")
     Store(tmp_path / "run", plan())
     with pytest.raises(ValueError, match=f"belongs to other settings: {name} is .* there and"):
         Store(tmp_path / "run", plan(**{name: OTHER[name]}))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_folder_without_any_result_blocks_nobody(name: str, tmp_path: pathlib.Path) -> None:
+    Store(tmp_path / "run", plan())
+    other = plan(**{name: OTHER[name]})
+    Store(tmp_path / "run", other)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["digest"] == other.digest
+
+
+def test_another_number_of_images_keeps_what_is_measured(tmp_path: pathlib.Path) -> None:
+    size = plan().chunk_size
+
+    def measure(count: int) -> tuple[list[int], list[str]]:
+        asked = plan(num_images=count)
+        store = Store(tmp_path / "run", asked)
+        missing = store.missing()
+        for chunk in missing:
+            content = pack({"index": np.arange(*chunk.rows)}, asked.chunk_digest(chunk))
+            store.put(chunk, content, {"pgd": {"all": float(chunk.number)}})
+        together = [row for part in store.read() for row in part["index"].tolist()]
+        assert together == list(range(count)) and len(store.timing()) == len(asked.chunks())
+        return [chunk.number for chunk in missing], store.notes
+
+    assert measure(2 * size + 1) == ([0, 1, 2], [])
+    missing, (note,) = measure(4 * size)
+    assert missing == [2, 3]
+    assert f"its report of {2 * size + 1} images becomes one of {4 * size}" in note
+    missing, (note,) = measure(2 * size + 1)
+    assert missing == []
+    assert measure(4 * size)[0] == []
+
+
+def test_plans_that_share_chunks_are_one_series() -> None:
+    assert plan(num_images=7).series == plan(num_images=8).series
+    others = {plan(**{name: OTHER[name]}).series for name in SETTINGS}
+    assert len(others | {plan().series}) == len(SETTINGS) + 1
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: pathlib.Path) -> None:
@@ -144,8 +189,8 @@ def test_a_damaged_manifest_is_named(tmp_path: pathlib.Path) -> None:
 def test_damaged_and_foreign_chunks_are_missing(tmp_path: pathlib.Path) -> None:
     asked = plan(num_images=20)
     store, chunks = Store(tmp_path / "run", asked), asked.chunks()
-    content = pack({"index": np.arange(500)}, asked.digest)
     for chunk in chunks:
+        content = pack({"index": np.arange(500)}, asked.chunk_digest(chunk))
         store.put(chunk, content)
     assert store.missing() == []
     broken = bytearray(content)
@@ -153,7 +198,8 @@ def test_damaged_and_foreign_chunks_are_missing(tmp_path: pathlib.Path) -> None:
     store.path(chunks[0]).write_bytes(bytes(broken))
     store.path(chunks[1]).write_bytes(content[:-10])
     store.path(chunks[2]).write_bytes(b"")
-    store.put(chunks[3], pack({"index": np.arange(500)}, plan(seed=9).digest))
+    foreign = plan(seed=9).chunk_digest(chunks[3])
+    store.put(chunks[3], pack({"index": np.arange(500)}, foreign))
     assert store.missing() == chunks[:4]
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
             "clean_prediction": logits.argmax(axis=1)[images],
             **{name: np.stack([record[name] for record in records]) for name in records[0]},
         },
-        plan.digest,
+        plan.chunk_digest(chunk),
     )
     return content, timing
 
@@ -132,18 +132,20 @@ def _run_attack(
     targets: np.ndarray,
     donors: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted)
+    wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted, plan.confidence)
     record = _blank(cases.images.shape)
     spent = {"images": 0.0, "attack": 0.0}
     chosen = ATTACKS.find(name).attack
-    settings: dict[str, Any] = {"donors": donors} if chosen.needs_donors else {}
+    settings = dict(plan.attack_settings.get(name, {}))
+    if chosen.needs_donors:
+        settings["donors"] = donors
     budgets = (math.inf,) if chosen.minimal else plan.epsilons
     for epsilon in budgets:
         active = np.flatnonzero(~(record["float_success"] & record["saved_success"]))
         if not len(active):
             break
         images, labels = cases.images[active], cases.labels[active]
-        goal = Goal(wanted.classes[active], plan.targeted)
+        goal = dataclasses.replace(wanted, classes=wanted.classes[active])
         began = time.perf_counter()
         result = attack(
             model,
@@ -155,6 +157,7 @@ def _run_attack(
             epsilon=epsilon,
             num_steps=plan.num_steps if chosen.takes_steps else None,
             step_size=plan.step_size,
+            confidence=plan.confidence,
             seed=plan.seed,
             **settings,
         )

@@ -31,8 +31,12 @@ class Store:
     """The results of one plan, on disk.
 
     Args:
-        folder: made if missing. If it is there it must be empty or of the same plan.
+        folder: made if missing. If it is there it must be empty, of the same plan, of one that
+            differs in the number of images alone, or without any result.
         plan: what is measured.
+
+    Attributes:
+        notes: what became of an evaluation that was there, one line each.
 
     Raises:
         ValueError: the folder belongs to other settings (they are named), or to something else.
@@ -42,9 +46,10 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str], plan: Plan) -> None:
         self.folder = pathlib.Path(folder)
         self.plan = plan
+        self.notes: list[str] = []
         manifest = self.folder / MANIFEST
         if manifest.exists():
-            _require_same(manifest, plan)
+            self._take_over(manifest)
         else:
             self._begin(manifest)
         (self.folder / CHUNKS).mkdir(exist_ok=True)
@@ -57,9 +62,36 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.alone(self.folder):  # of two that begin, the second has the first's manifest
             if manifest.exists():
-                _require_same(manifest, self.plan)
-            content = {"digest": self.plan.digest, "settings": self.plan.settings()}
-            files.write(manifest, json_bytes(content))
+                self._take_over(manifest)
+            self._write(manifest)
+
+    def _write(self, manifest: pathlib.Path) -> None:
+        content = {"digest": self.plan.digest, "settings": self.plan.settings()}
+        files.write(manifest, json_bytes(content))
+
+    def _take_over(self, manifest: pathlib.Path) -> None:
+        """Go on with a folder of the same settings, or of other ones that left no result."""
+        there, digest = _read_manifest(manifest)
+        here = json.loads(json.dumps(self.plan.settings()))
+        different = [
+            f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+            for name in {**here, **there}
+            if there.get(name) != here.get(name)
+        ]
+        count = there.get("num_images")
+        if not different and digest == self.plan.digest:
+            return
+        if len(different) == 1 and count != self.plan.num_images:
+            self.notes.append(
+                f"{self.folder}: its report of {count} images becomes one of "
+                f"{self.plan.num_images}; what is measured is kept"
+            )
+        elif any((self.folder / CHUNKS).glob("*.npz")):
+            raise ValueError(
+                f"{self.folder} belongs to other settings: "
+                f"{'; '.join(different) or 'its digest differs'}; choose another --name"
+            )
+        self._write(manifest)
 
     def path(self, chunk: Chunk) -> pathlib.Path:
         """Name a chunk's result file.
@@ -70,7 +102,13 @@ class Store:
         Returns:
             The path, whether the file is there or not.
         """
-        return self.folder / CHUNKS / f"{chunk.number:06d}.npz"
+        return self.folder / CHUNKS / f"{self._stem(chunk)}.npz"
+
+    def _stem(self, chunk: Chunk) -> str:
+        # A last chunk that is shorter stands beside the whole one of a longer evaluation.
+        count = chunk.end - chunk.first
+        part = "" if count == self.plan.chunk_size else f"-{count}"
+        return f"{chunk.number:06d}{part}"
 
     def missing(self) -> list[Chunk]:
         """List the chunks that have no intact result file of this plan.
@@ -78,7 +116,7 @@ class Store:
         Returns:
             The chunks in order.
         """
-        return [chunk for chunk in self.plan.chunks() if not self._intact(self.path(chunk))]
+        return [chunk for chunk in self.plan.chunks() if not self._intact(chunk)]
 
     def put(self, chunk: Chunk, content: bytes, timing: Timing | None = None) -> None:
         """Write a chunk's result file, and its time into `timing.json`.
@@ -90,7 +128,7 @@ class Store:
         """
         files.write(self.path(chunk), content)
         if timing is not None:
-            kept = {**self._kept_times(), f"{chunk.number:06d}": timing}
+            kept = {**self._kept_times(), self._stem(chunk): timing}
             files.write(self.folder / TIMING, json_bytes(dict(sorted(kept.items()))))
 
     def timing(self) -> list[Timing]:
@@ -99,7 +137,9 @@ class Store:
         Returns:
             One entry per chunk whose time is known.
         """
-        return list(self._kept_times().values())
+        kept = self._kept_times()
+        stems = map(self._stem, self.plan.chunks())
+        return [kept[stem] for stem in stems if stem in kept]
 
     def _kept_times(self) -> dict[str, Timing]:
         try:
@@ -139,13 +179,14 @@ class Store:
         for folder in (self.folder, self.folder / CHUNKS):
             files.sweep(folder)
 
-    def _intact(self, path: pathlib.Path) -> bool:
+    def _intact(self, chunk: Chunk) -> bool:
+        path = self.path(chunk)
         try:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     return False
             with np.load(path, allow_pickle=False) as arrays:
-                return str(arrays[_DIGEST]) == self.plan.digest
+                return str(arrays[_DIGEST]) == self.plan.chunk_digest(chunk)
         except FileNotFoundError:
             return False
         except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError):
@@ -183,21 +224,9 @@ def json_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _require_same(manifest: pathlib.Path, plan: Plan) -> None:
+def _read_manifest(manifest: pathlib.Path) -> tuple[dict[str, Any], str]:
     try:
         there = json.loads(manifest.read_text())
-        settings = dict(there["settings"])
-        digest = there["digest"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        return dict(there["settings"]), str(there["digest"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{manifest} is damaged: {error!r}; choose another --name") from error
-    here = json.loads(json.dumps(plan.settings()))
-    different = [
-        f"{name} is {settings.get(name)!r} there and {here.get(name)!r} here"
-        for name in {**here, **settings}
-        if settings.get(name) != here.get(name)
-    ]
-    if different or digest != plan.digest:
-        raise ValueError(
-            f"{manifest.parent} belongs to other settings: "
-            f"{'; '.join(different) or 'its digest differs'}; choose another --name"
-        )
