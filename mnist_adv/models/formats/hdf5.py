@@ -109,6 +109,7 @@ def _filled(
         cleaned = keras_config.clean(config, version, request.shape or MNIST_SHAPE)
     except keras_config.Refused as error:
         raise ValueError(f"{path} holds {error}; nothing of it was run") from error
+    keras_sizes.require_few_calls(cleaned, path)
     arrays = []
     for name in _names(group, "layer_names"):
         layer = _inside(group, name, path)

@@ -1,19 +1,19 @@
 """Load a model from a .keras file, in Keras's safe mode and after a check of our own.
 
 Safe mode refuses pickled functions. Before Keras sees the file, its config is read as plain JSON:
-only layers of Keras itself pass, so that nothing is imported or run that the file names.
+only layers of Keras itself pass, by their exact names, so that nothing is imported or run that the
+file names; and it is that checked config which the model is built from.
 """
 
 from __future__ import annotations
 
-import functools
+import copy
 import io
 import json
 import pathlib
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,23 +22,22 @@ from mnist_adv import archives
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
+from mnist_adv.models.formats.keras_names import NAMES, VALUES
 from mnist_adv.models.formats.registry import ReadRequest
+from mnist_adv.models.formats.saved_graph import plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.keras_model import KerasModel, without_softmax
 from mnist_adv.models.loaded import LoadedModel, digest
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
 from mnist_adv.tensors.lazy import tf
 
-_HARMLESS_MODULES = re.compile(
-    r"keras(\.(layers|initializers|regularizers|constraints|activations|dtype_policies))?"
-    r"|keras\.src\.(models|engine|ops|layers)(\.\w+)+"
-)
-# What a config writes without a module: values, not code.
-_VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__bytes__")
 # In bytes. Those of the largest published nets have two million.
 _LARGEST_CONFIG = 2**24
 # Layers in a note.
 _MOST_LISTED = 12
+# What keeps no weight and decides no number, or only how it is computed.
+_LEFT_OUT = ("compile_config", "unroll")
+_ZEROS = {"module": "keras.initializers", "class_name": "Zeros", "config": {}}
 # Layers that run code of the file's choosing, or open files that it names.
 _REFUSED = (
     "Lambda",
@@ -78,12 +77,16 @@ def load_keras(path: str, request: ReadRequest) -> tuple[Any, Layout]:
             f"Received: {keras.backend.backend()}"
         )
     config, held = _check(path)
-    build = functools.partial(keras.saving.deserialize_keras_object, config, safe_mode=True)
+
+    def build() -> Any:
+        # Keras changes what it reads.
+        return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
+
     with keras_sizes.shapes_alone(lambda: _guarded(build, path)) as empty:
         layout = require_form(empty, path, request)
         keras_sizes.require_weights(empty, held, path)
         keras_sizes.require_room(empty, layout, path)
-    loaded = _guarded(lambda: _loaded(path), path)
+    loaded = _guarded(lambda: _filled(build(), path), path)
     for weight in loaded.weights:
         if not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(f"{path} holds weights that are not finite: {weight.path}")
@@ -155,15 +158,15 @@ def _guarded(action: Callable[[], Any], path: str) -> Any:
         raise ValueError(f"{path} cannot be loaded by Keras ({first_line(error)})") from error
 
 
-def _loaded(path: str) -> Any:
-    import keras
-
-    load_it = functools.partial(keras.saving.load_model, safe_mode=True, compile=False)
+def _filled(model: Any, path: str) -> Any:
+    """Give a model the weights of the file, whose config is not read again."""
     if path.endswith(".keras"):
-        return load_it(path)
+        model.load_weights(path)
+        return model
     # Keras goes by the name.
     with tempfile.TemporaryDirectory() as folder:
-        return load_it(shutil.copyfile(path, pathlib.Path(folder) / "model.keras"))
+        model.load_weights(shutil.copyfile(path, pathlib.Path(folder) / "model.keras"))
+    return model
 
 
 def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
@@ -178,22 +181,46 @@ def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
                 held = keras_sizes.stored_shapes(weights, path)
     except (OSError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
-    config.pop("compile_config", None)
-    for part in _parts(config):
-        kind, module = part["class_name"], part.get("module")
-        if kind in _REFUSED:
-            raise ValueError(
-                f"{path} holds a {kind} layer, which runs code or opens files of the model file's "
-                "choosing; nothing of it was run. Rebuild it with plain layers, or give your own "
-                "code as --model=package.module:function"
-            )
-        harmless = kind in _VALUES or _HARMLESS_MODULES.fullmatch(module or "")
-        if not harmless or part.get("registered_name") not in (None, kind):
-            raise ValueError(
-                f"{path} holds {kind} of {module or 'another program'}, which is no part of Keras; "
-                "nothing of it was run. Give your own code as --model=package.module:function"
-            )
-    return config, held
+    try:
+        cleaned = _cleaned(config)
+        for part in _parts(cleaned):
+            _require_known(part, path)
+        keras_sizes.require_few_calls(cleaned, path)
+    except (RecursionError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged (its config.json: {first_line(error)}); use an intact copy"
+        ) from error
+    return cleaned, held
+
+
+def _require_known(part: Mapping[str, Any], path: str) -> None:
+    """Refuse what is not, by its exact name, a part of nets that computes with numbers alone."""
+    kind, module = part["class_name"], part.get("module") or ""
+    if kind in _REFUSED:
+        raise ValueError(
+            f"{path} holds a {kind} layer, which runs code or opens files of the model file's "
+            "choosing; nothing of it was run. Rebuild it with plain layers, or give your own "
+            "code as --model=package.module:function"
+        )
+    known = kind in VALUES or kind in NAMES.get(module, ())
+    if not known or part.get("registered_name") not in (None, kind):
+        raise ValueError(
+            f"{path} holds {plain(str(kind))} of {plain(str(module) or 'another program')}, which "
+            "is none of the parts of Keras that are read; nothing of it was run. Give your own "
+            "code as --model=package.module:function"
+        )
+
+
+def _cleaned(config: Any) -> Any:
+    """Copy a config without what does not decide the outputs, and with zeros as initial values."""
+    if isinstance(config, list):
+        return [_cleaned(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    name = config.get("class_name")
+    if config.get("module") == _ZEROS["module"] and name in NAMES["keras.initializers"]:
+        return dict(_ZEROS)
+    return {name: _cleaned(value) for name, value in config.items() if name not in _LEFT_OUT}
 
 
 def _parsed(text: bytes, path: str) -> dict[str, Any]:
@@ -211,7 +238,7 @@ def _parsed(text: bytes, path: str) -> dict[str, Any]:
 def _parts(config: Any) -> Iterator[dict[str, Any]]:
     """Yield every object that a Keras config describes."""
     if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str):
+        if "class_name" in config:
             yield config
         for value in config.values():
             yield from _parts(value)

@@ -17,6 +17,8 @@ from mnist_adv.tensors.lazy import tf
 
 # Of one image, in numbers; residual nets of fifty layers for photographs need a third.
 LARGEST_SUM = 2**28
+# Layers, with their types and initial values; the largest published nets have 7,000.
+_MOST_CALLS = 30_000
 
 
 @contextlib.contextmanager
@@ -35,6 +37,38 @@ def shapes_alone(build: Callable[[], Any]) -> Iterator[Any]:
         with keras.StatelessScope():
             model = build()
         yield model
+
+
+def require_few_calls(config: Any, path: str) -> None:
+    """Refuse a config of models in models whose parts are called more often than is built in time.
+
+    A model that is called twice by one that is called twice takes few bytes and much work.
+
+    Args:
+        config: of the model.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: its parts are called more than 30,000 times.
+    """
+    calls = _calls(config)
+    if calls > _MOST_CALLS:
+        raise ValueError(
+            f"{path} must describe at most {_MOST_CALLS:,} parts, those of a model counted as "
+            f"often as it is called. Received: {calls:,}"
+        )
+
+
+def _calls(config: Any) -> int:
+    if isinstance(config, list):
+        return sum(map(_calls, config))
+    if not isinstance(config, dict):
+        return 0
+    if "class_name" not in config:
+        return sum(map(_calls, config.values()))
+    nodes = config.get("inbound_nodes")
+    times = max(1, len(nodes)) if isinstance(nodes, list) else 1
+    return times * (1 + _calls(config.get("config")))
 
 
 def require_weights(model: Any, held: Iterable[tuple[int, ...]], path: str) -> None:

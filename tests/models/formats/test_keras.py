@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import pathlib
 import zipfile
@@ -18,6 +20,7 @@ import mnist_adv
 from mnist_adv import diagnostics
 from mnist_adv.data import datasets
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.formats import keras_names
 from mnist_adv.models.formats.open import open_model
 from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -182,6 +185,18 @@ def test_code_in_a_keras_file_is_refused_and_not_run(
         ({"module": "keras.utils", "class_name": "get_file"}, "holds get_file of keras.utils"),
         ({"registered_name": "mine>Dense"}, "holds Dense"),
         ({"class_name": "TextVectorization"}, "holds a TextVectorization layer"),
+        ({"module": "keras", "class_name": "layers.Lambda"}, "holds layers.Lambda of keras"),
+        ({"module": "keras", "class_name": "layers.TFSMLayer"}, "holds layers.TFSMLayer of keras"),
+        ({"module": "keras.layers", "class_name": "core.Dense"}, "holds core.Dense of keras.lay"),
+        ({"module": "keras.layers", "class_name": "deserialize"}, "holds deserialize of keras"),
+        ({"module": "keras.src.ops.core", "class_name": "Map"}, "holds Map of keras.src.ops"),
+        ({"module": "keras.src.layers.core.dense"}, "holds Dense of keras.src.layers.core.dense"),
+        ({"module": "keras.src.saving.saving_lib"}, "holds Dense of keras.src.saving"),
+        ({"module": ["keras.layers"]}, "is damaged (its config.json: "),
+        ({"module": "keras\n\x1b[31m"}, r"holds Dense of 'keras\n\x1b[31m'"),
+        ({"class_name": {"class_name": "Dense"}}, "is damaged (its config.json: "),
+        ({"class_name": "__typespec__", "module": "os"}, "holds __typespec__ of os"),
+        ({"class_name": "function", "module": "builtins"}, "holds function of builtins"),
     ):
         _rewrite_layer(path, tmp_path / "changed.keras", change)
         assert message in _refused(tmp_path / "changed.keras")
@@ -189,6 +204,60 @@ def test_code_in_a_keras_file_is_refused_and_not_run(
     _rewrite_layer(path, tmp_path / "changed.keras", {"module": "bomb_for_test"})
     _refused(tmp_path / "changed.keras")
     assert not pathlib.Path("exploded").exists()
+
+
+def test_every_name_that_is_read_is_a_part_of_keras() -> None:
+    for module, names in keras_names.NAMES.items():
+        for name in names:
+            assert "." not in name
+            found = getattr(importlib.import_module(module), name)
+            assert inspect.isclass(found) and found.__module__.startswith("keras.src.")
+            assert not issubclass(found, layers.Lambda | layers.TFSMLayer | layers.StringLookup)
+    assert "relu" not in keras_names.NAMES["keras.layers"]
+
+
+def test_models_in_models_are_built_as_often_as_they_are_called(tmp_path: pathlib.Path) -> None:
+    model = keras.Sequential([keras.Input((784,)), layers.Dense(784, use_bias=False)])
+    for _ in range(12):
+        inputs = keras.Input((784,))
+        model = keras.Model(inputs, model(model(inputs)))
+    path = tmp_path / "my.keras"
+    keras.Model(inputs, layers.Dense(10)(model(inputs))).save(path)
+    message = _refused(path)
+    assert "must describe at most 30,000 parts, those of a model counted as often as" in message
+
+
+def test_what_decides_no_output_is_left_out(tmp_path: pathlib.Path, seven: np.ndarray) -> None:
+    """An inner model that was compiled, initial values of all kinds, a loop that was unrolled."""
+    inner = keras.Sequential([
+        keras.Input((28, 28)),
+        layers.SimpleRNN(4, unroll=True, kernel_initializer=keras.initializers.Constant(0.1)),
+    ])
+    inner.compile("adam", "mse")
+    model = keras.Sequential([
+        keras.Input((28, 28)),
+        inner,
+        layers.Dense(10, kernel_initializer="orthogonal", kernel_regularizer="l2"),
+    ])
+    model.compile("adam", "mse", metrics=["accuracy"])
+    model.save(tmp_path / "my.keras")
+    opened: Any = open_model(tmp_path / "my.keras").model
+    np.testing.assert_allclose(model(seven.reshape(1, 28, 28)), opened(seven[None]), 1e-5)
+    assert not any(layer.unroll for layer in opened._model.layers[0].layers)
+
+
+def test_layers_of_the_nets_that_come_with_keras(tmp_path: pathlib.Path) -> None:
+    inputs = keras.Input((28, 28, 1))
+    values = layers.Conv2D(4, 9, strides=9)(layers.Rescaling(2.0)(inputs))
+    values = keras.src.applications.convnext.LayerScale(0.5, 4)(values)
+    values = keras.src.applications.convnext.StochasticDepth(0.5)(values)
+    scaled = keras.src.applications.inception_resnet_v2.CustomScaleLayer(0.2)
+    values = scaled([values, layers.ReLU()(keras.ops.exp(values) * 3)])
+    model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(values)))
+    model.save(tmp_path / "my.keras")
+    images = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+    opened = open_model(tmp_path / "my.keras")
+    np.testing.assert_allclose(opened.model(images), model(images, training=False), atol=1e-5)
 
 
 def _rewrite_layer(source: pathlib.Path, target: pathlib.Path, change: dict[str, Any]) -> None:
