@@ -149,9 +149,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
-    values = flags.FlagValues()
-    command.define_flags(values)
-    _define_general(values)
+    values = flags_of(command)
     before = _program.set(program)
     try:
         return guarded(
@@ -162,6 +160,21 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
         )
     finally:
         _program.reset(before)
+
+
+def flags_of(command: Command) -> flags.FlagValues:
+    """Define the flags of a command, with those that all have.
+
+    Args:
+        command: the command.
+
+    Returns:
+        The flags, not yet parsed.
+    """
+    values = flags.FlagValues()
+    command.define_flags(values)
+    _define_general(values)
+    return values
 
 
 def _parse_and_run(command: Command, argv: list[str], values: flags.FlagValues) -> int:

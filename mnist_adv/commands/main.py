@@ -47,6 +47,7 @@ for _row in (
     NamedCommand("convert", "convert"),
     NamedCommand("doctor", "doctor"),
     NamedCommand("list", "choices"),
+    NamedCommand("completion", "completion"),
 ):
     COMMANDS.add(_row)
 
