@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import mnist_adv
 from mnist_adv.data import datasets
+from mnist_adv.drawing.canvas import png, rasterise
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store
@@ -34,7 +35,6 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.models import checkpoints
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.reporting import run_card
-from mnist_adv.reporting.figures import png, rasterise
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -51,7 +51,8 @@ def _attack(values: flags.FlagValues) -> int:
     cli.require_destinations(values)
     _require_possible(values)
     cli.load_tensorflow(values)
-    from mnist_adv.reporting import figures, words
+    from mnist_adv.drawing import canvas
+    from mnist_adv.reporting import words
 
     loaded = model_flags.open_model(values)
     chosen = image_flags.choose(values, loaded)
@@ -61,7 +62,7 @@ def _attack(values: flags.FlagValues) -> int:
     result = _run_attack(values, loaded, chosen, label)
     class_names = loaded.class_names
     labelled = "" if chosen.label is None else f", labelled {class_names[label]}"
-    before = figures.seen(result.verdict.clean_probabilities[0], class_names)
+    before = canvas.seen(result.verdict.clean_probabilities[0], class_names)
     output.lines(
         f"{chosen.name}{labelled}: the model sees {before}",
         f"goal: {result.goal.describe(class_names)}, {words.budget(result)}",

@@ -1,7 +1,4 @@
-"""Figures of one attack and of the gradient check.
-
-Figures are drawn without pyplot, so nothing global is touched and no window is ever opened.
-"""
+"""Figures of one attack and of the gradient check."""
 
 from __future__ import annotations
 
@@ -11,18 +8,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from mnist_adv.attacks import Trace
+from mnist_adv.drawing.canvas import clipped, rasterise, seen, show, without_grey_channel
 from mnist_adv.tensors.lazy import tf
 
 if TYPE_CHECKING:
     from mnist_adv.reporting.saved_attack import SavedAttack
 
-_DPI = 110
 # Red and blue are kept for brighter and darker.
 _BEFORE, _AFTER = "#7f7f7f", "#7b3294"
 _DIFFERENCES = ("#7b3294", "#2ca02c", "#000000", "#7f7f7f")
@@ -52,7 +48,7 @@ def attack_figure(saved: SavedAttack, class_names: Sequence[str]) -> np.ndarray:
     class_names = [clipped(name, _WIDE) for name in class_names]
     figure = Figure(figsize=(11, 6.2))
     # Placed by hand: matplotlib's layout engines would take half of the whole run's time.
-    _show(figure.add_axes((0.005, 0.53, 0.2, 0.37)), result.images[0])
+    show(figure.add_axes((0.005, 0.53, 0.2, 0.37)), result.images[0])
     _caption(figure, 0.105, f"clean: {seen(before, class_names)}")
     if len(trace.gradients):
         _signed(figure, 0.235, -trace.gradients[0, 0])
@@ -62,7 +58,7 @@ def attack_figure(saved: SavedAttack, class_names: Sequence[str]) -> np.ndarray:
     length = f"{result.norm.value} {verdict.norms[result.norm.value][0]:.4g}"
     limit = f" of {result.epsilon:.4g}" if math.isfinite(result.epsilon) else ""
     _caption(figure, 0.61, f"perturbation\n{length}{limit}")
-    _show(figure.add_axes((0.795, 0.53, 0.2, 0.37)), saved.image)
+    show(figure.add_axes((0.795, 0.53, 0.2, 0.37)), saved.image)
     _caption(figure, 0.895, f"saved: {seen(after, class_names)}")
     _bars(figure.add_axes((0.04, 0.1, 0.44, 0.32)), before, after, class_names)
     curves = {wanted: _AFTER}
@@ -105,7 +101,7 @@ def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
             va="bottom",
             fontsize=9,
         )
-    _show(axis, strip)
+    show(axis, strip)
     return rasterise(figure)
 
 
@@ -138,20 +134,6 @@ def difference_error(
     return rasterise(figure)
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """Encode an image as PNG.
-
-    Args:
-        pixels: `[height, width]`, `[height, width, 1]` or `[height, width, 3]` uint8.
-
-    Returns:
-        The file's bytes.
-    """
-    content = io.BytesIO()
-    Image.fromarray(without_grey_channel(pixels)).save(content, "PNG", compress_level=3)
-    return content.getvalue()
-
-
 def animation(trace: Trace) -> bytes:
     """Encode the iterates of one image as a looping GIF, enlarged to about 224 pixels.
 
@@ -180,50 +162,6 @@ def animation(trace: Trace) -> bytes:
         loop=0,
     )
     return content.getvalue()
-
-
-def without_grey_channel(pixels: np.ndarray) -> np.ndarray:
-    """Bring an image into the form that drawing libraries take.
-
-    Args:
-        pixels: `[height, width]`, `[height, width, 1]` or `[height, width, 3]`.
-
-    Returns:
-        `[height, width]` if it is grey, else `[height, width, 3]`.
-    """
-    return pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
-
-
-def seen(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """Name the model's prediction.
-
-    Args:
-        probabilities: `[k]`.
-        class_names: k names.
-
-    Returns:
-        The class with its probability: "7 (99.6%)".
-    """
-    prediction = int(probabilities.argmax())
-    return f"{class_names[prediction]} ({probabilities[prediction]:.1%})"
-
-
-def clipped(text: str, length: int) -> str:
-    """Cut a text that is too long for its place in a picture.
-
-    Args:
-        text: of any length.
-        length: most characters that are shown.
-
-    Returns:
-        The text, or its beginning and a sign of omission.
-    """
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _show(axis: Any, image: np.ndarray) -> None:
-    axis.imshow(without_grey_channel(image), cmap="gray", vmin=0, vmax=1)
-    axis.set_axis_off()
 
 
 def _signed(figure: Figure, left: float, values: np.ndarray) -> None:
@@ -265,18 +203,3 @@ def _by_step(
     axis.set(ylim=(0, 1), xlabel="step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
-
-
-def rasterise(figure: Figure) -> np.ndarray:
-    """Draw a figure.
-
-    Args:
-        figure: with its axes.
-
-    Returns:
-        `[height, width, 3]` uint8.
-    """
-    figure.set_dpi(_DPI)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

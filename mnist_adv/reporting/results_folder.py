@@ -19,7 +19,7 @@ import numpy as np
 from mnist_adv import files
 from mnist_adv.arguments import as_folder_name
 from mnist_adv.attacks import Trace
-from mnist_adv.reporting.figures import png
+from mnist_adv.drawing.canvas import png
 from mnist_adv.reporting.saved_attack import SavedAttack
 
 PICTURE, RECORD, ARRAYS = "adversarial.png", "result.json", "result.npz"

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mnist_adv.attacks import AttackResult, Trace
 from mnist_adv.data import datasets
+from mnist_adv.drawing.canvas import png
 from mnist_adv.quantize.levels import to_levels
-from mnist_adv.reporting.figures import png
 from mnist_adv.verdict.judge import Verdict, judge_goal
 
 if TYPE_CHECKING:

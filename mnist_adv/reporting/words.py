@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_adv.attacks import AttackResult
+from mnist_adv.drawing.canvas import seen
 from mnist_adv.geometry.norms import Norm
-from mnist_adv.reporting.figures import seen
 from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.verdict.judge import Verdict
 

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mnist_adv import attack
 from mnist_adv.attacks import AttackResult, Trace
 from mnist_adv.commands import attack as attack_command
+from mnist_adv.drawing import canvas
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import make_goal
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -67,7 +68,7 @@ def test_the_film_strip_shows_first_and_last(result: AttackResult) -> None:
 
 def test_png_and_animation_decode_to_what_went_in(result: AttackResult) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(figures.png(pixels)))), pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(canvas.png(pixels)))), pixels)
     assert result.trace is not None
     with Image.open(io.BytesIO(figures.animation(result.trace))) as animation:
         assert animation.n_frames == len(result.trace.images)
@@ -168,7 +169,7 @@ def test_figures_take_any_shape(other_shape: AttackResult, tmp_path: pathlib.Pat
     with Image.open(io.BytesIO(figures.animation(saved.trace))) as animation:
         assert animation.size[0] * height == animation.size[1] * width
     levels = np.rint(255 * saved.image).astype(np.uint8)
-    with Image.open(io.BytesIO(figures.png(levels))) as picture:
+    with Image.open(io.BytesIO(canvas.png(levels))) as picture:
         assert picture.mode == ("L" if channels == 1 else "RGB")
         np.testing.assert_array_equal(np.asarray(picture).reshape(levels.shape), levels)
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mnist_adv.drawing.canvas import clipped, rasterise, without_grey_channel
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
-from mnist_adv.reporting.figures import clipped, rasterise, without_grey_channel
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"

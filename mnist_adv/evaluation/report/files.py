@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv import diagnostics, files
+from mnist_adv.drawing.canvas import png
 from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.result import Evaluation
@@ -20,7 +21,6 @@ from mnist_adv.evaluation.measure.store import Store, json_bytes, pack
 from mnist_adv.evaluation.report import figures, page
 from mnist_adv.evaluation.report.figures import Pair
 from mnist_adv.models.model_source import load_probes
-from mnist_adv.reporting.figures import png
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
