@@ -116,7 +116,7 @@ def attack(
         >>> model = mnist_adv.restore("checkpoints")
         >>> seven = mnist_adv.load("mnist", "test").images[0]
         >>> mnist_adv.attack(model, seven, targets=2, labels=7, epsilon=0.15)
-        AttackResult(pgd, targeted, linf <= 0.15: 1 of 1 succeed)
+        AttackResult(pgd, targeted, linf <= 0.15: 1 of 1 image 28 x 28 x 1 succeeds, linf 0.09)
 
     References:
         Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", 2015.

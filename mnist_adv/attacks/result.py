@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from mnist_adv.gradients.goals import Goal
 from mnist_adv.verdict.judge import Verdict
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from mnist_adv.drawing.pairs import Picture
     from mnist_adv.optimum.result import Optimum
 
 
@@ -88,10 +92,84 @@ class AttackResult:
         """Per image, `[n]` float64: the norm of the perturbation; infinite without success."""
         return np.where(self.success, self.verdict.norms[self.norm.value], np.inf)
 
+    def plot(
+        self, indices: Sequence[int] | None = None, class_names: Sequence[str] | None = None
+    ) -> Picture:
+        """Draw clean images, perturbations and adversarial images, with what the model sees.
+
+        Args:
+            indices: of the images that are drawn; None: the first eight.
+            class_names: k names; None: the classes' numbers.
+
+        Returns:
+            A figure of matplotlib, which notebooks show, and its `show()` everywhere else.
+
+        Raises:
+            ValueError: an index without an image, no index, or too few names.
+        """
+        from mnist_adv.drawing.canvas import seen
+        from mnist_adv.drawing.pairs import chosen, named, pairs
+
+        verdict = self.verdict
+        shown = chosen(indices, len(self.images))
+        names = named(class_names, verdict.probabilities.shape[1])
+        reached = np.where(self.success, "", "\nmissed")
+        return pairs(
+            self.images[shown],
+            self.adversarial[shown],
+            before=[seen(verdict.clean_probabilities[i], names) for i in shown],
+            between=[f"{self.norm.value} {verdict.norms[self.norm.value][i]:.3g}" for i in shown],
+            after=[f"{seen(verdict.probabilities[i], names)}{reached[i]}" for i in shown],
+            bounds=self.bounds,
+        )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Tabulate the result, one row per image.
+
+        Returns:
+            Goal, predictions with their probabilities, success, the four norms, budget and costs.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from mnist_adv.drawing.notebook import data_frame
+
+        verdict, every = self.verdict, np.arange(len(self.images))
+        return data_frame({
+            "goal": "reach" if self.goal.targeted else "leave",
+            "class": self.goal.classes,
+            "clean_prediction": verdict.clean_predictions,
+            "clean_probability": verdict.clean_probabilities[every, verdict.clean_predictions],
+            "prediction": verdict.predictions,
+            "probability": verdict.probabilities[every, verdict.predictions],
+            "success": self.success,
+            **verdict.norms,
+            "epsilon": self.epsilon,
+            "num_steps": self.num_steps,
+            "num_queries": self.num_queries,
+            "num_gradients": self.num_gradients,
+        })
+
     def __repr__(self) -> str:
         kind = "targeted" if self.goal.targeted else "untargeted"
-        budget = f"{self.epsilon:g}" if np.ndim(self.epsilon) == 0 else "a budget per image"
+        found = self.distances[self.success]
+        count, norm = len(self.images), self.norm.value
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        middle = "" if count == 1 else "median "
         return (
-            f"AttackResult({self.method}, {kind}, {self.norm.value} <= {budget}: "
-            f"{int(self.success.sum())} of {len(self.images)} succeed)"
+            f"AttackResult({self.method}, {kind}, {self._budget()}: {len(found)} of {count} "
+            f"image{'s' * (count != 1)} {shape} succeed{'s' * (count == 1)}"
+            + (f", {middle}{norm} {np.median(found):.3g})" if len(found) else ")")
         )
+
+    def _repr_html_(self) -> str:
+        from mnist_adv.drawing.notebook import as_html
+
+        return as_html(repr(self), self.plot() if len(self.images) else None)
+
+    def _budget(self) -> str:
+        if np.ndim(self.epsilon):
+            return f"{self.norm.value} within a budget per image"
+        if np.isinf(self.epsilon):
+            return f"smallest {self.norm.value}"
+        return f"{self.norm.value} <= {self.epsilon:g}"

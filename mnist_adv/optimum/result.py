@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mnist_adv.drawing.pairs import Picture
 
 GAP = 1e-6  # nothing is called optimal with a larger relative gap
 
@@ -134,13 +140,79 @@ class Optimum:
             "seconds": self.seconds,
         }
 
+    def plot(
+        self, indices: Sequence[int] | None = None, class_names: Sequence[str] | None = None
+    ) -> Picture:
+        """Draw clean images, their smallest changes, and the nearest images found.
+
+        Args:
+            indices: of the images that are drawn; None: the first eight.
+            class_names: k names; None: the classes' numbers.
+
+        Returns:
+            A figure of matplotlib, which notebooks show, and its `show()` everywhere else.
+
+        Raises:
+            ValueError: an index without an image, no index, or too few names.
+        """
+        from mnist_adv.drawing.pairs import chosen, named, pairs
+
+        shown, status = chosen(indices, len(self.classes)), self.status
+        names = named(class_names, self.dual_variables.shape[1])
+        pixels = self.images[shown]
+        return pairs(
+            pixels,
+            self.adversarial[shown],
+            before=["" if self.targeted else names[self.classes[i]] for i in shown],
+            between=[
+                f"{self.norm} {self.upper_bound[i]:.4g}" if self.found[i] else "none found"
+                for i in shown
+            ],
+            after=[
+                f"{names[self.reached[i]] if self.found[i] else 'unchanged'}\n"
+                f"{status[i].name.lower()}"
+                for i in shown
+            ],
+            bounds=(min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))),
+        )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Tabulate the answers, one row per image.
+
+        Returns:
+            Goal, status, the class reached, both bounds, their relative gap, and iterations.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from mnist_adv.drawing.notebook import data_frame
+
+        return data_frame({
+            "goal": "reach" if self.targeted else "leave",
+            "class": self.classes,
+            "status": [status.name.lower() for status in self.status],
+            "reached": self.reached,
+            "lower_bound": self.lower_bound,
+            "upper_bound": self.upper_bound,
+            "gap": self.gap,
+            "iterations": self.iterations,
+        })
+
     def __repr__(self) -> str:
-        status = self.status
+        status, found = self.status, self.upper_bound[self.found]
         counts = [
             f"{int((status == s).sum())} {s.name.lower()}" for s in Status if (status == s).any()
         ]
-        kind = "targeted" if self.targeted else "untargeted"
-        return f"Optimum({kind}, {self.norm}: {', '.join(counts) or 'no images'})"
+        kind, count = "targeted" if self.targeted else "untargeted", len(self.classes)
+        middle = "" if count == 1 else "median "
+        return f"Optimum({kind}, {self.norm}: {', '.join(counts) or 'no images'}" + (
+            f", {middle}distance {np.median(found):.4g})" if len(found) else ")"
+        )
+
+    def _repr_html_(self) -> str:
+        from mnist_adv.drawing.notebook import as_html
+
+        return as_html(repr(self), self.plot() if len(self.classes) else None)
 
 
 def relative_gap(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

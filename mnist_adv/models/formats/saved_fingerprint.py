@@ -12,9 +12,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from mnist_adv.errors import first_line
+from mnist_adv.tensors.lazy import tf
 
 _FILE = "fingerprint.pb"
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
