@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mnist_adv.models.formats.graph_cost import require_quick
 from mnist_adv.models.formats.shapes import Layout
 from mnist_adv.sizes import require_bytes
 from mnist_adv.tensors.lazy import tf
@@ -103,7 +104,7 @@ def require_room(model: Any, layout: Layout, path: str) -> None:
         path: of the file, for the message.
 
     Raises:
-        ValueError: it needs more than 2**28 numbers for one image.
+        ValueError: it needs more than 2**28 numbers or 2**35 multiplications for one image.
     """
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
@@ -119,6 +120,7 @@ def require_room(model: Any, layout: Layout, path: str) -> None:
             f"{path} must need at most {LARGEST_SUM:,} numbers for one image. Received: "
             f"{sum(sizes):,}, of which {max(sizes):,} in one tensor"
         )
+    require_quick(made, 1, path)
 
 
 def require_whole(array: Any, name: str, path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.formats.graph_cost import require_quick
 from mnist_adv.models.formats.keras_sizes import LARGEST_SUM
 from mnist_adv.models.formats.onnx_constants import FOLDED, fold
 from mnist_adv.models.formats.onnx_layout import Call
@@ -224,13 +225,16 @@ class OnnxModel:
         graph: of the file.
 
     Raises:
-        ValueError: the graph cannot be built, or does not return a number per class.
+        ValueError: the graph cannot be built, needs more than 2**35 multiplications for one image,
+            or does not return a number per class.
     """
 
     def __init__(self, graph: OnnxGraph) -> None:
         self._graph = graph
         self._compiled: dict[Any, Any] = {}
-        shape = self._compile(tf.float32, self._compute).output_shapes
+        compiled = self._compile(tf.float32, self._compute)
+        require_quick(compiled.graph.get_operations(), 1, graph.path)
+        shape = compiled.output_shapes
         rest = shape[1:] if shape.rank else None
         if rest is None or not rest.is_fully_defined() or (rest.num_elements() or 0) < 2:
             raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.formats.graph_cost import require_quick
 from mnist_adv.tensors.lazy import tf
 
 # What a classifier computes, with the random numbers of a dropout that was left on. None opens a
@@ -61,6 +62,7 @@ _DEEPEST_CALL = 100
 # Of two images, in numbers. The largest nets for images of this size need a tenth.
 _LARGEST_TENSOR = 2**23
 _LARGEST_SUM = 2**27
+_MOST_OUTPUTS = 4096  # of one operation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -253,6 +255,7 @@ class SavedGraph:
         graph = tf.compat.v1.get_default_graph()
         made: dict[tuple[_Scope, str], tuple[Any, Sequence[Any]]] = {start.key: (None, [pixels])}
         is_counted = pixels.shape[0] is not None
+        first = len(graph.get_operations())
         numbers = 0
         for current in order:
             node = current.node
@@ -274,6 +277,7 @@ class SavedGraph:
                     # Placement, and gradients that the file's program had registered.
                     if not name.startswith("_")
                 }
+                self._require_few_outputs(node)
                 try:
                     operation = graph.create_op(node.op, inputs, attrs=attributes)
                 except Exception as error:  # TensorFlow raises many kinds
@@ -285,6 +289,8 @@ class SavedGraph:
                 if is_counted and node.op not in _NEEDING_NOTHING:
                     for output in operation.outputs:
                         numbers = self._require_small(node, numbers, output.shape)
+        if is_counted:
+            require_quick(graph.get_operations()[first:], pixels.shape[0], self._where)
         return _output(made[wanted.key], wanted)
 
     def variables(self, order: Sequence[GraphTensor]) -> list[GraphTensor]:
@@ -297,6 +303,16 @@ class SavedGraph:
             Those that are variables.
         """
         return [tensor for tensor in order if tensor.node.op in _VARIABLES]
+
+    def _require_few_outputs(self, node: Any) -> None:
+        attributes = dict(node.attr)
+        for name in ("num", "num_split"):
+            count = attributes[name].i if name in attributes else 0
+            if count > _MOST_OUTPUTS:
+                raise ValueError(
+                    f"{self._where} must split a tensor into at most {_MOST_OUTPUTS:,} parts. "
+                    f"Received: {count:,} for {plain(node.op)} ({plain(node.name)})"
+                )
 
     def _require_known_shapes(self, node: Any, inputs: Sequence[Any]) -> None:
         for source in inputs:
