@@ -12,6 +12,7 @@ from mnist_adv.attacks.methods.carlini_wagner import CarliniWagner
 from mnist_adv.attacks.methods.ddn import DDN
 from mnist_adv.attacks.methods.deepfool import DeepFool
 from mnist_adv.attacks.methods.ead import EAD
+from mnist_adv.attacks.methods.fab import FAB
 from mnist_adv.attacks.methods.fmn import FMN
 from mnist_adv.attacks.methods.jsma import JSMA
 from mnist_adv.attacks.methods.optimum import OptimumAttack
@@ -94,12 +95,15 @@ for _row in (
     ),
     NamedAttack("apgd_ce", APGD(), "Croce, Hein, 2020"),
     NamedAttack("apgd_dlr", APGD(loss=Loss.DLR), "Croce, Hein, 2020"),
+    NamedAttack("apgd_t", APGD(loss=Loss.DLR, num_targets=9), "Croce, Hein, 2020"),
     NamedAttack("square", Square(), "Andriushchenko et al., 2020"),
     NamedAttack("spsa", _estimated(Source.SPSA), "Uesato et al., 2018"),
     NamedAttack("nes", _estimated(Source.NES), "Ilyas et al., 2018"),
     NamedAttack("deepfool", DeepFool(), "Moosavi-Dezfooli et al., 2016"),
     NamedAttack("ddn", DDN(), "Rony et al., 2019"),
     NamedAttack("fmn", FMN(), "Pintor et al., 2021"),
+    NamedAttack("fab", FAB(), "Croce, Hein, 2020"),
+    NamedAttack("fab_t", FAB(num_targets=9), "Croce, Hein, 2020"),
     NamedAttack("carlini_wagner", CarliniWagner(), "Carlini, Wagner, 2017"),
     NamedAttack("ead", EAD(), "Chen et al., 2018"),
     NamedAttack("jsma", JSMA(), "Papernot et al., 2016"),

@@ -92,6 +92,39 @@ def capped_threshold(sizes: Any, slack: Any, total: Any) -> Any:
     return tf.where(enough, zero, threshold)
 
 
+def capped_scale(rates: Any, caps: Any, total: Any) -> Any:
+    """Find s with `sum(min(s * rates, caps)) = total`.
+
+    The sum is concave in s and linear between its bends: Newton's method from 0, where only the
+    values that are not yet at their cap grow, ends after finitely many rounds.
+
+    Args:
+        rates: `[n, h, w, c]`, at least 0.
+        caps: the same shape, at least 0.
+        total: `[n]`, at least 0.
+
+    Returns:
+        `[n]`, at least 0; infinite where the caps sum to `total` or less.
+    """
+
+    def following(scale: Any) -> Any:
+        free = tf.cast(_wide(scale) * rates < caps, rates.dtype)
+        slope = tf.reduce_sum(free * rates, axis=_PIXELS)
+        rest = total - tf.reduce_sum((1 - free) * caps, axis=_PIXELS)
+        return tf.maximum(scale, tf.math.divide_no_nan(rest, slope))
+
+    def moving(round_: Any, before: Any, scale: Any) -> Any:
+        return (round_ < _MAX_ROUNDS) & tf.reduce_any(~enough & (scale > before))
+
+    def body(round_: Any, before: Any, scale: Any) -> tuple[Any, Any, Any]:
+        return round_ + 1, scale, following(scale)
+
+    enough = tf.reduce_sum(caps, axis=_PIXELS) <= total
+    zero = tf.zeros_like(total)
+    _, _, scale = tf.while_loop(moving, body, (0, zero - 1, following(zero)))
+    return tf.where(enough, tf.constant(np.inf, scale.dtype), scale)
+
+
 def kth_largest(sizes: Any, rank: Any) -> Any:
     """Find the largest value that at least `rank` pixels reach.
 

@@ -25,6 +25,7 @@ REFILLED = {
     ("apgd_ce", Norm.L1),
     ("square", Norm.L2),
     ("deepfool", Norm.LINF),
+    ("fab", Norm.L2),
     ("ddn", Norm.L2),
     ("fmn", Norm.L0),
     ("carlini_wagner", Norm.L2),
@@ -41,6 +42,8 @@ SETTINGS_ALONE = {
     "bim": Norm.L2,
     "sign_until_flip": Norm.LINF,
     "apgd_dlr": Norm.L2,
+    "apgd_t": Norm.LINF,
+    "fab_t": Norm.L1,
     "spsa": Norm.LINF,
     "nes": Norm.L1,
 }

@@ -56,3 +56,22 @@ def test_goals_with_a_target_have_no_other(toy: SoftmaxRegression, images: np.nd
     one, led = (attack(toy, images, num_targets=n, **options) for n in (0, 9))
     np.testing.assert_array_equal(one.adversarial, led.adversarial)
     np.testing.assert_array_equal(one.num_queries, led.num_queries)
+
+
+@pytest.mark.parametrize(("num_classes", "targeted"), [(2, True), (2, False), (3, True)])
+def test_too_few_classes_for_dlr_descend_the_margin(
+    images: np.ndarray, num_classes: int, targeted: bool
+) -> None:
+    model = SoftmaxRegression(num_classes=num_classes)
+    weights = np.random.default_rng(7).normal(0, 0.2, (784, num_classes))
+    model.W.assign(weights.astype(np.float32))
+    labels = model(images).numpy().argmax(axis=1)
+    goal = {"targets": (labels + 1) % num_classes} if targeted else {"labels": labels}
+    options: dict[str, Any] = {"epsilon": 0.02, "num_steps": 4, **goal}
+    dlr, margin = (
+        attack(model, images, method="apgd_ce", loss=loss, **options) for loss in ("dlr", "margin")
+    )
+    np.testing.assert_array_equal(dlr.adversarial, margin.adversarial)
+    assert np.any(dlr.perturbation)
+    led = attack(model, images, labels=labels, method="apgd_t", epsilon=0.2, num_steps=4)
+    assert led.success.all()

@@ -26,7 +26,8 @@ class APGD(Restarted):
     Steps start at twice epsilon and carry momentum. At fixed points of the schedule the step is
     halved, and the search goes back to its best point, if fewer than three quarters of the steps
     since the last check lowered the objective, or if neither step nor best point has changed.
-    With the DLR loss, targeted goals take its targeted form. In L1 the steps are those of
+    With the DLR loss, targeted goals take its targeted form; models of too few classes for it, 4
+    or 3, take its numerator, the margin. In L1 the steps are those of
     `sparse_descent` (2021).
     """
 
@@ -59,8 +60,9 @@ class APGD(Restarted):
     @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
         led, towards = aimed(task, inputs, state)
-        loss = Loss.TARGETED_DLR if led.targeted and self.loss is Loss.DLR else self.loss
-        seen = led.differentiate(loss, towards, state["image"], self.source, state["number"])
+        seen = led.differentiate(
+            self._descended(led), towards, state["image"], self.source, state["number"]
+        )
         if task.norm is Norm.L1:
             seen["stop"] = apgd_l1.ended(task, inputs, seen["logits"])
         return seen
@@ -102,6 +104,13 @@ class APGD(Restarted):
             "checked_value": tf.where(due, peak_value, state["checked_value"]),
             "halved": tf.where(due, halve, state["halved"]),
         }
+
+    def _descended(self, task: Task) -> Loss:
+        if self.loss is not Loss.DLR:
+            return self.loss
+        if task.num_classes < (4 if task.targeted else 3):
+            return Loss.MARGIN
+        return Loss.TARGETED_DLR if task.targeted else Loss.DLR
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
