@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mnist_adv.data.handwriting import read_digit as read_digit
     from mnist_adv.diagnostics import examine as examine
     from mnist_adv.diagnostics.finding import Finding as Finding
+    from mnist_adv.evaluation.load_result import load_result as load_result
     from mnist_adv.geometry.norms import Norm as Norm
     from mnist_adv.geometry.steps import Step as Step
     from mnist_adv.gradients.api import compute_gradient as compute_gradient
@@ -68,6 +69,7 @@ _HOME = {
     "from_sklearn": "models.from_python",
     "judge": "verdict.judge",
     "load": "data.datasets",
+    "load_result": "evaluation.load_result",
     "open_model": "models.formats.open",
     "read_digit": "data.handwriting",
     "restore": "models.checkpoints",

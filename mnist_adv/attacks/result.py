@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
+from mnist_adv.records import write_record
 from mnist_adv.verdict.judge import Verdict
 
 if TYPE_CHECKING:
@@ -91,6 +93,17 @@ class AttackResult:
     def distances(self) -> np.ndarray:
         """Per image, `[n]` float64: the norm of the perturbation; infinite without success."""
         return np.where(self.success, self.verdict.norms[self.norm.value], np.inf)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save everything in one file, which `load_result` reads.
+
+        Args:
+            path: of the file, such as "seven.npz"; replaced if it is there.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_record(path, self)
 
     def plot(
         self, indices: Sequence[int] | None = None, class_names: Sequence[str] | None = None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mnist_adv.records import write_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +142,17 @@ class Optimum:
             "most_iterations": int(self.iterations.max(initial=0)),
             "seconds": self.seconds,
         }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save everything in one file, which `load_result` reads.
+
+        Args:
+            path: of the file, such as "smallest.npz"; replaced if it is there.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_record(path, self)
 
     def plot(
         self, indices: Sequence[int] | None = None, class_names: Sequence[str] | None = None

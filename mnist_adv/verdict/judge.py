@@ -173,7 +173,7 @@ def judge_goal(
     name = norm if isinstance(norm, str) else getattr(norm, "value", None)
     if name not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {shown(norm)}")
-    norms, in_range = _measure(images, adversarial, bounds)
+    norms, in_range = measure(images, adversarial, bounds)
     model = as_model(model, images)
     logits, clean_logits = (predict(model, at).astype(np.float64) for at in (adversarial, images))
     predictions = logits.argmax(axis=1)
@@ -196,9 +196,19 @@ def judge_goal(
     )
 
 
-def _measure(
+def measure(
     clean: np.ndarray, final: np.ndarray, bounds: Bounds
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Measure perturbations, in float64.
+
+    Args:
+        clean: `[n, ...]`.
+        final: the same shape.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        Norm name -> `[n]`; `[n]` bool, whether all pixels are finite and inside the bounds.
+    """
     norms = {name: np.empty(len(clean)) for name in NORMS}
     in_range = np.empty(len(clean), bool)
     for start in range(0, len(clean), _BLOCK):

@@ -109,6 +109,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "rows": (0, 2),
         "shape": (28, 28, 1),
     },
+    "load_result": {"path": "none.npz"},
     "open_model": {
         "spec": "none.npz",
         "num_classes": 3,
