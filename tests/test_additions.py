@@ -34,7 +34,8 @@ from mnist_adv.gradients.losses import LOSSES, Loss
 from mnist_adv.gradients.sources import SOURCES, Source
 from mnist_adv.models.formats.registry import FORMATS, Format
 from mnist_adv.models.linear import LinearModel
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.digests import digest_files
+from mnist_adv.models.loaded import LoadedModel
 
 
 def half_logit(logits, classes):
@@ -76,7 +77,8 @@ def read(path, request):
     weights = np.loadtxt(path, delimiter=",")
     model = LinearModel(weights[:-1], weights[-1])
     file = pathlib.Path(path)
-    return LoadedModel(model, str(path), digest([file]), (28, 28, 1), ("took a table",))
+    content = digest_files([file], "table")
+    return LoadedModel(model, str(path), content, (28, 28, 1), ("took a table",))
 
 
 FORMATS.add(Format("csv", "a table of numbers", read, suffix=".csv"))

@@ -114,6 +114,7 @@ def _run(
     from tqdm import tqdm
 
     from mnist_adv.models import checkpoints, softmax_regression, training
+    from mnist_adv.models.digests import digest_layers
     from mnist_adv.reporting import run_card, tensorboard
 
     output, dataset, first_epoch = cli.Output(values), values.dataset, 0
@@ -173,7 +174,7 @@ def _run(
         "command": cli.command_line(values),
         "flags": cli.settings(values),
         "versions": run_card.versions(),
-        "checkpoint": {"prefix": prefix, "sha256": checkpoints.digest(prefix)},
+        "checkpoint": {"prefix": prefix, "sha256": digest_layers(model, shape)},
         **dataclasses.asdict(epoch),
         "robust_accuracy": robust,
     }

@@ -48,7 +48,7 @@ class Plan:
     """Everything that the result depends on, and nothing else.
 
     Attributes:
-        checkpoint: SHA-256 of the model's files.
+        checkpoint: SHA-256 of the model; see `LoadedModel`.
         reading: how they are read, beyond what is in them; see `ModelSource`.
         num_classes: of the model.
         dataset: a name that `data.load` knows.

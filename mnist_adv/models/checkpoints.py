@@ -6,22 +6,31 @@ same file: the two cannot come apart, and TensorFlow's own write-then-rename cov
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
 import pathlib
 import re
+import shutil
 from typing import Any, cast
 
 from mnist_adv import files
-from mnist_adv.arguments import as_path
+from mnist_adv.arguments import as_path, shown, whole
+from mnist_adv.data.class_names import fit_class_names
+from mnist_adv.data.images import Shape, as_shape
 from mnist_adv.errors import first_line
-from mnist_adv.models import loaded
+from mnist_adv.models.checkpoint_list import find_newest
+from mnist_adv.models.digests import digest_layers
 from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.models.training_config import TrainingConfig
+from mnist_adv.tensors import disk
 from mnist_adv.tensors.lazy import tf
 
 MAX_TO_KEEP = 3
+# Of the checkpoints that do not say it.
+MNIST_SHAPE = (28, 28, 1)
 
 _CONFIG_KEY = "config/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -45,13 +54,16 @@ class Saver:
         model: SoftmaxRegression,
         config: dict[str, Any],
     ) -> None:
-        os.makedirs(checkpoint_dir, exist_ok=True)
-        files.require_writable(checkpoint_dir)
+        folder = pathlib.Path(checkpoint_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.require_writable(folder)
+        _sweep(folder)
         self._config = config
         self._text = tf.Variable("", dtype=tf.string, name="config")
+        self._checkpoint = tf.train.Checkpoint(model=model, config=self._text)
         self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(model=model, config=self._text),
-            os.fspath(checkpoint_dir),
+            self._checkpoint,
+            os.fspath(folder),
             max_to_keep=MAX_TO_KEEP,
         )
 
@@ -63,10 +75,23 @@ class Saver:
 
         Returns:
             The new checkpoint's prefix.
+
+        Raises:
+            OSError: it cannot be written, and nothing of it is left.
         """
         self._text.assign(json.dumps({**self._config, "epoch": epoch}, sort_keys=True))
         number = 1 + _number(self._manager.latest_checkpoint)
-        return str(self._manager.save(checkpoint_number=number))
+        # Counted anew by every process: a resumed training would write other bytes.
+        self._checkpoint.save_counter.assign(number - 1)
+        folder = pathlib.Path(self._manager.directory)
+        try:
+            with disk.naming(folder / f"ckpt-{number}"):
+                return str(self._manager.save(checkpoint_number=number))
+        except OSError:
+            for file in folder.glob(f"ckpt-{number}.*"):
+                file.unlink(missing_ok=True)
+            _sweep(folder)
+            raise
 
 
 def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
@@ -86,17 +111,14 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
     prefix = _newest(as_path(checkpoint_dir, "checkpoint_dir"))
     try:
         reader = tf.train.load_checkpoint(prefix)
-        if not reader.has_tensor(_CONFIG_KEY):
-            raise ValueError(f"{prefix} is not a checkpoint of mnist_adv: it carries no config")
-        config = json.loads(reader.get_tensor(_CONFIG_KEY))
-        # Checkpoints of MNIST's shape did not say it.
-        shape = tuple(config["model"].get("image_shape", (28, 28, 1)))
-        model = SoftmaxRegression(config["model"]["num_classes"], math.prod(shape))
-        _require_shapes(prefix, model, reader.get_variable_to_shape_map())
+        config, shape = _read_config(reader, prefix)
+        num_classes = config["model"]["num_classes"]
+        sizes = [math.prod(shape), num_classes]
+        _require_shapes(prefix, reader.get_variable_to_shape_map(), sizes)
+        model = SoftmaxRegression(num_classes, sizes[0])
         status = tf.train.Checkpoint(model=model).restore(prefix)
         status.expect_partial().assert_existing_objects_matched()
-        content = digest(prefix)
-    except (tf.errors.OpError, RuntimeError, LookupError, TypeError, json.JSONDecodeError) as error:
+    except (tf.errors.OpError, RuntimeError, LookupError) as error:
         raise ValueError(
             f"{prefix} is damaged ({first_line(error)}); train again, or restore an intact copy"
         ) from error
@@ -106,10 +128,10 @@ def load(checkpoint_dir: str | os.PathLike[str]) -> LoadedModel:
     return LoadedModel(
         model=model,
         where=prefix,
-        digest=content,
+        digest=digest_layers(model, shape),
         shape=shape,
         dataset=config.get("dataset", ""),
-        class_names=tuple(config.get("class_names", ())),
+        class_names=fit_class_names(config.get("class_names", ()), num_classes),
         config=config,
     )
 
@@ -135,31 +157,12 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
     return cast(SoftmaxRegression, load(checkpoint_dir).model)
 
 
-def digest(prefix: str) -> str:
-    """Compute what identifies a checkpoint's content.
-
-    Args:
-        prefix: the checkpoint's path without suffix.
-
-    Returns:
-        SHA-256 over its files, hexadecimal.
-    """
-    return loaded.digest([pathlib.Path(f"{prefix}.index"), *_shards(prefix)])
-
-
 def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
     if not os.path.isdir(checkpoint_dir):
         raise FileNotFoundError(f"no folder {checkpoint_dir}; training makes it")
-    prefix = tf.train.latest_checkpoint(checkpoint_dir)
+    prefix = find_newest(pathlib.Path(checkpoint_dir))
     if prefix is None:
-        # restore(None) would restore nothing and say nothing. A state file whose checkpoint
-        # lost its index also reads as None: name what is missing.
-        state = tf.train.get_checkpoint_state(checkpoint_dir)
-        if state is not None and state.model_checkpoint_path:
-            raise FileNotFoundError(
-                f"no file {state.model_checkpoint_path}.index, which the folder's list of "
-                "checkpoints names; train again, or restore an intact copy"
-            )
+        # restore(None) would restore nothing and say nothing.
         raise FileNotFoundError(f"no checkpoint in {checkpoint_dir}; training makes one")
     if not _shards(prefix):
         raise FileNotFoundError(
@@ -169,18 +172,55 @@ def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
     return str(prefix)
 
 
-def _require_shapes(prefix: str, model: SoftmaxRegression, shapes: dict[str, list[int]]) -> None:
-    for name, variable in (("W", model.W), ("b", model.b)):
+def _read_config(reader: Any, prefix: str) -> tuple[dict[str, Any], Shape]:
+    """Read what `Saver` was given, and the shape of the model's images."""
+    if not reader.has_tensor(_CONFIG_KEY):
+        raise ValueError(f"{prefix} is not a checkpoint of mnist_adv: it carries no config")
+    try:
+        config = dict(json.loads(reader.get_tensor(_CONFIG_KEY)))
+        num_classes = int(whole(config["model"]["num_classes"], "num_classes"))
+        shape = as_shape(config["model"].get("image_shape", MNIST_SHAPE), "image_shape")
+        names = config.get("class_names", [])
+        fit_class_names(names, 0)  # their kind alone: no memory for what is not there
+        if len(names) not in (0, num_classes):
+            raise ValueError(f"it names {len(names)} classes of {num_classes}")
+        if not isinstance(config.get("dataset", ""), str):
+            raise ValueError(f"dataset must be a text. Received: {shown(config['dataset'])}")
+        whole(config["epoch"], "epoch", 0)
+        if "training" in config:
+            TrainingConfig(**config["training"])
+    except KeyError as error:
+        raise _config_error(prefix, f"it has no {error}") from error
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise _config_error(prefix, first_line(error)) from error
+    return config, shape
+
+
+def _config_error(prefix: str, why: str) -> ValueError:
+    return ValueError(
+        f"{prefix} carries a config that is none of mnist_adv ({why}); train again, or restore an "
+        "intact copy"
+    )
+
+
+def _require_shapes(prefix: str, shapes: dict[str, list[int]], wanted: list[int]) -> None:
+    """Compare before memory is taken."""
+    for name, shape in (("W", wanted), ("b", wanted[1:])):
         found = shapes.get(f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE")
-        if found != variable.shape.as_list():
-            raise ValueError(
-                f"{prefix} must hold {name} of shape {variable.shape.as_list()}. Received: {found}"
-            )
+        if found != shape:
+            raise ValueError(f"{prefix} must hold {name} of shape {shape}. Received: {found}")
 
 
-def _shards(prefix: str) -> list[pathlib.Path]:
-    path = pathlib.Path(prefix)
-    return sorted(path.parent.glob(f"{path.name}.data-*"))
+def _shards(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.data-*"))
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Remove what TensorFlow leaves of a checkpoint that was not finished."""
+    for path in folder.glob("ckpt-*_temp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob("ckpt-*.tempstate*"), *folder.glob("checkpoint.tmp*")):
+        path.unlink(missing_ok=True)
 
 
 def _number(prefix: str | None) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mnist_adv.models.model import Model
@@ -19,8 +17,8 @@ class LoadedModel:
     Attributes:
         model: images `[n, h, w, c]` in [0, 1], light on dark -> logits `[n, k]`.
         where: the file, the folder, the checkpoint's prefix or the function's name.
-        digest: SHA-256, hexadecimal, over its files; of a function, over its name and the file
-            that defines it.
+        digest: SHA-256, hexadecimal, over how it computes and its weights; of a function, over its
+            name and the file that defines it.
         shape: of its images, `(h, w, c)`.
         notes: what was taken from the file and what was changed, one sentence each.
         dataset: the data set that it was trained on; empty if not known.
@@ -39,22 +37,3 @@ class LoadedModel:
     class_names: tuple[str, ...] = ()
     preprocessing: Pixels = Pixels()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def digest(files: Iterable[pathlib.Path], name: str = "") -> str:
-    """Compute what identifies a model's content.
-
-    Args:
-        files: that hold the model, in a fixed order.
-        name: of a function, which its file alone does not identify.
-
-    Returns:
-        SHA-256 over the name and the files, hexadecimal.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    content = hashlib.sha256(name.encode())
-    for file in files:
-        content.update(file.read_bytes())
-    return content.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -126,6 +125,105 @@ def test_weights_that_are_not_finite_are_refused(
         checkpoints.load(tmp_path)
 
 
-def test_the_digest_is_of_the_content(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    shutil.copytree(folder, tmp_path / "copy")
-    assert checkpoints.load(tmp_path / "copy").digest == checkpoints.load(folder).digest
+def test_the_digest_is_of_the_weights(folder: pathlib.Path, toy: SoftmaxRegression) -> None:
+    first = checkpoints.load(folder).digest
+    # Saved again, later, by another process that counts anew: the same model.
+    checkpoints.Saver(folder, toy, CONFIG).save(2)
+    assert checkpoints.load(folder).digest == first
+    toy.b.assign_add(np.full(10, 1e-6))
+    checkpoints.Saver(folder, toy, CONFIG).save(3)
+    assert checkpoints.load(folder).digest != first
+
+
+def test_a_resumed_training_writes_the_bytes_of_an_unbroken_one(
+    tmp_path: pathlib.Path, toy: SoftmaxRegression
+) -> None:
+    unbroken = checkpoints.Saver(tmp_path / "unbroken", toy, CONFIG)
+    for epoch in (1, 2):
+        unbroken.save(epoch)
+        checkpoints.Saver(tmp_path / "resumed", toy, CONFIG).save(epoch)
+    for file in ("ckpt-2.index", "ckpt-2.data-00000-of-00001"):
+        one, two = (tmp_path / name / file for name in ("unbroken", "resumed"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+BAD_CONFIGS = {
+    "[]": "image|has no",
+    "7": "none of mnist_adv",
+    "{": "none of mnist_adv",
+    "[" * 100_000: "none of mnist_adv",
+    "{}": "it has no 'model'",
+    '{"model": 3, "epoch": 1}': "none of mnist_adv",
+    '{"model": {}, "epoch": 1}': "it has no 'num_classes'",
+    '{"model": {"num_classes": "10"}, "epoch": 1}': "num_classes must be an integer",
+    '{"model": {"num_classes": 10}}': "it has no 'epoch'",
+    '{"model": {"num_classes": 10}, "epoch": []}': "epoch must be",
+    '{"model": {"num_classes": 10, "image_shape": 28}, "epoch": 1}': "image_shape must be",
+    '{"model": {"num_classes": 10, "image_shape": [1, 1, 1e9]}, "epoch": 1}': "must be an integer",
+    '{"model": {"num_classes": 1000000000}, "epoch": 1}': "must hold W of shape",
+    '{"model": {"num_classes": 10}, "epoch": 1, "dataset": 5}': "dataset must be a text",
+    '{"model": {"num_classes": 10}, "epoch": 1, "class_names": [1]}': "list of texts",
+    '{"model": {"num_classes": 10}, "epoch": 1, "class_names": "ab"}': "2 classes of 10",
+    '{"model": {"num_classes": 10}, "epoch": 1, "training": 1}': "none of mnist_adv",
+    '{"model": {"num_classes": 10}, "epoch": 1, "training": {"depth": 1}}': "depth",
+    '{"model": {"num_classes": 10}, "epoch": 1, "training": {"seed": "x"}}': "seed must be",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_CONFIGS.items(), ids=str)
+def test_a_config_that_is_not_ours_is_named(
+    tmp_path: pathlib.Path, toy: SoftmaxRegression, text: str, message: str
+) -> None:
+    checkpoint = tf.train.Checkpoint(model=toy, config=tf.Variable(text, name="config"))
+    tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=1).save()
+    with pytest.raises(ValueError, match=message) as caught:
+        checkpoints.load(tmp_path)
+    said = str(caught.value)
+    assert said.startswith(str(tmp_path / "ckpt-1")) and "\n" not in said and len(said) < 400
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe garbage \0", b"model_checkpoint_path: 7", b"[" * 1000, b"none"]
+)
+def test_a_damaged_list_of_checkpoints_is_named(folder: pathlib.Path, content: bytes) -> None:
+    (folder / "checkpoint").write_bytes(content)
+    with pytest.raises(ValueError, match="is no list of checkpoints") as caught:
+        checkpoints.load(folder)
+    assert str(caught.value).startswith(str(folder / "checkpoint"))
+
+
+def test_a_list_that_names_a_missing_checkpoint_is_named(folder: pathlib.Path) -> None:
+    (folder / "checkpoint").write_text('model_checkpoint_path: "elsewhere/ckpt-9"')
+    with pytest.raises(FileNotFoundError, match=r"no file .*ckpt-9\.index, which "):
+        checkpoints.load(folder)
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint_and_nothing_of_the_new(
+    folder: pathlib.Path, toy: SoftmaxRegression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    saver = checkpoints.Saver(folder, toy, CONFIG)
+
+    def full(checkpoint_number: int) -> None:
+        (folder / f"ckpt-{checkpoint_number}_temp").mkdir()
+        (folder / f"ckpt-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
+        (folder / "checkpoint.tmp0123").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(saver._manager, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        saver.save(2)
+    assert caught.value.filename == str(folder / "ckpt-2")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_a_killed_training_left_is_removed(
+    folder: pathlib.Path, toy: SoftmaxRegression
+) -> None:
+    names = {path.name for path in folder.iterdir()}
+    (folder / "ckpt-2_temp").mkdir()
+    for name in ("ckpt-2.data-00000-of-00001.tempstate1", "checkpoint.tmpab"):
+        (folder / name).write_bytes(b"half")
+    (folder / "notes.txt").write_text("mine")
+    checkpoints.Saver(folder, toy, CONFIG)
+    assert {path.name for path in folder.iterdir()} == names | {"notes.txt"}

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.models.activation import Activation
+from mnist_adv.models.digests import digest_layers
 from mnist_adv.models.formats.find_layers import Chain, find_chain, follow
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout, find_layout
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import note_blank
 from mnist_adv.models.perceptron import make_model
 
@@ -108,7 +109,8 @@ def build(arrays: NamedArrays, request: ReadRequest) -> LoadedModel:
     model = make_model(layers, activation)
     if all(layer.bias for layer in chain.layers):  # else it is said already
         notes += note_blank(model, request.images(layout.shape))
-    return LoadedModel(model, arrays.where, digest(arrays.files), layout.shape, tuple(notes))
+    content = digest_layers(model, layout.shape)
+    return LoadedModel(model, arrays.where, content, layout.shape, tuple(notes))
 
 
 def _find_layout(arrays: NamedArrays, request: ReadRequest) -> Layout:

@@ -20,6 +20,7 @@ import numpy as np
 
 from mnist_adv import archives
 from mnist_adv.errors import first_line
+from mnist_adv.models.digests import digest_layers, digest_parts
 from mnist_adv.models.formats import keras_sizes
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.keras_names import NAMES, VALUES
@@ -27,8 +28,10 @@ from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
 from mnist_adv.models.keras_model import KerasModel, without_softmax
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import are_probabilities, as_logits, note_blank
+from mnist_adv.models.perceptron import Perceptron
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.tensors.lazy import tf
 
 # In bytes. Those of the largest published nets have two million.
@@ -129,7 +132,15 @@ def as_loaded(path: str, request: ReadRequest, read: Reading) -> LoadedModel:
     images = request.images(layout.shape)
     model, said = _take_softmax_off(loaded, layout, images, path)
     notes += [*said, *note_blank(model, images)]
-    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
+    content = _digest(loaded, model, layout)
+    return LoadedModel(model, path, content, layout.shape, tuple(notes))
+
+
+def _digest(loaded: Any, model: Any, layout: Layout) -> str:
+    if isinstance(model, SoftmaxRegression | Perceptron):
+        return digest_layers(model, layout.shape)
+    config = json.dumps(loaded.get_config(), sort_keys=True, default=str)
+    return digest_parts([config.encode()], map(np.asarray, loaded.weights))
 
 
 def _take_softmax_off(

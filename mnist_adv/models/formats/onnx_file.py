@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.digests import digest_parts
 from mnist_adv.models.formats.onnx_chain import find_chain
 from mnist_adv.models.formats.onnx_graph import OnnxGraph, OnnxModel
 from mnist_adv.models.formats.registry import ReadRequest
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import as_logits, note_blank, require_finite
 from mnist_adv.tensors.lazy import tf
 
@@ -35,7 +36,10 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
             is not read, refers to other files, or is no classifier of images; it returns neither
             logits nor probabilities.
     """
-    graph = OnnxGraph(path, _parse(path), request)
+    parsed = _parse(path)
+    # Without who wrote it and when.
+    content = digest_parts([parsed.graph.SerializeToString(deterministic=True)], [])
+    graph = OnnxGraph(path, parsed, request)
     layout, images = graph.layout, request.images(graph.layout.shape)
     notes = [f"took {' -> '.join(graph.kinds())}"]
     taken_off = graph.without_softmax()
@@ -50,7 +54,7 @@ def load(path: str, request: ReadRequest) -> LoadedModel:
         model, said = as_logits(model, images, path)
         notes += said
     notes += note_blank(model, images)
-    return LoadedModel(model, path, digest([pathlib.Path(path)]), layout.shape, tuple(notes))
+    return LoadedModel(model, path, content, layout.shape, tuple(notes))
 
 
 def _parse(path: str) -> Any:

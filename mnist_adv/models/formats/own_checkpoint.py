@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+from mnist_adv import files
 from mnist_adv.models.checkpoints import Saver
 from mnist_adv.models.formats.registry import WriteRequest
 from mnist_adv.models.perceptron import Perceptron
@@ -41,4 +42,6 @@ def write(
         "class_names": list(request.class_names),
         "converted_from": request.source,
     }
-    return [pathlib.Path(Saver(folder, model, config).save(epoch=0))]
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.alone(folder):
+        return [pathlib.Path(Saver(folder, model, config).save(epoch=0))]

@@ -16,11 +16,12 @@ from typing import Any
 from mnist_adv.data.images import Shape
 from mnist_adv.errors import first_line
 from mnist_adv.models.as_model import as_model
+from mnist_adv.models.digests import digest_files
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, find_layout
 from mnist_adv.models.from_python import is_estimator
 from mnist_adv.models.keras_model import is_keras
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import as_logits
 from mnist_adv.tensors.lazy import tf
 
@@ -60,7 +61,7 @@ def load(spec: str, request: ReadRequest) -> LoadedModel:
     model, said = as_logits(Function(found, spec) if model is found else model, images, spec)
     file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     files = [pathlib.Path(file)] if file is not None else []
-    return LoadedModel(model, spec, digest(files, spec), shape, (*notes, *said))
+    return LoadedModel(model, spec, digest_files(files, spec), shape, (*notes, *said))
 
 
 def _made(found: Any, spec: str) -> Any:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_adv.errors import first_line
+from mnist_adv.models.digests import digest_parts
 from mnist_adv.models.formats import content, saved_fingerprint, tf1
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.saved_graph import GraphTensor, SavedGraph, plain
 from mnist_adv.models.formats.shapes import Layout, find_layout
-from mnist_adv.models.loaded import LoadedModel, digest
+from mnist_adv.models.loaded import LoadedModel
 from mnist_adv.models.logits import as_logits, note_blank
 from mnist_adv.tensors.lazy import tf
 
@@ -86,8 +87,15 @@ def _load(path: str, request: ReadRequest) -> LoadedModel:
         model, said = as_logits(model, probes, path)
         notes += said
     notes += note_blank(model, probes)
-    files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
-    return LoadedModel(model, path, digest(files), layout.shape, tuple(notes))
+    used = graph.order(outputs, images.tensor)
+    content = digest_parts(
+        [
+            str(list(layout.shape)).encode(),
+            *(part.node.SerializeToString(deterministic=True) for part in used),
+        ],
+        (values[variable.key].numpy() for variable in variables),
+    )
+    return LoadedModel(model, path, content, layout.shape, tuple(notes))
 
 
 class _Images(NamedTuple):
