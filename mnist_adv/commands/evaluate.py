@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from mnist_adv import files
 from mnist_adv.commands import attack_flags, choices, cli, model_flags
 from mnist_adv.data.datasets import DataSource
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
@@ -61,7 +62,8 @@ def _evaluate(values: flags.FlagValues) -> int:
     from mnist_adv.evaluation.measure import run
     from mnist_adv.evaluation.measure.chunk import Places
     from mnist_adv.evaluation.measure.store import Store
-    from mnist_adv.evaluation.report import files, page, summaries
+    from mnist_adv.evaluation.report import page, summaries
+    from mnist_adv.evaluation.report.files import finish
     from mnist_adv.reporting import tensorboard
 
     engine = run.Engine(run.Backend(values.backend), values.jobs, values.scheduler)
@@ -74,22 +76,27 @@ def _evaluate(values: flags.FlagValues) -> int:
     plan = _plan(values, loaded, source, data, epsilons)
     name = values.name or _name(plan)
     cli.require_name(values, name)
-    store = Store(pathlib.Path(values.results_dir) / name, plan)
-    output.lines(*store.notes)
-    computed = run.execute(store, places, engine)
-    resumed = len(plan.chunks()) - computed
-    if resumed:
-        output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
-    evaluation = files.finish(store, places, loaded.model, loaded.class_names)
-    with tensorboard.new_run(values.logdir, f"evaluate-{name}") as folder:
-        tensorboard.write_hparams(folder, summaries.hparams(plan))
-        summaries.write(folder, evaluation)
+    folder = pathlib.Path(values.results_dir) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.alone(folder):
+        store = Store(folder, plan)
+        output.lines(*store.notes)
+        computed = run.execute(store, places, engine)
+        resumed = len(plan.chunks()) - computed
+        if resumed:
+            output.lines(f"{resumed} of {len(plan.chunks())} chunks were there already")
+        if store.damaged:
+            output.lines(f"{len(store.damaged)} chunks were damaged and have been measured again")
+        evaluation = finish(store, places, loaded.model, loaded.class_names)
+        with tensorboard.new_run(values.logdir, f"evaluate-{name}") as events:
+            tensorboard.write_hparams(events, summaries.hparams(plan))
+            summaries.write(events, evaluation)
     output.lines(
         *page.lines(evaluation),
         f"to look at it: {tensorboard.tensorboard_line(values.logdir)}",
-        f"report: {store.folder / 'report.html'}",
+        f"report: {folder / 'report.html'}",
     )
-    output.record(json.loads((store.folder / "summary.json").read_bytes()))
+    output.record(json.loads((folder / "summary.json").read_bytes()))
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
 
 

@@ -85,8 +85,10 @@ def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     try:
+        if ":" in name:  # of a community: code and files from elsewhere
+            raise ValueError(name)
         return tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except Exception as error:  # whatever a name makes TFDS look for, or import
         raise ValueError(
             "dataset must be mnist, a folder of images by class or of the four IDX files, or an "
             f"image classification set of TFDS. Received: {name!r}"

@@ -152,7 +152,8 @@ def test_another_number_of_images_keeps_what_is_measured(tmp_path: pathlib.Path)
         missing = store.missing()
         for chunk in missing:
             content = pack({"index": np.arange(*chunk.rows)}, asked.chunk_digest(chunk))
-            store.put(chunk, content, {"pgd": {"all": float(chunk.number)}})
+            seconds = 1.0 + chunk.number
+            store.put(chunk, content, {"pgd": {"images": 3.0, "attack": seconds, "all": seconds}})
         together = [row for part in store.read() for row in part["index"].tolist()]
         assert together == list(range(count)) and len(store.timing()) == len(asked.chunks())
         return [chunk.number for chunk in missing], store.notes
@@ -201,6 +202,59 @@ def test_damaged_and_foreign_chunks_are_missing(tmp_path: pathlib.Path) -> None:
     foreign = plan(seed=9).chunk_digest(chunks[3])
     store.put(chunks[3], pack({"index": np.arange(500)}, foreign))
     assert store.missing() == chunks[:4]
+    assert store.damaged == [store.path(chunk) for chunk in chunks[:4]]
+
+
+def test_every_flipped_bit_of_a_chunk_is_noticed(tmp_path: pathlib.Path) -> None:
+    asked = plan(num_images=3)
+    store, (chunk,) = Store(tmp_path / "run", asked), asked.chunks()
+    arrays: dict[str, np.ndarray] = {"index": np.arange(3), "levels": np.zeros((2, 2), np.uint8)}
+    content = pack(arrays, asked.chunk_digest(chunk))
+    store.put(chunk, content)
+    assert store.missing() == [] and store.damaged == []
+    read = store.read_chunk(chunk)
+    assert sorted(read) == sorted(arrays)
+    np.testing.assert_array_equal(read["index"], arrays["index"])
+    for bit in range(8 * len(content)):
+        broken = bytearray(content)
+        broken[bit // 8] ^= 1 << (bit % 8)
+        store.path(chunk).write_bytes(bytes(broken))
+        assert store.missing() == [chunk], bit
+    for length in range(len(content)):
+        store.path(chunk).write_bytes(content[:length])
+        assert store.missing() == [chunk], length
+    store.path(chunk).unlink()
+    store.path(chunk).mkdir()
+    assert store.missing() == [chunk]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[1]",
+        b"[" * 100_000,
+        b'{"000000": 3}',
+        b'{"000000": {"pgd": 3}}',
+        b'{"000000": {"pgd": {"images": 1}}}',
+        b'{"000000": {"pgd": {"images": 1, "attack": 0, "all": 1}}}',
+        b'{"000000": {"pgd": {"images": "a", "attack": 1, "all": 1}}}',
+        b'{"000000": {"pgd": {"images": NaN, "attack": 1, "all": 1}}}',
+    ],
+)
+def test_damaged_times_are_no_times(tmp_path: pathlib.Path, content: bytes) -> None:
+    asked = plan(num_images=3)
+    store, (chunk,) = Store(tmp_path / "run", asked), asked.chunks()
+    times = {"pgd": {"images": 3.0, "attack": 1.0, "all": 2.0}}
+    packed = pack({"index": np.arange(3)}, asked.chunk_digest(chunk))
+    store.put(chunk, packed, times)
+    assert store.timing() == [times]
+    (store.folder / "timing.json").write_bytes(content)
+    assert store.timing() == []
+    store.put(chunk, packed, times)
+    assert store.timing() == [times]
 
 
 def test_packing_depends_on_the_content_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ for the same content: npz members carry no clock, JSON is sorted where order mea
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,14 +21,15 @@ from mnist_adv import files
 from mnist_adv.evaluation.plan import Chunk, Plan
 
 MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
-_DIGEST = "digest"
+_SEAL = 2 + 64
+_NO_COMMENT = b"\0\0"  # ends a zip archive: the length of its comment
 # Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
 # with rounding and verification.
 Timing = dict[str, dict[str, float]]
 
 
 class Store:
-    """The results of one plan, on disk.
+    """The results of one plan, on disk; one process at a time, see `files.alone`.
 
     Args:
         folder: made if missing. If it is there it must be empty, of the same plan, of one that
@@ -37,6 +38,7 @@ class Store:
 
     Attributes:
         notes: what became of an evaluation that was there, one line each.
+        damaged: the result files that `missing` found damaged.
 
     Raises:
         ValueError: the folder belongs to other settings (they are named), or to something else.
@@ -47,6 +49,7 @@ class Store:
         self.folder = pathlib.Path(folder)
         self.plan = plan
         self.notes: list[str] = []
+        self.damaged: list[pathlib.Path] = []
         manifest = self.folder / MANIFEST
         if manifest.exists():
             self._take_over(manifest)
@@ -60,10 +63,7 @@ class Store:
         ):
             raise ValueError(f"{self.folder} holds something else; choose another --name")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.alone(self.folder):  # of two that begin, the second has the first's manifest
-            if manifest.exists():
-                self._take_over(manifest)
-            self._write(manifest)
+        self._write(manifest)
 
     def _write(self, manifest: pathlib.Path) -> None:
         content = {"digest": self.plan.digest, "settings": self.plan.settings()}
@@ -116,7 +116,9 @@ class Store:
         Returns:
             The chunks in order.
         """
-        return [chunk for chunk in self.plan.chunks() if not self._intact(chunk)]
+        missing = [chunk for chunk in self.plan.chunks() if not self._intact(chunk)]
+        self.damaged = [path for path in map(self.path, missing) if path.exists()]
+        return missing
 
     def put(self, chunk: Chunk, content: bytes, timing: Timing | None = None) -> None:
         """Write a chunk's result file, and its time into `timing.json`.
@@ -143,9 +145,11 @@ class Store:
 
     def _kept_times(self) -> dict[str, Timing]:
         try:
-            return dict(json.loads((self.folder / TIMING).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return {}
+            kept = json.loads((self.folder / TIMING).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}  # times are no result
+        known = kept if isinstance(kept, dict) else {}
+        return {stem: timing for stem, timing in known.items() if _is_timing(timing)}
 
     def read(self, names: tuple[str, ...] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """Read the result files in order, one in memory at a time.
@@ -172,7 +176,7 @@ class Store:
             name -> array.
         """
         with np.load(self.path(chunk), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names or arrays.files if name != _DIGEST}
+            return {name: arrays[name] for name in names or arrays.files}
 
     def sweep(self) -> None:
         """Remove the temporary files of killed runs."""
@@ -180,17 +184,11 @@ class Store:
             files.sweep(folder)
 
     def _intact(self, chunk: Chunk) -> bool:
-        path = self.path(chunk)
         try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    return False
-            with np.load(path, allow_pickle=False) as arrays:
-                return str(arrays[_DIGEST]) == self.plan.chunk_digest(chunk)
-        except FileNotFoundError:
+            content = self.path(chunk).read_bytes()
+        except OSError:
             return False
-        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError):
-            return False  # damaged: computed again, and replaced
+        return content == _sealed(content[:-_SEAL], self.plan.chunk_digest(chunk))
 
 
 def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
@@ -201,12 +199,35 @@ def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
         digest: of the plan that they belong to.
 
     Returns:
-        What `np.load(..., allow_pickle=False)` reads.
+        What `np.load(..., allow_pickle=False)` reads, with a checksum over all of it as the zip
+        archive's comment: those of its members guard neither their names nor the directory.
     """
     content = io.BytesIO()
-    named = {**arrays, _DIGEST: np.array(digest)}
-    np.savez_compressed(content, allow_pickle=False, **named)
-    return content.getvalue()
+    np.savez_compressed(content, allow_pickle=False, **dict(arrays))
+    without_comment = content.getvalue()[: -len(_NO_COMMENT)]
+    return _sealed(without_comment, digest)
+
+
+def _sealed(archive: bytes, digest: str) -> bytes:
+    """Complete an archive that lacks the length of its comment, which ends it."""
+    return archive + _seal(hashlib.sha256(digest.encode() + archive).hexdigest().encode())
+
+
+def _seal(comment: bytes) -> bytes:
+    return len(comment).to_bytes(len(_NO_COMMENT), "little") + comment
+
+
+def _is_timing(timing: Any) -> bool:
+    """Tell times that can be divided by; a damaged file may say anything."""
+    return isinstance(timing, dict) and all(
+        isinstance(kept, dict)
+        and {"images", "attack", "all"} <= set(kept)
+        and all(
+            isinstance(value, float | int) and math.isfinite(value) and value > 0
+            for value in kept.values()
+        )
+        for kept in timing.values()
+    )
 
 
 def json_bytes(content: Any) -> bytes:
@@ -228,5 +249,5 @@ def _read_manifest(manifest: pathlib.Path) -> tuple[dict[str, Any], str]:
     try:
         there = json.loads(manifest.read_text())
         return dict(there["settings"]), str(there["digest"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{manifest} is damaged: {error!r}; choose another --name") from error
