@@ -62,6 +62,7 @@ _DEEPEST_CALL = 100
 # Of two images, in numbers. The largest nets for images of this size need a tenth.
 _LARGEST_TENSOR = 2**23
 _LARGEST_SUM = 2**27
+_MOST_LISTED = 5
 _MOST_OUTPUTS = 4096  # of one operation
 
 
@@ -149,17 +150,24 @@ class SavedGraph:
             ValueError: there is such an operation; it is named.
         """
         kept = {tensor.key for tensor in read}
+        unknown: dict[str, str] = {}
         for scope, node in self._run_for(name):
             if self._is_call(node) or node.op in _KNOWN:
                 continue
-            reason = "is none that a classifier computes"
             if node.op in _CHANGES:
                 if self._find(scope, node.input[0]).key not in kept:
                     continue
-                reason = "changes a variable that the outputs depend on"
+                raise ValueError(
+                    f"{self._where} holds the operation {plain(node.op)} ({plain(node.name)}), "
+                    "which changes a variable that the outputs depend on; nothing of it was run"
+                )
+            unknown.setdefault(node.op, node.name)
+        if unknown:
+            (first, where), *others = unknown.items()
+            also = ", ".join(plain(operation) for operation, _ in others[:_MOST_LISTED])
             raise ValueError(
-                f"{self._where} holds the operation {plain(node.op)} ({plain(node.name)}), which "
-                f"{reason}; nothing of it was run"
+                f"{self._where} holds the operation {plain(first)} ({plain(where)}), which is none "
+                f"that a classifier computes{also and f', nor is {also}'}; nothing of it was run"
             )
 
     def checkpoint_keys(self) -> dict[tuple[_Scope, str], str]:
