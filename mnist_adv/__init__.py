@@ -82,7 +82,10 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    # A public name is imported from its module when it is first asked for.
+    # A public name is imported from its module when it is first asked for, and so is the package
+    # for Keras, which `mnist_adv.keras.AdversarialTraining` may find without an import of its own.
+    if name == "keras":
+        return importlib.import_module(f"{__name__}.keras")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

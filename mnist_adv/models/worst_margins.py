@@ -62,6 +62,31 @@ def worst_margins(
     Returns:
         `[n, K]`, differentiable in weights and bias; 0 for the label itself.
     """
+    pairs = _pairs(weights, labels)
+    losses = WORST_MARGINS[norm](pairs, pixels, epsilon, largest)
+    return _margins(pixels @ weights + bias, labels) - tf.abs(pairs.signs) * losses
+
+
+def margins_in_box(weights: Any, bias: Any, lower: Any, upper: Any, labels: Any) -> Any:
+    """Find the smallest margins over all other classes inside a box of inputs per image.
+
+    Args:
+        weights: `[D, K]` float.
+        bias: `[K]`.
+        lower: `[n, D]`, the least inputs.
+        upper: `[n, D]`, the largest.
+        labels: `[n]` integers.
+
+    Returns:
+        `[n, K]`, differentiable in all but the labels; 0 for the label itself.
+    """
+    pairs = _pairs(weights, labels)
+    radius = (upper - lower) / 2
+    losses = _of_pairs(pairs, radius @ tf.abs(pairs.differences))
+    return _margins((lower + upper) / 2 @ weights + bias, labels) - tf.abs(pairs.signs) * losses
+
+
+def _pairs(weights: Any, labels: Any) -> _Pairs:
     num_classes = weights.shape[1]
     pairs = list(itertools.combinations(range(num_classes), 2))
     row = np.zeros([num_classes, num_classes], np.int32)
@@ -69,21 +94,23 @@ def worst_margins(
         row[first, second] = row[second, first] = number
     sign = np.sign(np.arange(num_classes) - np.arange(num_classes)[:, np.newaxis])
     first, second = np.array(pairs).T
-    chosen = _Pairs(
+    return _Pairs(
         differences=tf.gather(weights, first, axis=1) - tf.gather(weights, second, axis=1),
         rows=tf.gather(row, labels),
         signs=tf.gather(tf.constant(sign, weights.dtype), labels),
     )
-    logits = pixels @ weights + bias
-    clean = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis] - logits
-    losses = WORST_MARGINS[norm](chosen, pixels, epsilon, largest)
-    return clean - tf.abs(chosen.signs) * losses
 
 
-def _of_pairs(pairs: _Pairs, even: Any, odd: Any) -> Any:
+def _margins(logits: Any, labels: Any) -> Any:
+    return tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis] - logits
+
+
+def _of_pairs(pairs: _Pairs, even: Any, odd: Any = None) -> Any:
     """Pick each image's pairs of values `[n, P]`, of which the odd ones change sign with u."""
-    picked = tf.gather(odd, pairs.rows, batch_dims=1) * pairs.signs
-    return tf.gather(even, pairs.rows, batch_dims=1) + picked
+    picked = tf.gather(even, pairs.rows, batch_dims=1)
+    if odd is not None:
+        picked += tf.gather(odd, pairs.rows, batch_dims=1) * pairs.signs
+    return picked
 
 
 def _sum_of(pairs: _Pairs, fall: Any, rise: Any) -> Any:
