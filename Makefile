@@ -6,7 +6,7 @@ PEERS = .venv-peers/bin
 # Where the package is installed alone, as users have it.
 SMOKE = .venv-smoke/bin
 
-.PHONY: attack clean docs lint peers quick smoke test torture
+.PHONY: attack clean docs lint peers playground quick smoke test torture
 
 attack: .venv/installed
 	$(BIN)/python train.py
@@ -35,6 +35,14 @@ docs: .venv/installed-test
 	$(BIN)/python -m docs.make_tour
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 	@echo "open build/site/index.html"
+
+# A page to play with, of a plain and a robust model.
+playground: .venv/installed
+	test -e checkpoints/checkpoint || $(BIN)/python train.py
+	test -e build/playground/robust/checkpoint || $(BIN)/python train.py --defend linf --epsilon 0.1 \
+		--checkpoint_dir build/playground/robust --logdir build/playground/logs
+	$(BIN)/python -m mnist_adv playground --robust_checkpoint_dir build/playground/robust \
+		--output build/playground/playground.html
 
 # Sets up the environment of the comparison with other libraries, and runs a short race.
 peers: .venv-peers/installed

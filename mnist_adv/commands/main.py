@@ -46,6 +46,7 @@ for _row in (
     NamedCommand("evaluate", "evaluate"),
     NamedCommand("convert", "convert"),
     NamedCommand("doctor", "doctor"),
+    NamedCommand("playground", "playground"),
     NamedCommand("list", "choices"),
     NamedCommand("completion", "completion"),
 ):
