@@ -46,7 +46,7 @@ def draw_digits(images: np.ndarray, labels: np.ndarray, optima: dict[str, Optimu
     from matplotlib.figure import Figure
 
     columns = 1 + 2 * len(optima)
-    figure = Figure(figsize=(1.15 * columns, 1.42 * len(images)), layout="constrained")
+    figure = Figure(figsize=(1.15 * columns, 1.42 * len(images) + 0.5), layout="constrained")
     axes = figure.subplots(len(images), columns, squeeze=False)
     for row, image in enumerate(images):
         _show(axes[row, 0], image[..., 0], "gray", 0, 1)
@@ -56,9 +56,12 @@ def draw_digits(images: np.ndarray, labels: np.ndarray, optima: dict[str, Optimu
             largest = np.abs(change).max()
             left, right = axes[row, 1 + 2 * number], axes[row, 2 + 2 * number]
             _show(left, optimum.adversarial[row].reshape(28, 28), "gray", 0, 1)
-            _show(right, change, "RdBu_r", -largest, largest)
+            shown = _show(right, change / largest, "RdBu_r", -1, 1)
             left.set_title(f"{_TITLES[norm]}: a {optimum.classes[row]}", fontsize=8)
             right.set_title(f"{optimum.upper_bound[row]:.3g}", fontsize=8)
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.4, aspect=50, pad=0.01)
+    bar.set_label("change of a pixel / largest change in the picture (red: brighter)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     return figure
 
 
@@ -150,9 +153,9 @@ def _first_of_each(labels: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     return np.array([int(np.argmax(labels == label)) for label in wanted])
 
 
-def _show(axis: Any, picture: np.ndarray, colors: str, low: float, high: float) -> None:
-    axis.imshow(picture, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
+def _show(axis: Any, picture: np.ndarray, colors: str, low: float, high: float) -> Any:
     axis.set_axis_off()
+    return axis.imshow(picture, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
