@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import inspect
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
-from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.base import Attack, Outcome, Run, joined
 from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
+from mnist_adv.attacks.progress import Progress, Runner, listening
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of
 from mnist_adv.attacks.result import AttackResult, Trace
 from mnist_adv.attacks.settings import configure, require_applicable
@@ -60,7 +57,7 @@ def attack(
     seed: Any = 0,
     trace: bool = False,
     bounds: Bounds = UNIT,
-    progress: bool | compiled_run.Progress | None = None,
+    progress: bool | Progress | None = None,
     **settings: Any,
 ) -> AttackResult:
     """Move images, inside a budget or as little as possible, until the model sees what is wanted.
@@ -100,7 +97,8 @@ def attack(
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
             unit.
         progress: True shows a bar on standard error, of images, or of steps with `trace`; a
-            function is called with the number just finished.
+            function is called with the number just finished, and its `begin(name, total)`, if it
+            has one, before each part of an ensemble.
         **settings: other settings of the attack by name, `restarts=10` or `momentum=0.9`.
 
     Returns:
@@ -161,8 +159,9 @@ def attack(
     step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
     runner: Any = traced_run.run if trace else compiled_run.run
     adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
-    with _shown(progress, count, trace) as report:
-        run = functools.partial(runner, progress=report)
+    made_by, reports = np.zeros(count, np.int64), []
+    with listening(progress, count, trace) as report:
+        run = Runner(runner, report)
         for block in _blocks(chosen, clean, trace):
             part = {name: values[block] for name, values in per_image.items()}
             unit = to_unit(clean[block], bounds)
@@ -172,6 +171,8 @@ def attack(
                 outcome.image.reshape(unit.shape), unit, clean[block], bounds
             )
             counts[:, block] = outcome.number, outcome.queries, outcome.gradients
+            made_by[block] = 0 if outcome.made_by is None else outcome.made_by
+            reports.append(outcome.parts)
     return AttackResult(
         images=clean,
         adversarial=adversarial,
@@ -188,20 +189,9 @@ def attack(
         bounds=bounds,
         trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
         certificate=outcome.certificate,
+        parts=joined(reports),
+        made_by=made_by,
     )
-
-
-@contextlib.contextmanager
-def _shown(
-    progress: bool | compiled_run.Progress | None, count: int, trace: bool
-) -> Iterator[compiled_run.Progress | None]:
-    """Give what is called with the number just finished: a user's function, or a bar's."""
-    if progress is None or callable(progress):
-        yield progress
-        return
-    unit, total = ("step", None) if trace else ("image", count)
-    with tqdm(desc="attacking", total=total, unit=unit, disable=not progress) as bar:
-        yield bar.update
 
 
 def _blocks(attack: Attack, clean: np.ndarray, trace: bool) -> list[slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,6 +113,17 @@ class Attack:
         """
         return 0, 0
 
+    def num_runs(self, task: Task) -> int:
+        """Count the runs of the loop.
+
+        Args:
+            task: what all images share.
+
+        Returns:
+            The most for one image.
+        """
+        return 1
+
     def images_at_once(self, task: Task) -> int:
         """Count how many images a step evaluates at once, for one image of the batch.
 
@@ -202,6 +213,21 @@ class Path:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class PartReport:
+    """What an ensemble says of one of its attacks.
+
+    Attributes:
+        name: of the attack.
+        num_images: how many images it attacked.
+        seconds: how long it took.
+    """
+
+    name: str
+    num_images: int
+    seconds: float
+
+
 @dataclasses.dataclass
 class Outcome:
     """The best of each image, NumPy arrays `[n, ...]`.
@@ -215,6 +241,8 @@ class Outcome:
         gradients: how many of these queries were differentiated.
         paths: per image, the run that made it; None if iterates are not kept.
         certificate: a proof that no smaller change exists, of attacks that have one.
+        made_by: of ensembles, the number of the part that made the image.
+        parts: of ensembles, what each part did, as far as it was needed.
     """
 
     image: np.ndarray
@@ -225,6 +253,8 @@ class Outcome:
     gradients: np.ndarray
     paths: list[Path] | None = None
     certificate: Any = None
+    made_by: np.ndarray | None = None
+    parts: list[PartReport] = dataclasses.field(default_factory=list)
 
     def improve(self, index: np.ndarray, other: Outcome) -> np.ndarray:
         """Take over what a later run found better, with the path that led there.
@@ -277,8 +307,28 @@ def cost_of(task: Task, attack: Attack, evaluations: np.ndarray) -> dict[str, np
     }
 
 
-# run(task, attack, inputs) -> the best iterate of each image
+# run(task, attack, inputs) -> the best iterate of each image; that of a whole attack is a `Runner`
 Run = Callable[[Task, Attack, Inputs], Outcome]
+
+
+def joined(reports: Sequence[Sequence[PartReport]]) -> tuple[PartReport, ...]:
+    """Add up what an ensemble's parts did in several blocks of images.
+
+    Args:
+        reports: of each block, in the order of the parts.
+
+    Returns:
+        One report per part.
+    """
+    longest = max(reports, key=len, default=())
+    return tuple(
+        PartReport(
+            part.name,
+            sum(block[number].num_images for block in reports if number < len(block)),
+            sum(block[number].seconds for block in reports if number < len(block)),
+        )
+        for number, part in enumerate(longest)
+    )
 
 
 def take(inputs: Inputs, index: np.ndarray) -> Inputs:

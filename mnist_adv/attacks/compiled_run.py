@@ -18,13 +18,12 @@ import numpy as np
 from mnist_adv.attacks.base import Attack, Outcome, cost_of
 from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.loop import Evaluate, advance, begin
+from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
 _MAX_PROGRAMS = 64
-
-Progress = Callable[[int], object]
 
 
 def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = None) -> Outcome:

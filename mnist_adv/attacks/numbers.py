@@ -73,11 +73,13 @@ def num_steps_of(attack: Attack, num_steps: Any, count: int) -> np.ndarray:
         count: of the images.
 
     Returns:
-        `[count]` int32.
+        `[count]` int32; 0 where each part of an ensemble takes its own number.
 
     Raises:
         ValueError: no integer from 1 to 2**31 - 1, or one for each image.
     """
+    if num_steps is None and not attack.num_steps:
+        return np.zeros(count, np.int32)  # each part of an ensemble has its own
     values = whole(attack.num_steps if num_steps is None else num_steps, "num_steps", count=count)
     return np.broadcast_to(values.astype(np.int32), (count,))
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from mnist_adv.attacks.base import Attack
 from mnist_adv.attacks.methods.apgd import APGD
+from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
 from mnist_adv.attacks.methods.baselines import Blend, GaussianNoise, SaltAndPepper, UniformNoise
 from mnist_adv.attacks.methods.bisection import Bisection
 from mnist_adv.attacks.methods.carlini_wagner import CarliniWagner
@@ -108,6 +109,8 @@ for _row in (
     NamedAttack("ead", EAD(), "Chen et al., 2018"),
     NamedAttack("jsma", JSMA(), "Papernot et al., 2016"),
     NamedAttack("bisection", Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
+    NamedAttack("autoattack", AutoAttack(), "Croce, Hein, 2020"),
+    NamedAttack("autoattack_plus", AutoAttack(version=Version.PLUS), "Croce, Hein, 2020"),
     NamedAttack("optimum", OptimumAttack(), "the certified smallest change of linear models"),
     NamedAttack("uniform_noise", UniformNoise(), "baseline", baseline=True),
     NamedAttack("gaussian_noise", GaussianNoise(), "baseline", baseline=True),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_adv.attacks.base import PartReport
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.records import write_record
@@ -63,6 +64,9 @@ class AttackResult:
         bounds: the least and the largest value of a pixel.
         trace: all iterates, if asked for.
         certificate: of an attack that proves its result smallest, the `Optimum`.
+        parts: of an ensemble, its attacks in their order, with the images that each attacked and
+            its time; empty of other attacks.
+        made_by: `[n]` int64, of an ensemble, the number of the part that made each image.
     """
 
     images: np.ndarray
@@ -78,6 +82,8 @@ class AttackResult:
     bounds: tuple[float, float] = (0.0, 1.0)
     trace: Trace | None = None
     certificate: Optimum | None = None
+    parts: tuple[PartReport, ...] = ()
+    made_by: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def perturbation(self) -> np.ndarray:
@@ -162,6 +168,24 @@ class AttackResult:
             "num_queries": self.num_queries,
             "num_gradients": self.num_gradients,
         })
+
+    def part_lines(self) -> list[str]:
+        """Tabulate what the parts of an ensemble did.
+
+        Returns:
+            Lines: each part's images, those whose goal it met, what is left, and its seconds;
+            empty of other attacks.
+        """
+        if not self.parts:
+            return []
+        met = np.bincount(self.made_by[self.success], minlength=len(self.parts))
+        lines = [f"  {'part':<16}{'attacked':>10}{'reached':>10}{'left':>10}{'seconds':>10}"]
+        left = len(self.images)
+        for part, reached in zip(self.parts, met):
+            left -= int(reached)
+            cells = f"{part.num_images:>10}{reached:>10}{left:>10}{part.seconds:>10.1f}"
+            lines.append(f"  {part.name:<16}{cells}")
+        return lines
 
     def __repr__(self) -> str:
         kind = "targeted" if self.goal.targeted else "untargeted"

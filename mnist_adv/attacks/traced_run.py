@@ -40,6 +40,7 @@ def run(
         if progress is not None:
             progress(1)
     steps = state["number"].numpy().astype(np.int64)
+    spent = cost_of(task, attack, steps + 1)
     every = Path(
         images=np.stack([at["image"].numpy() for at in kept]),
         logits=np.stack([at["logits"].numpy() for at in kept]),
@@ -51,7 +52,8 @@ def run(
         status=state["best_status"].numpy(),
         value=state["best_value"].numpy(),
         number=state["best_number"].numpy(),
-        **cost_of(task, attack, steps + 1),
+        queries=spent["queries"],
+        gradients=spent["gradients"],
         # An image that is done early stays in the batch: what comes after is no part of its path.
         paths=[every.of(image, last + 1) for image, last in enumerate(steps)],
     )

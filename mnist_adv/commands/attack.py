@@ -86,6 +86,7 @@ def _run_attack(
     from tqdm import tqdm
 
     from mnist_adv import attacks
+    from mnist_adv.attacks.progress import Bar
     from mnist_adv.attacks.registry import ATTACKS
 
     given = attack_flags.settings(values, [values.attack])[values.attack]
@@ -107,7 +108,7 @@ def _run_attack(
             confidence=values.confidence,
             seed=values.seed,
             trace=True,
-            progress=bar.update,
+            progress=Bar(bar, of_images=False),
             **given,
         )
 
@@ -193,6 +194,7 @@ def _describe(
         lines=[
             *words.outcome(saved, names),
             *words.optimum_lines(comparison, saved.result.certificate),
+            *saved.result.part_lines(),
         ],
         record={
             "command": cli.command_line(values),

@@ -44,6 +44,7 @@ SETTINGS_ALONE = {
     "apgd_dlr": Norm.L2,
     "apgd_t": Norm.LINF,
     "fab_t": Norm.L1,
+    "autoattack_plus": Norm.L2,
     "spsa": Norm.LINF,
     "nes": Norm.L1,
 }

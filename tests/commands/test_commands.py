@@ -69,6 +69,18 @@ def test_the_classic_run(
     assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
 
 
+def test_an_ensemble_says_what_each_part_did(
+    attack: Attack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attack("--target=2", "--attack=autoattack", "--num_steps=2", "--epsilon=0.05") == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index(["part", "attacked", "reached", "left", "seconds"])
+    table = lines[start + 1 : start + 5]
+    assert [row[:4] for row in table] == [
+        [name, "1", "0", "1"] for name in ("apgd_ce", "apgd_t", "fab_t", "square")
+    ]
+
+
 def test_what_is_reported_is_what_is_on_disk(
     attack: Attack, tmp_path: pathlib.Path, trained: SoftmaxRegression, seven: np.ndarray
 ) -> None:

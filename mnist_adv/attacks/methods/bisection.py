@@ -48,6 +48,10 @@ class Bisection(Attack):
         return self.inner.cost(task)
 
     @override
+    def num_runs(self, task: Task) -> int:
+        return (1 + self.num_searches) * self.inner.num_runs(task)
+
+    @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         clean = inputs["clean"]
         low = np.zeros(len(clean), np.float32)

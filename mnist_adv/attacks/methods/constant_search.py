@@ -42,6 +42,10 @@ class ConstantSearch(Attack):
         return {**super().prepare(task, inputs, step_size), "constant": constant}
 
     @override
+    def num_runs(self, task: Task) -> int:
+        return self.num_searches
+
+    @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         constant = inputs["constant"]
         low, high = np.zeros_like(constant), np.full_like(constant, np.inf)

@@ -99,9 +99,8 @@ class Repeated(Attack):
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
-        num_targets = min(self.num_targets, task.num_classes - 1) if self._is_led(task) else 1
         outcome = run(task, self, inputs)
-        for number in range(1, num_targets * self.restarts):
+        for number in range(1, self.num_runs(task)):
             rank, restart = divmod(number, self.restarts)
             again = np.flatnonzero(self.unfinished(inputs, outcome))
             if not len(again):
@@ -112,6 +111,11 @@ class Repeated(Attack):
                 subset["rank"] = subset["rank"] + np.int32(rank)
             outcome.improve(again, run(task, self, subset))
         return outcome
+
+    @override
+    def num_runs(self, task: Task) -> int:
+        towards = min(self.num_targets, task.num_classes - 1) if self._is_led(task) else 1
+        return towards * self.restarts
 
     def unfinished(self, inputs: Inputs, outcome: Outcome) -> np.ndarray:
         """Say which images are attacked again.

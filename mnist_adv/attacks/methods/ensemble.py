@@ -1,0 +1,121 @@
+"""Several attacks one after the other, each on the images that those before it left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from mnist_adv.attacks.base import Attack, Outcome, PartReport, Run, take
+from mnist_adv.attacks.progress import Runner
+from mnist_adv.attacks.task import Inputs, Status, Task
+from mnist_adv.geometry.norms import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """An attack of an ensemble.
+
+    Attributes:
+        name: as reports show it.
+        attack: its settings, its own number of steps among them.
+    """
+
+    name: str
+    attack: Attack
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble(Attack):
+    """Attacks one after the other, each on the images that are unfinished.
+
+    Attributes:
+        num_steps: most steps of every run of every part; 0: each part's own number.
+    """
+
+    num_steps: int = 0
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2, Norm.L1)
+
+    def parts(self, task: Task) -> list[Part]:
+        """List the attacks in their order.
+
+        Args:
+            task: what all images share.
+
+        Returns:
+            At least one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no parts")
+
+    def unfinished(self, inputs: Inputs, best: Outcome) -> np.ndarray:
+        """Say which images the next part attacks.
+
+        Args:
+            inputs: NumPy arrays.
+            best: of the parts so far.
+
+        Returns:
+            `[n]` bool.
+        """
+        return best.status < Status.ADVERSARIAL
+
+    def run_part(self, part: Part, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        """Run one part.
+
+        Args:
+            part: the attack.
+            task: what all images share.
+            inputs: NumPy arrays, of the images that it attacks.
+            run: runs the loop.
+
+        Returns:
+            Its outcome; the values of successes compare with those of other parts.
+        """
+        given, own = inputs["num_steps"], max(1, part.attack.num_steps)
+        steps = np.where(given > 0, given, own).astype(np.int32)
+        prepared = part.attack.prepare(task, {**inputs, "num_steps": steps}, None)
+        return part.attack.solve(task, prepared, run)
+
+    @override
+    def cost(self, task: Task) -> tuple[int, int]:
+        costs = [part.attack.cost(task) for part in self.parts(task)]
+        return max(queries for queries, _ in costs), max(gradients for _, gradients in costs)
+
+    @override
+    def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        best: Outcome | None = None
+        made_by = np.zeros(len(inputs["clean"]), np.int64)
+        reports = []
+        for number, part in enumerate(self.parts(task)):
+            subset = inputs
+            if best is not None:
+                left = np.flatnonzero(self.unfinished(inputs, best))
+                if not len(left):
+                    break
+                subset = {
+                    **take(inputs, left),
+                    "found": np.where(
+                        best.status[left] == Status.ADVERSARIAL, best.value[left], np.inf
+                    ).astype(np.float32),
+                }
+            count, began = len(subset["clean"]), time.perf_counter()
+            if isinstance(run, Runner):
+                run.begin(part.name, count * part.attack.num_runs(task))
+            found = self.run_part(part, task, subset, run)
+            reports.append(PartReport(part.name, count, time.perf_counter() - began))
+            if best is None:
+                best = found
+                continue
+            # Losses of different parts do not compare: a miss of the first part stands.
+            missed = found.status < Status.ADVERSARIAL
+            found.value = np.where(missed, np.float32(np.inf), found.value)
+            better = best.improve(left, found)
+            made_by[left[better]] = number
+        if best is None:
+            raise ValueError(f"{type(self).__name__} has no part for this model and norm")
+        best.made_by, best.parts = made_by, reports
+        return best

@@ -1,0 +1,106 @@
+"""How far an attack has come: the runs of the loop report, a bar or a user's function listens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from mnist_adv.attacks.base import Attack, Outcome
+from mnist_adv.attacks.task import Inputs, Task
+
+Progress = Callable[[int], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """A run of the loop, as `Attack.solve` is given it.
+
+    Attributes:
+        run: task, attack, inputs, progress -> outcome.
+        progress: called with the number of images, or steps, just finished; if it has a method
+            `begin(name, total)`, an ensemble calls that before each of its parts.
+    """
+
+    run: Callable[[Task, Attack, Inputs, Progress | None], Outcome]
+    progress: Progress | None = None
+
+    def __call__(self, task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+        """Run the loop.
+
+        Args:
+            task: what all images share.
+            attack: its settings.
+            inputs: NumPy arrays `[n, ...]`.
+
+        Returns:
+            The best iterate of each image.
+        """
+        return self.run(task, attack, inputs, self.progress)
+
+    def begin(self, name: str, total: int) -> None:
+        """Tell that an ensemble's next part begins.
+
+        Args:
+            name: of the part.
+            total: how many images its runs finish, at most, those of all runs together.
+        """
+        begin = getattr(self.progress, "begin", None)
+        if begin is not None:
+            begin(name, total)
+
+
+class Bar:
+    """A bar on standard error, which starts again for each part of an ensemble."""
+
+    def __init__(self, bar: Any, *, of_images: bool) -> None:
+        """Show progress on a tqdm bar.
+
+        Args:
+            bar: where.
+            of_images: whether it counts images, and not steps.
+        """
+        self._bar, self._of_images = bar, of_images
+
+    def __call__(self, count: int) -> None:
+        """Move on.
+
+        Args:
+            count: how many have just finished.
+        """
+        self._bar.update(count)
+
+    def begin(self, name: str, total: int) -> None:
+        """Start again, named after a part.
+
+        Args:
+            name: of the part.
+            total: how many images it finishes, at most.
+        """
+        self._bar.set_description(name, refresh=False)
+        self._bar.reset(total if self._of_images else None)
+
+
+@contextlib.contextmanager
+def listening(
+    progress: bool | Progress | None, count: int, trace: bool
+) -> Iterator[Progress | None]:
+    """Give what is called with the number just finished: a user's function, or a bar's.
+
+    Args:
+        progress: a function, or whether there is a bar; None: nothing listens.
+        count: of the images.
+        trace: whether steps are counted, and not images.
+
+    Yields:
+        The function.
+    """
+    if progress is None or callable(progress):
+        yield progress
+        return
+    unit, total = ("step", None) if trace else ("image", count)
+    with tqdm(desc="attacking", total=total, unit=unit, disable=not progress) as bar:
+        yield Bar(bar, of_images=not trace)

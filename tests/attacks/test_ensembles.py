@@ -1,0 +1,106 @@
+"""Ensembles against their parts run by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnist_adv import attack
+from mnist_adv.attacks.methods.apgd import APGD
+from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
+from mnist_adv.attacks.methods.fab import FAB
+from mnist_adv.attacks.methods.square import Square
+from mnist_adv.attacks.task import Task
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.models.softmax_regression import SoftmaxRegression
+
+pytestmark = pytest.mark.slow
+
+COUNT = 16
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(2).uniform(0.2, 0.8, (COUNT, 28, 28, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_autoattack_is_its_parts_each_on_what_is_left(
+    network: Any, images: np.ndarray, targeted: bool
+) -> None:
+    logits = network(images).numpy()
+    labels = logits.argmax(axis=1)
+    classes = np.argsort(logits, axis=1)[:, -2] if targeted else labels
+    goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
+    options: dict[str, Any] = {"epsilon": np.linspace(0.0, 0.1, COUNT), "num_steps": 6}
+    begun: list[str] = []
+
+    class Listener:
+        def __call__(self, count: int) -> None:
+            pass
+
+        def begin(self, name: str, total: int) -> None:
+            begun.append(name)
+
+    result = attack(network, images, method="autoattack", progress=Listener(), **goal, **options)
+    by_hand = {
+        "apgd_ce": APGD(random_start=True),
+        "apgd_t": APGD(random_start=True, loss=Loss.DLR, num_targets=9),
+        "fab_t": FAB(num_targets=9, stop_early=True),
+        "square": Square(num_steps=4999, area=0.8),
+    }
+    left, queries = np.ones(COUNT, bool), np.zeros(COUNT, np.int64)
+    for number, (name, part) in enumerate(by_hand.items()):
+        report = result.parts[number]
+        assert (report.name, report.num_images) == (name, left.sum())
+        found = attack(network, images, method=part, **goal, **options)
+        queries[left] += found.num_queries[left]
+        broken = left & found.success
+        assert (result.made_by[broken] == number).all()
+        np.testing.assert_array_equal(result.adversarial[broken], found.adversarial[broken])
+        if number == 0:
+            first = found
+        left &= ~found.success
+    assert 0 < left.sum() < COUNT and begun == list(by_hand)
+    np.testing.assert_array_equal(result.success, ~left)
+    np.testing.assert_array_equal(result.adversarial[left], first.adversarial[left])
+    np.testing.assert_array_equal(result.num_queries, queries)
+    table = result.part_lines()
+    assert len(table) == 5 and int(table[-1].split()[3]) == left.sum()
+
+
+def test_versions_and_norms_have_the_authors_parts() -> None:
+    def parts(version: Version, norm: Norm) -> dict[str, Any]:
+        task = Task(len, False, norm, 10, (28, 28, 1))
+        return {part.name: part.attack for part in AutoAttack(version=version).parts(task)}
+
+    assert list(parts(Version.STANDARD, Norm.LINF)) == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert list(parts(Version.PLUS, Norm.L2)) == [
+        "apgd_ce",
+        "apgd_dlr",
+        "fab",
+        "square",
+        "apgd_t",
+        "fab_t",
+    ]
+    sparse = parts(Version.STANDARD, Norm.L1)
+    assert sparse["apgd_ce"].restarts == 5 and sparse["apgd_t"].num_targets == 5
+    plus = parts(Version.PLUS, Norm.LINF)
+    assert [plus[name].restarts for name in ("apgd_ce", "apgd_dlr", "fab")] == [5, 5, 5]
+
+
+def test_two_classes_and_a_confidence_take_the_parts_that_there_are(images: np.ndarray) -> None:
+    model = SoftmaxRegression(num_classes=2)
+    model.W.assign(np.random.default_rng(7).normal(0, 0.2, (784, 2)).astype(np.float32))
+    labels = model(images).numpy().argmax(axis=1)
+    options: dict[str, Any] = {"method": "autoattack", "num_steps": 5}
+    assert attack(model, images, labels=labels, epsilon=0.2, **options).success.all()
+    sure = attack(model, images, targets=1 - labels, epsilon=0.2, confidence=0.99, **options)
+    assert sure.verdict.confident.all() and sure.success.all()
+    none = attack(model, images, labels=labels, epsilon=0.0, confidence=0.9, **options)
+    assert [part.name for part in none.parts] == ["apgd_ce", "apgd_t", "square"]
+    with pytest.raises(ValueError, match="step_size is no setting of this attack"):
+        attack(model, images, labels=labels, step_size=0.1, **options)
