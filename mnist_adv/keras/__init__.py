@@ -9,6 +9,7 @@ model.save("robust.keras")  # an ordinary file, which loads without this package
 """
 
 from mnist_adv.keras.adversarial import AdversarialTraining
+from mnist_adv.keras.interval_training import IntervalBoundTraining
 from mnist_adv.keras.robust_accuracy import RobustAccuracy
 
-__all__ = ["AdversarialTraining", "RobustAccuracy"]
+__all__ = ["AdversarialTraining", "IntervalBoundTraining", "RobustAccuracy"]

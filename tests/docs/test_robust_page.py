@@ -24,6 +24,12 @@ def test_the_table_is_that_of_the_measured_curves() -> None:
     assert accuracies["L-inf 0.1"].startswith("86.74 | 79.17 | 68.58")
 
 
+def test_the_row_of_interval_bounds_is_the_measured_one() -> None:
+    page = (ROOT / "docs" / "robust.md").read_text(encoding="utf-8")
+    results = ROOT / "benchmarks" / "results" / "interval_training.md"
+    assert "\n".join(results.read_text(encoding="utf-8").splitlines()[-3:]) in page
+
+
 @pytest.mark.slow
 def test_the_figures_are_drawn(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robust_figures, "DEFENCES", {"linf": (0.1,), "l2": (2.0,)})
