@@ -13,13 +13,13 @@ import tensorflow as tf
 from mnist_adv import attack
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import costs
-from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Targets
 from mnist_adv.evaluation.report import files, page
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from tests.evaluation.support import SMALL, places, small_plan

@@ -18,13 +18,13 @@ import pytest
 from mnist_adv import attack
 from mnist_adv.commands import evaluate as command
 from mnist_adv.data import datasets
-from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table
 from mnist_adv.evaluation.measure import run
 from mnist_adv.evaluation.measure.chunk import compute
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.report import files
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models import checkpoints
 from mnist_adv.models.softmax_regression import SoftmaxRegression

@@ -14,12 +14,12 @@ from mnist_adv import diagnostics, files
 from mnist_adv.drawing.canvas import png
 from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
-from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store, json_bytes, pack
 from mnist_adv.evaluation.report import figures, page
 from mnist_adv.evaluation.report.figures import Pair
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 import jinja2
 
 from mnist_adv.drawing.canvas import png
-from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.analyse.statistics import Curve, Share
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import Norm
 
 # Picture, title and text of the sections that show images.

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.evaluation.analyse.result import Evaluation
 from mnist_adv.evaluation.plan import Plan
 from mnist_adv.evaluation.report import page
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.reporting.tensorboard import writing
 from mnist_adv.tensors.lazy import tf
 
