@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from mnist_adv.data.handwriting import read_digit as read_digit
     from mnist_adv.diagnostics import examine as examine
     from mnist_adv.diagnostics.finding import Finding as Finding
+    from mnist_adv.evaluation.api import evaluate as evaluate
     from mnist_adv.evaluation.load_result import load_result as load_result
+    from mnist_adv.evaluation.result import Evaluation as Evaluation
     from mnist_adv.geometry.norms import Norm as Norm
     from mnist_adv.geometry.steps import Step as Step
     from mnist_adv.gradients.api import compute_gradient as compute_gradient
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Activation": "models.activation",
     "AttackResult": "attacks",
+    "Evaluation": "evaluation.result",
     "Finding": "diagnostics.finding",
     "LinearModel": "models.linear",
     "LoadedModel": "models.loaded",
@@ -64,6 +67,7 @@ _HOME = {
     "check_gradient": "gradients.check",
     "compute_gradient": "gradients.api",
     "convert": "models.formats.convert",
+    "evaluate": "evaluation.api",
     "examine": "diagnostics",
     "from_numpy": "models.from_python",
     "from_sklearn": "models.from_python",

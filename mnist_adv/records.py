@@ -142,7 +142,7 @@ def _decode(
         return _decode(hint, value, arrays, kinds)
 
     if hint is Any:
-        hint = np.ndarray if isinstance(value, dict) and "array" in value else float | str | None
+        hint = _of_any(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _first_that_fits(parts, value, inner)
@@ -158,7 +158,7 @@ def _decode(
         return hint(**{key: inner(hints[key], each) for key, each in value.items()})
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)
-    if origin is dict:
+    if origin in (dict, Mapping):
         _require(isinstance(value, dict), "names and values", value)
         return {key: inner(parts[1], each) for key, each in value.items()}
     if origin in (list, tuple):
@@ -174,6 +174,17 @@ def _decode(
         return value
     _require(type(value) is hint, getattr(hint, "__name__", str(hint)), value)
     return value
+
+
+def _of_any(value: Any) -> Any:
+    """Tell the type of what no annotation describes: arrays, numbers, texts, lists and names."""
+    if isinstance(value, list):
+        return list[Any]
+    if isinstance(value, dict) and "array" in value:
+        return np.ndarray
+    if isinstance(value, dict) and "number" not in value:
+        return dict[str, Any]
+    return float if isinstance(value, dict) else type(value)
 
 
 def _first_that_fits(parts: tuple[Any, ...], value: Any, decode: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,11 @@ from mnist_adv import files
 from mnist_adv.commands import attack_flags, choices, cli, model_flags
 from mnist_adv.data.datasets import DataSource
 from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
-from mnist_adv.geometry.norms import GEOMETRY
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
     from mnist_adv.models.loaded import LoadedModel
     from mnist_adv.models.model_source import ModelSource
-
-# Of a chunk: images, and numbers in them.
-_FEWEST_IMAGES, _MOST_IMAGES, _MOST_NUMBERS = 10, 1000, 5_000_000
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -54,7 +49,9 @@ def define_flags(values: flags.FlagValues) -> None:
 def _evaluate(values: flags.FlagValues) -> int:
     if values.list:
         return choices.show(values)
-    output, epsilons = cli.Output(values), _epsilons(values)
+    output = cli.Output(values)
+    if values.epsilons is not None:
+        parse_epsilons(values.epsilons)
     cli.require_destinations(values)
     attack_flags.settings(values, values.attack)
     model_flags.require_there(values)
@@ -73,7 +70,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     data = model_flags.data_source(values, loaded)
     places = Places(source, values.data_dir, data.manual_dir, loaded.shape)
     model_flags.examine(values, loaded, load_probes(data))
-    plan = _plan(values, loaded, source, data, epsilons)
+    plan = _plan(values, loaded, source, data)
     name = values.name or _name(plan)
     cli.require_name(values, name)
     folder = pathlib.Path(values.results_dir) / name
@@ -100,50 +97,28 @@ def _evaluate(values: flags.FlagValues) -> int:
     return cli.DONE if evaluation.sound else cli.NOT_REACHED
 
 
-def _epsilons(values: flags.FlagValues) -> tuple[float, ...]:
-    if values.epsilons is not None:
-        return parse_epsilons(values.epsilons)
-    largest = GEOMETRY[values.norm].default_epsilon
-    return parse_epsilons(f"0,{round(largest / 10, 12)},...,{largest}")
-
-
 def _plan(
-    values: flags.FlagValues,
-    loaded: LoadedModel,
-    source: ModelSource,
-    data: DataSource,
-    epsilons: tuple[float, ...],
+    values: flags.FlagValues, loaded: LoadedModel, source: ModelSource, data: DataSource
 ) -> Plan:
-    from mnist_adv.reporting import run_card
+    from mnist_adv.evaluation.api import make_plan
 
-    there, settings = data.count(), attack_flags.settings(values, values.attack)
-    wanted = there if values.num_images is None else values.num_images
-    if wanted > there:
-        raise ValueError(f"num_images must be at most {there}. Received: {wanted}")
-    return Plan(
-        checkpoint=loaded.digest,
-        reading=source.reading,
-        num_classes=len(loaded.class_names),
-        dataset=data.dataset,
-        split=data.split_name(),
-        num_images=wanted,
+    settings = attack_flags.settings(values, values.attack)
+    return make_plan(
+        loaded,
+        source.reading,
+        data,
         attacks=tuple(values.attack),
         norm=values.norm,
-        epsilons=epsilons,
+        epsilons=values.epsilons,
         targets=values.targets,
         num_steps=values.num_steps,
         step_size=values.step_size,
         seed=values.seed,
-        chunk_size=_chunk_size(loaded) if values.chunk_size is None else values.chunk_size,
-        versions=run_card.versions(),
+        num_images=values.num_images,
+        chunk_size=values.chunk_size,
         attack_settings={name: given for name, given in settings.items() if given},
         confidence=values.confidence,
     )
-
-
-def _chunk_size(loaded: LoadedModel) -> int:
-    """As many images as are kept in memory several times over without harm."""
-    return max(_FEWEST_IMAGES, min(_MOST_IMAGES, _MOST_NUMBERS // math.prod(loaded.shape)))
 
 
 def _name(plan: Plan) -> str:

@@ -8,26 +8,29 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.attacks import AttackResult
+from mnist_adv.evaluation.analyse import statistics
+from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.optimum import Optimum
 from mnist_adv.records import read_record
 from mnist_adv.verdict.judge import measure
 from mnist_adv.verdict.recheck import require_consistent
 
-_KINDS = (AttackResult, Optimum)
+_KINDS = (AttackResult, Optimum, Evaluation)
 _TOLERANCE = 1e-6  # of a bound, relative
 
 
 def load_result(path: str | os.PathLike[str]) -> Any:
     """Read a result that was saved with `save`.
 
-    Success, norms and the bounds of an optimum are derived again from the images in the file; what
-    the model said of them is taken as it was. Nothing in the file is run.
+    Success, norms and the bounds of an optimum are derived again from the images in the file, and
+    curves from their cases; what the model said of them is taken as it was. Nothing in the file is
+    run.
 
     Args:
         path: of the file.
 
     Returns:
-        The `AttackResult` or `Optimum`.
+        The `AttackResult`, `Optimum` or `Evaluation`.
 
     Raises:
         ValueError: the file is damaged, is no such file, or claims what its arrays contradict.
@@ -47,9 +50,11 @@ def load_result(path: str | os.PathLike[str]) -> Any:
     try:
         if isinstance(result, AttackResult):
             _check_attack(result)
+        elif isinstance(result, Evaluation):
+            _check_evaluation(result)
         else:
             _check_optimum(result)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise ValueError(f"{os.fspath(path)} contradicts itself: {error}") from error
     return result
 
@@ -74,6 +79,18 @@ def _check_attack(result: AttackResult) -> None:
             raise ValueError("iterates and images differ in shape")
     if result.certificate is not None:
         _check_optimum(result.certificate)
+
+
+def _check_evaluation(evaluation: Evaluation) -> None:
+    table = evaluation.table
+    count, attacks = len(table), len(table.plan.attacks)
+    for name, values in table.columns.items():
+        if values.shape not in {(count,), (attacks, count)}:
+            raise ValueError(f"{name} has another number of entries than {count}")
+    if len(np.unique(table["index"])) != table.plan.num_images:
+        raise ValueError("there are not as many images as the settings say")
+    if statistics.curves(table) != evaluation.curves:
+        raise ValueError("the curves are not what follows from the cases")
 
 
 def _check_optimum(optimum: Optimum) -> None:

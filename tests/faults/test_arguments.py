@@ -101,6 +101,25 @@ CALLS: dict[str, dict[str, Any]] = {
         "confidence": 0.5,
         "bounds": (0, 1),
     },
+    "evaluate": {
+        "model": MODEL,
+        "images": (255 * IMAGES).astype(np.uint8),
+        "labels": [1, 1],
+        "attacks": "fgsm",
+        "norm": "linf",
+        "epsilons": [0.1],
+        "targets": "untargeted",
+        "num_steps": 1,
+        "step_size": 0.1,
+        "confidence": 0.5,
+        "settings": {},
+        "seed": 0,
+        "num_images": 1,
+        "class_names": None,
+        "folder": None,
+        "jobs": 1,
+        "progress": False,
+    },
     "load": {
         "name": "mnist",
         "split": "test",
@@ -153,7 +172,16 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 # Records, which are made by the functions above, and enumerations, which are Python's.
 NO_CALLS = {
-    *("Activation", "AttackResult", "Finding", "LoadedModel", "Loss", "Norm", "OpenedModel"),
+    *(
+        "Activation",
+        "AttackResult",
+        "Evaluation",
+        "Finding",
+        "LoadedModel",
+        "Loss",
+        "Norm",
+        "OpenedModel",
+    ),
     *("Optimum", "PixelScale", "Polarity", "Source", "Step", "Verdict"),
 }
 

@@ -81,6 +81,19 @@ def wilson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[floa
     return low, high
 
 
+def clean_accuracy(table: Table) -> Share:
+    """Count the clean images that are classified correctly.
+
+    Args:
+        table: all cases.
+
+    Returns:
+        Their share of all images.
+    """
+    correct = table.per_image(table.clean_correct.astype(int))
+    return Share(int(correct.sum()), len(correct))
+
+
 @dataclasses.dataclass(frozen=True)
 class Curve:
     """How one attack, or the worst of all, does at each budget.

@@ -100,6 +100,26 @@ def read_table(store: Store) -> Table:
     return Table(store.plan, columns)
 
 
+def case_columns(table: Table) -> dict[str, np.ndarray]:
+    """Arrange the table by cases: one entry per image, target and attack.
+
+    Args:
+        table: all cases.
+
+    Returns:
+        Name -> `[r * attacks]`, attacks of one case in a row; the names of the CSV's columns.
+    """
+    count = len(table.plan.attacks)
+    found = [f"{form}_{name}" for form in FORMS for name in _FOUND]
+    return {
+        "id": np.repeat(table["index"], count),
+        **{name: np.repeat(table[name], count) for name in _CASE[1:]},
+        "attack": np.tile(np.array(table.plan.attacks), len(table)),
+        "verdict": table.verdicts().T.ravel(),
+        **{name: table[name].T.ravel() for name in ("num_steps", "budget", *found, *_COSTS[1:])},
+    }
+
+
 def to_csv(table: Table) -> bytes:
     """Write the table for spreadsheets: one line per image, target and attack.
 
@@ -111,27 +131,16 @@ def to_csv(table: Table) -> bytes:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    found = [f"{form}_{name}" for form in FORMS for name in _FOUND]
-    measured_names = ("num_steps", "budget", *found, *_COSTS[1:])
-    writer.writerow([
-        "id",
-        "label",
-        "target",
-        "clean_prediction",
-        "attack",
-        "verdict",
-        *measured_names,
-    ])
-    verdicts = table.verdicts()
-    for case in range(len(table)):
-        fixed = [_cell(table[name][case]) for name in _CASE]
-        for number, attack in enumerate(table.plan.attacks):
-            measured = [_cell(table[name][number, case]) for name in measured_names]
-            writer.writerow([*fixed, attack, verdicts[number, case], *measured])
+    columns = case_columns(table)
+    writer.writerow(columns)
+    for row in zip(*columns.values()):
+        writer.writerow(map(_cell, row))
     return text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, np.str_):
+        return value
     if isinstance(value, np.bool_):
         return int(value)
     if isinstance(value, np.floating):

@@ -18,6 +18,7 @@ from mnist_adv.attacks import attack
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
 from mnist_adv.data.images import Shape
+from mnist_adv.evaluation.in_memory import ImagesInMemory, ModelInMemory
 from mnist_adv.evaluation.measure.store import Timing, pack
 from mnist_adv.evaluation.plan import Plan, list_cases
 from mnist_adv.gradients.goals import Goal
@@ -42,12 +43,14 @@ class Places:
         data_dir: as in `data.load`.
         manual_dir: as in `data.load`.
         shape: of the model's images, `(h, w, c)`; those of the data set are brought into it.
+        images: a data set in memory, in the place of the plan's.
     """
 
-    model: ModelSource
+    model: ModelSource | ModelInMemory
     data_dir: str | None = None
     manual_dir: str | None = None
     shape: Shape | None = None
+    images: ImagesInMemory | None = None
 
     def data(self, plan: Plan) -> datasets.DataSource:
         """Name the source of a plan's images.
@@ -58,6 +61,8 @@ class Places:
         Returns:
             The plan's split, to be loaded from these folders.
         """
+        if self.images is not None:
+            return self.images
         folders = (self.data_dir, self.manual_dir)
         return datasets.DataSource(plan.dataset, plan.split, *folders, self.shape)
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mnist_adv.drawing.canvas import clipped, rasterise, without_grey_channel
+from mnist_adv.drawing.pairs import Picture
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
 
@@ -21,7 +22,7 @@ _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
 _MOST_CLASSES, _LONGEST_NAME = 26, 12
 
 
-def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
+def security_curve(table: Table, curves: Sequence[Curve]) -> Picture:
     """Draw success and robust accuracy against epsilon, with Wilson's intervals.
 
     Args:
@@ -29,9 +30,9 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
         curves: from `statistics.curves`.
 
     Returns:
-        `[height, width, 3]` uint8.
+        The figure.
     """
-    figure = Figure(figsize=(11, 4.6))
+    figure = Picture(figsize=(11, 4.6), dpi=110)
     left, right = (figure.add_axes((x, 0.12, 0.42, 0.77)) for x in (0.065, 0.56))
     epsilons = np.array(table.plan.epsilons)
     for curve in curves:
@@ -54,7 +55,7 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> np.ndarray:
         axis.grid(alpha=0.3)
     left.plot([], [], ":", color=_GREY, label="rounded to 8 bits")
     left.legend(frameon=False, fontsize=9)
-    return rasterise(figure)
+    return figure
 
 
 def distances(table: Table) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv import diagnostics, files
-from mnist_adv.drawing.canvas import png
+from mnist_adv.drawing.canvas import png, rasterise
 from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
@@ -52,7 +52,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
     cases = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
     pictures = {
-        "curve": figures.security_curve(table, drawn),
+        "curve": rasterise(figures.security_curve(table, drawn)),
         "distances": figures.distances(table),
         **{
             f"matrix_{name}": figures.class_matrices(

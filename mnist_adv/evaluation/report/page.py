@@ -10,8 +10,7 @@ from typing import Any
 import jinja2
 
 from mnist_adv.drawing.canvas import png
-from mnist_adv.evaluation.analyse.statistics import Curve, Share
-from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import Norm
@@ -107,19 +106,6 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
             for check in found.checks
         ],
     }
-
-
-def clean_accuracy(table: Table) -> Share:
-    """Count the clean images that are classified correctly.
-
-    Args:
-        table: all cases.
-
-    Returns:
-        Their share of all images.
-    """
-    correct = table.per_image(table.clean_correct.astype(int))
-    return Share(int(correct.sum()), len(correct))
 
 
 def lines(found: Evaluation) -> list[str]:
