@@ -7,6 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from mnist_adv.attacks.methods import adam
 from mnist_adv.attacks.methods.constant_search import ConstantSearch
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
@@ -14,7 +15,6 @@ from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.lazy import tf
 
-_DECAY, _SQUARE_DECAY, _TINY = 0.9, 0.999, 1e-8
 _NEARLY_ONE = 0.999999  # of tanh, as black and white pixels lie at infinity
 _CHECKS = 10
 
@@ -42,8 +42,7 @@ class CarliniWagner(ConstantSearch):
         return {
             "image": _image(space),
             "space": space,
-            "mean": tf.zeros_like(space),
-            "square": tf.zeros_like(space),
+            **adam.start(space),
             "checked": infinite,
         }
 
@@ -64,12 +63,9 @@ class CarliniWagner(ConstantSearch):
         away = image - inputs["clean"]
         pull = per_image(inputs["constant"] * tf.cast(state["objective"] > 0, tf.float32))
         slope = (2 * away + pull * state["gradient"]) * 2 * image * (1 - image)  # dx/dw
-        mean = _DECAY * state["mean"] + (1 - _DECAY) * slope
-        square = _SQUARE_DECAY * state["square"] + (1 - _SQUARE_DECAY) * slope * slope
-        count = tf.cast(state["number"] + 1, tf.float32)
-        rate = self.learning_rate * tf.sqrt(1 - _SQUARE_DECAY**count) / (1 - _DECAY**count)
-        space = state["space"] - per_image(rate) * mean / (tf.sqrt(square) + _TINY)
-        return {"image": _image(space), "space": space, "mean": mean, "square": square}
+        step, carried = adam.step(state, slope, self.learning_rate)
+        space = state["space"] - step
+        return {"image": _image(space), "space": space, **carried}
 
 
 def _image(space: Any) -> Any:
