@@ -18,6 +18,7 @@ from mnist_adv.attacks.methods.fmn import FMN
 from mnist_adv.attacks.methods.jsma import JSMA
 from mnist_adv.attacks.methods.optimum import OptimumAttack
 from mnist_adv.attacks.methods.pgd import PGD
+from mnist_adv.attacks.methods.sigma_zero import SigmaZero
 from mnist_adv.attacks.methods.square import Square
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
@@ -108,6 +109,7 @@ for _row in (
     NamedAttack("carlini_wagner", CarliniWagner(), "Carlini, Wagner, 2017"),
     NamedAttack("ead", EAD(), "Chen et al., 2018"),
     NamedAttack("jsma", JSMA(), "Papernot et al., 2016"),
+    NamedAttack("sigma_zero", SigmaZero(), "Cinà et al., 2024"),
     NamedAttack("bisection", Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
     NamedAttack("autoattack", AutoAttack(), "Croce, Hein, 2020"),
     NamedAttack("autoattack_plus", AutoAttack(version=Version.PLUS), "Croce, Hein, 2020"),

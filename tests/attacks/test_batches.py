@@ -31,6 +31,7 @@ REFILLED = {
     ("carlini_wagner", Norm.L2),
     ("ead", Norm.L1),
     ("jsma", Norm.L0),
+    ("sigma_zero", Norm.L0),
     ("blend", Norm.L1),
     ("optimum", Norm.LINF),
 }

@@ -41,6 +41,7 @@ FACTORS = {
     ("carlini_wagner", Norm.L2): 1.05,
     ("ead", Norm.L1): 1.3,
     ("jsma", Norm.L0): 1.01,
+    ("sigma_zero", Norm.L0): 1.01,
     ("bisection", Norm.LINF): 1.03,
     ("bisection", Norm.L2): 1.03,
     ("bisection", Norm.L1): 1.03,
@@ -149,7 +150,7 @@ TEN_CLASSES = {
         "bisection": 1.1,
     },
     Norm.L1: {"optimum": 1.0001, "fmn": 1.3, "fab": 1.1, "ead": 1.4, "bisection": 1.2},
-    Norm.L0: {"optimum": 1.0, "fmn": 1.5, "jsma": 2.0},
+    Norm.L0: {"optimum": 1.0, "fmn": 1.5, "jsma": 2.0, "sigma_zero": 1.3},
 }
 
 
