@@ -35,6 +35,8 @@ _BLOCK = re.compile(
 )
 _PICTURE = re.compile(r"!\[[^\]]*\]\(img/([^)]+)\)")
 _NUMBER = re.compile(r"-?\d+(?:\.\d*)?")
+GUIDE = FOLDER / "guide.md"
+_INSTALL = "    %pip install 'mnist_adv[notebook]'\n"
 # Notebooks run in their own folder, the tour in the repository's.
 _TO_ROOT = 'import os\n\nif not os.path.isdir("checkpoints"):\n    os.chdir("..")'
 
@@ -114,16 +116,33 @@ def disagreement(expected: str, printed: str) -> str | None:
     return None
 
 
-def notebook(text: str) -> str:
+def first_notebook(text: str) -> str:
+    """Take from the guide its section on notebooks, and make the notebook of it.
+
+    Args:
+        text: the guide's Markdown, outputs filled in.
+
+    Returns:
+        The notebook's JSON; the first cell installs the package.
+    """
+    section = text[text.index("## In a notebook") : text.index("## The certified optimum")]
+    before, after = section.split(_INSTALL)
+    links = "[notebook.ipynb](notebook.ipynb) has them"
+    return notebook(after, _INSTALL.strip(), before.replace(f"; {links}", ""))
+
+
+def notebook(text: str, first: str = _TO_ROOT, above: str = "") -> str:
     """Turn a tour into a notebook.
 
     Args:
         text: Markdown, its outputs filled in.
+        first: the code of the first cell.
+        above: Markdown before it.
 
     Returns:
         The notebook's JSON, format 4.5.
     """
-    cells = [_code_cell(_TO_ROOT, "", 1)]
+    cells = [_text_cell(above), _code_cell(first, "", 1)]
     end = 0
     for number, found in enumerate(_BLOCK.finditer(text), 2):
         cells.append(_text_cell(text[end : found.start()]))
@@ -186,6 +205,18 @@ def main() -> None:
     with workshop():
         for page in PAGES:
             _remake(page)
+        _remake_guide()
+
+
+def _remake_guide() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    told = blocks(text)
+    outputs = run([block.code for block in told], {})
+    text = fill_in(
+        text, [Block(block.code, output) for block, output in zip(told, outputs, strict=True)]
+    )
+    GUIDE.write_text(text, encoding="utf-8")
+    GUIDE.with_name("notebook.ipynb").write_text(first_notebook(text), encoding="utf-8")
 
 
 def _remake(page: tuple[pathlib.Path, ...]) -> None:
