@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,16 @@ _DAMAGE = (
     OverflowError,
     RuntimeError,
     UnicodeDecodeError,
+)
+# What NumPy raises for damaged headers of arrays, which it reads as Python's notation.
+HEADER_DAMAGE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
 )
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ZIP64 = struct.pack("<HH", 1, 16)  # begins the field of sizes beyond 32 bits
@@ -96,7 +107,7 @@ def array_headers(
                     raise ValueError(f"version {version[0]}.{version[1]} of NumPy's format")
                 shape, _, dtype = _HEADERS[version](stream)
                 start = stream.tell()
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        except HEADER_DAMAGE as error:
             raise ValueError(_damage(path, f"{entry.filename!r}: {first_line(error)}")) from error
         if dtype.hasobject:
             raise PickledError(f"{path} holds Python objects as {name!r}")

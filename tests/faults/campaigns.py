@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults import arrays, command_flags, hostile_models
+from tests.faults import arrays, command_flags, damage, hostile_models
 from tests.faults.campaign import Campaign
 
-CAMPAIGNS: tuple[Campaign, ...] = (arrays.CAMPAIGN, command_flags.CAMPAIGN, hostile_models.CAMPAIGN)
+CAMPAIGNS: tuple[Campaign, ...] = (
+    arrays.CAMPAIGN,
+    command_flags.CAMPAIGN,
+    hostile_models.CAMPAIGN,
+    *damage.CAMPAIGNS,
+)

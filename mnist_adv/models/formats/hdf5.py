@@ -16,6 +16,7 @@ import numpy as np
 
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import keras_config, keras_file, keras_sizes
+from mnist_adv.models.formats.hdf5_look import require_readable
 from mnist_adv.models.formats.registry import ReadRequest
 from mnist_adv.models.formats.shapes import MNIST_SHAPE, Layout
 from mnist_adv.models.loaded import LoadedModel
@@ -44,12 +45,13 @@ def load_hdf5(path: str, request: ReadRequest) -> tuple[Any, Layout]:
 
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"no file {path}")
+    require_readable(path, path)
     try:
         with h5py.File(path, "r") as file:
             config, version = _config(file, path)
             # What `clean` meets where the file is not what Keras writes, it raises as these.
             return _filled(config, version, _inside(file, _WEIGHTS, path), path, request)
-    except (AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
 
 

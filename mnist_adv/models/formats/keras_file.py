@@ -8,7 +8,6 @@ file names; and it is that checked config which the model is built from.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import pathlib
 import shutil
@@ -22,6 +21,7 @@ from mnist_adv import archives
 from mnist_adv.errors import first_line
 from mnist_adv.models.digests import digest_layers, digest_parts
 from mnist_adv.models.formats import keras_sizes
+from mnist_adv.models.formats.hdf5_look import require_readable
 from mnist_adv.models.formats.keras_layers import as_perceptron
 from mnist_adv.models.formats.keras_names import NAMES, VALUES
 from mnist_adv.models.formats.registry import ReadRequest
@@ -188,9 +188,12 @@ def _check(path: str) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
         with archives.open_zip(path) as archive:
             require_short(archive.getinfo("config.json").file_size, "config.json", path)
             config = _parsed(archive.read("config.json"), path)
-            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-                held = keras_sizes.stored_shapes(weights, path)
-    except (OSError, TypeError, KeyError) as error:
+            with tempfile.TemporaryDirectory() as folder:
+                stored = archive.extract("model.weights.h5", folder)
+                require_readable(stored, path)
+                with h5py.File(stored, "r") as weights:
+                    held = keras_sizes.stored_shapes(weights, path)
+    except (OSError, TypeError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
     try:
         cleaned = _cleaned(config)

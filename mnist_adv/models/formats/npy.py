@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mnist_adv import archives
 from mnist_adv.errors import first_line
 from mnist_adv.models.formats import content
 from mnist_adv.models.formats.arrays import NamedArrays, build
@@ -58,7 +59,7 @@ def _open(path: pathlib.Path) -> np.ndarray:
     content.require(path, {"npy"})
     try:
         array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError) as error:
+    except (*archives.HEADER_DAMAGE, EOFError) as error:
         if "Python objects" in str(error):
             raise ValueError(f"{path} {content.PICKLED}") from error
         raise ValueError(f"{path} is damaged ({first_line(error)}); use an intact copy") from error
