@@ -20,6 +20,7 @@ from mnist_adv.attacks.methods.optimum import OptimumAttack
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.methods.sigma_zero import SigmaZero
 from mnist_adv.attacks.methods.square import Square
+from mnist_adv.attacks.methods.strongest import Strongest
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
 from mnist_adv.gradients.losses import Loss
@@ -113,6 +114,7 @@ for _row in (
     NamedAttack("bisection", Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
     NamedAttack("autoattack", AutoAttack(), "Croce, Hein, 2020"),
     NamedAttack("autoattack_plus", AutoAttack(version=Version.PLUS), "Croce, Hein, 2020"),
+    NamedAttack("strongest", Strongest(), "every attack that applies"),
     NamedAttack("optimum", OptimumAttack(), "the certified smallest change of linear models"),
     NamedAttack("uniform_noise", UniformNoise(), "baseline", baseline=True),
     NamedAttack("gaussian_noise", GaussianNoise(), "baseline", baseline=True),

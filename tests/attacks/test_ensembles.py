@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from mnist_adv import attack
 from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
+from mnist_adv.attacks.methods.ensemble import Part
 from mnist_adv.attacks.methods.fab import FAB
 from mnist_adv.attacks.methods.square import Square
+from mnist_adv.attacks.methods.strongest import Strongest
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.losses import Loss
@@ -104,3 +108,68 @@ def test_two_classes_and_a_confidence_take_the_parts_that_there_are(images: np.n
     assert [part.name for part in none.parts] == ["apgd_ce", "apgd_t", "square"]
     with pytest.raises(ValueError, match="step_size is no setting of this attack"):
         attack(model, images, labels=labels, step_size=0.1, **options)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l0"])
+def test_strongest_is_no_further_than_any_attack_that_applies(
+    network: Any, images: np.ndarray, norm: str
+) -> None:
+    some = images[:6]
+    labels = network(some).numpy().argmax(axis=1)
+    options: dict[str, Any] = {"labels": labels, "norm": norm, "num_steps": 3}
+    result = attack(network, some, method="strongest", **options)
+    names = [part.name for part in result.parts]
+    expected = [
+        name
+        for name, row in ATTACKS.items()
+        if result.norm in row.attack.norms
+        and not row.attack.needs_donors
+        and not name.startswith("autoattack")
+        and name not in ("strongest", "optimum")
+    ]
+    assert sorted(names) == sorted(expected)
+    assert all(part.num_images == len(some) for part in result.parts)
+    for name in ("deepfool", "fmn", "jsma", "fab"):
+        if name in names:
+            alone = attack(network, some, method=name, **options)
+            assert (result.distances <= alone.distances).all(), name
+    assert result.success.sum() >= 5
+    if norm == "linf":
+        return
+    # Inside a budget that some of them meet, the others alone go on to the last part.
+    epsilon = float(np.sort(result.distances)[2])
+    near = attack(network, some, method="strongest", epsilon=epsilon, **options)
+    assert near.success[result.distances <= epsilon].all() and near.success.sum() < 6
+    assert near.parts[-1].num_images == 6 - near.success.sum()
+    assert near.parts[-1].name == names[-1]
+
+
+def test_budgets_shrink_below_the_best_so_far(network: Any, images: np.ndarray) -> None:
+    """A part with a budget improves on the smallest change of the parts before it."""
+    labels = network(images).numpy().argmax(axis=1)
+    options: dict[str, Any] = {"labels": labels, "norm": "linf"}
+
+    @dataclasses.dataclass(frozen=True)
+    class Two(Strongest):
+        def parts(self, task: Task) -> list[Part]:
+            weak = FAB(num_steps=2, overshoot=0.5)
+            return [Part("weak", weak), Part("apgd", APGD(num_steps=30, loss=Loss.DLR))]
+
+    alone = attack(network, images, method=FAB(num_steps=2, overshoot=0.5), **options)
+    both = attack(network, images, method=Two(), **options)
+    smaller = both.made_by == 1
+    assert smaller.sum() > COUNT / 2
+    assert (both.distances[smaller] < 0.9995 * alone.distances[smaller]).all()
+    np.testing.assert_array_equal(both.adversarial[~smaller], alone.adversarial[~smaller])
+
+
+def test_strongest_of_a_linear_model_is_the_optimum(
+    toy: SoftmaxRegression, images: np.ndarray
+) -> None:
+    targets = toy(images).numpy().argmin(axis=1)
+    options: dict[str, Any] = {"targets": targets, "norm": "l1"}
+    optimum, strongest = (
+        attack(toy, images, method=m, **options) for m in ("optimum", "strongest")
+    )
+    np.testing.assert_array_equal(strongest.adversarial, optimum.adversarial)
+    assert [part.name for part in strongest.parts] == ["optimum"]

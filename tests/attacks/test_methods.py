@@ -49,7 +49,7 @@ FACTORS = {
     **{("optimum", norm): 1.0 if norm is Norm.L0 else 1.0001 for norm in Norm},
 }
 # With a target, or with two classes, the same as another row.
-TWINS = {"fab_t": "fab"}
+TWINS = {"fab_t": "fab", "strongest": "optimum"}
 GREY = np.full((1, 28, 28, 1), 0.5, np.float32)
 QUICK: dict[str, dict[str, Any]] = {
     "carlini_wagner": {"num_searches": 6, "num_steps": 300},

@@ -33,7 +33,7 @@ def test_the_table_of_attacks_is_the_registry() -> None:
         for setting, value in settings:
             assert str(_setting(row.attack, setting)) == value, (name, setting)
         assert ("epsilon 1" in given) == (row.epsilon == 1), name
-        assert row.baseline or name == "optimum" or "](https://" in paper, name
+        assert row.baseline or name in ("optimum", "strongest") or "](https://" in paper, name
         assert set(norms.split()) == {norm.value for norm in row.attack.norms}, name
         assert seeks == ("the smallest change" if row.attack.minimal else "success inside epsilon")
         assert row.paper.split(",")[0].split(" et al.")[0] in paper, name

@@ -76,10 +76,12 @@ class AutoAttack(Ensemble):
         ]
 
     @override
-    def run_part(self, part: Part, task: Task, inputs: Inputs, run: Run) -> Outcome:
-        found = super().run_part(part, task, inputs, run)
+    def run_part(
+        self, part: Part, task: Task, inputs: Inputs, found: np.ndarray, run: Run
+    ) -> Outcome:
+        outcome = super().run_part(part, task, inputs, found, run)
         if part.attack.minimal:
-            inside = found.value <= inputs["epsilon"]
-            success = inside & (found.status == Status.ADVERSARIAL)
-            found.status = np.where(success, Status.ADVERSARIAL, Status.MISSED).astype(np.int32)
-        return found
+            inside = outcome.value <= inputs["epsilon"]
+            success = inside & (outcome.status == Status.ADVERSARIAL)
+            outcome.status = np.where(success, Status.ADVERSARIAL, Status.MISSED).astype(np.int32)
+        return outcome

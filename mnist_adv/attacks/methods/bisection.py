@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from typing_extensions import override
@@ -55,7 +54,7 @@ class Bisection(Attack):
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         clean = inputs["clean"]
         low = np.zeros(len(clean), np.float32)
-        high = _length(np.maximum(clean, 1 - clean), task.norm)
+        high = lengths(np.maximum(clean, 1 - clean), task.norm)
         best = self._run(task, inputs, high, run)
         for _ in range(self.num_searches):
             found = np.flatnonzero(
@@ -75,14 +74,23 @@ class Bisection(Attack):
     def _run(self, task: Task, inputs: Inputs, epsilon: np.ndarray, run: Run) -> Outcome:
         inputs = self.inner.prepare(task, {**inputs, "epsilon": epsilon}, None)
         outcome = self.inner.solve(task, inputs, run)
-        away = _length(outcome.image - inputs["clean"], task.norm)
+        away = lengths(outcome.image - inputs["clean"], task.norm)
         outcome.value = np.where(outcome.status == Status.ADVERSARIAL, away, outcome.value)
         return outcome
 
 
-def _length(perturbation: np.ndarray, norm: Norm) -> Any:
+def lengths(perturbation: np.ndarray, norm: Norm) -> np.ndarray:
+    """Measure perturbations outside the loop.
+
+    Args:
+        perturbation: `[n, *flat]`.
+        norm: in which.
+
+    Returns:
+        `[n]` float32.
+    """
     flat = np.abs(perturbation.reshape(len(perturbation), -1)).astype(np.float32)
     if norm is Norm.LINF:
-        return flat.max(axis=1)
+        return np.asarray(flat.max(axis=1))
     order = {Norm.L2: 2, Norm.L1: 1, Norm.L0: 0}[norm]
     return np.linalg.norm(flat, order, axis=1).astype(np.float32)

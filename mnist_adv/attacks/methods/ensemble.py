@@ -63,13 +63,16 @@ class Ensemble(Attack):
         """
         return best.status < Status.ADVERSARIAL
 
-    def run_part(self, part: Part, task: Task, inputs: Inputs, run: Run) -> Outcome:
+    def run_part(
+        self, part: Part, task: Task, inputs: Inputs, found: np.ndarray, run: Run
+    ) -> Outcome:
         """Run one part.
 
         Args:
             part: the attack.
             task: what all images share.
             inputs: NumPy arrays, of the images that it attacks.
+            found: `[m]`, the value of the success of a part before; infinite where there is none.
             run: runs the loop.
 
         Returns:
@@ -91,21 +94,18 @@ class Ensemble(Attack):
         made_by = np.zeros(len(inputs["clean"]), np.int64)
         reports = []
         for number, part in enumerate(self.parts(task)):
-            subset = inputs
+            subset, known = inputs, np.full(len(made_by), np.inf, np.float32)
             if best is not None:
                 left = np.flatnonzero(self.unfinished(inputs, best))
                 if not len(left):
                     break
-                subset = {
-                    **take(inputs, left),
-                    "found": np.where(
-                        best.status[left] == Status.ADVERSARIAL, best.value[left], np.inf
-                    ).astype(np.float32),
-                }
+                subset = take(inputs, left)
+                reached = best.status[left] == Status.ADVERSARIAL
+                known = np.where(reached, best.value[left], np.float32(np.inf))
             count, began = len(subset["clean"]), time.perf_counter()
             if isinstance(run, Runner):
                 run.begin(part.name, count * part.attack.num_runs(task))
-            found = self.run_part(part, task, subset, run)
+            found = self.run_part(part, task, subset, known, run)
             reports.append(PartReport(part.name, count, time.perf_counter() - began))
             if best is None:
                 best = found

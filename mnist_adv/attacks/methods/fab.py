@@ -34,7 +34,7 @@ class FAB(Repeated):
         overshoot: share by which both projections are lengthened.
         clean_share: the largest weight of the clean image's projection in the mean, in [0, 1].
         backward: share of the perturbation that is kept after a success, in [0, 1].
-        stop_early: whether an image is done as soon as its distance is within epsilon.
+        stop_early: whether an image is done as soon as its distance is within a finite epsilon.
     """
 
     num_steps: int = 100
@@ -64,7 +64,9 @@ class FAB(Repeated):
         seen = task.evaluate(Loss.MARGIN, inputs, image)
         adversarial = task.is_adversarial(inputs, seen["logits"])
         away = image - clean
-        near_enough = inputs["epsilon"] if self.stop_early else 0.0
+        epsilon = inputs["epsilon"]
+        limited = tf.math.is_finite(epsilon) & self.stop_early
+        near_enough = tf.where(limited, epsilon, 0.0)
         seen["stop"] = adversarial & (task.length(away) <= near_enough)
         point = tf.where(per_image(adversarial), clean + self.backward * away, image)
         led, towards = aimed(task, inputs, state)

@@ -10,8 +10,21 @@ from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.task import Inputs, Status, Task
+from mnist_adv.models.linear import linear_parts
 from mnist_adv.optimum import smallest_perturbation, to_float32
 from mnist_adv.verdict.beside_optimum import require_linear
+
+
+def applies(task: Task) -> bool:
+    """Say whether a task's optimum is known.
+
+    Args:
+        task: holds the model.
+
+    Returns:
+        Whether its model is linear in the pixels.
+    """
+    return linear_parts(task.model) is not None
 
 
 @dataclasses.dataclass(frozen=True)
