@@ -11,11 +11,11 @@ from typing_extensions import override
 from mnist_adv.arguments import whole
 from mnist_adv.attacks.base import Attack, Outcome, Run, take
 from mnist_adv.attacks.task import Inputs, State, Status, Task
-from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.geometry.norms import Norm, per_image
+from mnist_adv.geometry.random_point import random_point
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.tensors.randomness import exponential, normal, signs, uniform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,10 @@ class Repeated(Attack):
     def start(self, task: Task, inputs: Inputs) -> State:
         image = inputs["clean"]
         if self.random_start or self.restarts > 1:
-            away = per_image(self.start_radius(task, inputs)) * _random_point(task, inputs)
+            # Streams below 0, as the steps use those from 0 on.
+            stream = -8 * inputs["restart"]
+            point = random_point(task.norm, inputs["keys"], stream, task.flat)
+            away = per_image(self.start_radius(task, inputs)) * point
             wanted = per_image(inputs["restart"] > 0)
             image = tf.where(wanted, task.clip(image + away), image)
         return {"image": image, **self.lead(task, inputs)}
@@ -175,17 +178,3 @@ def aimed(task: Task, inputs: Inputs, state: State) -> tuple[Task, Inputs]:
     if "towards" not in state:
         return task, inputs
     return dataclasses.replace(task, targeted=True), {**inputs, "classes": state["towards"]}
-
-
-def _random_point(task: Task, inputs: Inputs) -> Any:
-    # Uniform in the unit ball; streams below 0, as the steps use those from 0 on.
-    norm, shape = task.norm, task.flat
-    keys, stream = inputs["keys"], -8 * inputs["restart"]
-    if norm is Norm.LINF:
-        return 2 * uniform(keys, stream, shape) - 1
-    inner = per_image(uniform(keys, stream - 1, (1,))[:, 0])
-    if norm is Norm.L2:
-        return inner ** (1 / task.num_pixels) * GEOMETRY[norm].steepest(normal(keys, stream, shape))
-    far = signs(keys, stream - 2, shape) * exponential(keys, stream, shape)
-    outside = per_image(exponential(keys, stream - 1, (1,))[:, 0])
-    return far / (per_image(GEOMETRY[norm].length(far)) + outside)
