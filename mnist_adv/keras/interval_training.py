@@ -132,7 +132,7 @@ class IntervalBoundTraining(Wrapper):
         return {**logs, self._certified.name: self._certified.result()}
 
     def _margins(self, images: Any, labels: Any, epsilon: Any) -> Any:
-        images = tf.cast(images, self.model.compute_dtype)
+        images = tf.cast(images, tf.float32)
         low, high = self._box
         # What lies outside the box stays where it is.
         lower = tf.minimum(tf.maximum(images - epsilon, low), images)

@@ -72,8 +72,9 @@ def make_chain(model: Any) -> Chain:
         The chain; its layers are the model's own.
 
     Raises:
-        ValueError: layers that branch, of a kind or with an activation without bounds; an end
-            without a `Dense` that gives logits, or probabilities by a softmax.
+        ValueError: layers that branch, of a kind or with an activation without bounds, or that
+            compute in another dtype than float32; an end without a `Dense` that gives logits, or
+            probabilities by a softmax.
     """
     layers = list(_flat(model))
     kind = _kind(layers[-1]) if layers else ""
@@ -87,6 +88,12 @@ def make_chain(model: Any) -> Chain:
             f"model must end in a Dense layer without activation, or in a softmax. Received: "
             f"{_kind(last)} with {end}"
         )
+    for layer in (*layers, last):
+        if layer.compute_dtype != "float32":
+            raise ValueError(
+                "interval bounds are computed in float32, as the model must be. "
+                f"Received: {layer.compute_dtype} of {layer.name!r}"
+            )
     for layer in layers:
         if _kind(layer) not in _RULES:
             raise ValueError(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mnist_adv.data.images import Bounds
-from mnist_adv.geometry.norms import GEOMETRY, Norm, l1_project_in_box, per_image
+from mnist_adv.geometry.norms import GEOMETRY, Norm, l1_project_in_box
+from mnist_adv.geometry.random_point import random_point
 from mnist_adv.geometry.steps import Step, apply_step
 from mnist_adv.tensors.lazy import tf
 
@@ -70,25 +71,22 @@ def perturb(
 
 
 def random_start(norm: Norm, images: Any, epsilon: float, *, seed: int, number: Any) -> Any:
-    """Draw a perturbation from the ball.
+    """Draw perturbations from the ball, the same with XLA and without.
 
     Args:
         norm: of the ball.
         images: `[n, ...]` floats, their shape known but for n.
         epsilon: the radius.
         seed: 0 to 2**32 - 1.
-        number: integer tensor; each has perturbations of its own.
+        number: integer tensor, of the step; each has perturbations of its own.
 
     Returns:
-        `[n, D, 1, 1]`: L-inf uniform in the ball; else of a random direction, and of a length
-        uniform in [0, epsilon).
+        `[n, D, 1, 1]`, uniform in the ball, in the dtype of the images.
     """
-    shape = [tf.shape(images)[0], math.prod(images.shape[1:]), 1, 1]
-    keys = [
-        tf.stack([tf.constant(seed, tf.int64), 2 * tf.cast(number, tf.int64) + k]) for k in (0, 1)
-    ]
-    uniform = tf.random.stateless_uniform(shape, keys[0], dtype=images.dtype)
-    if norm is Norm.LINF:
-        return (2 * uniform - 1) * epsilon
-    direction = tf.random.stateless_normal(shape, keys[1], dtype=images.dtype)
-    return direction * per_image(epsilon * uniform[:, 0, 0, 0] / GEOMETRY[norm].length(direction))
+    places = tf.range(tf.shape(images)[0])
+    seeds = tf.fill(tf.shape(places), tf.constant(seed, tf.uint32))
+    keys = tf.stack([seeds, tf.cast(places, tf.uint32)], axis=1)
+    # One draw takes three streams.
+    stream = tf.fill(tf.shape(places), 2 + 3 * tf.cast(number, tf.int32))
+    point = random_point(norm, keys, stream, (math.prod(images.shape[1:]), 1, 1))
+    return epsilon * tf.cast(point, images.dtype)

@@ -8,6 +8,7 @@ import keras
 from typing_extensions import override
 
 from mnist_adv.arguments import shown
+from mnist_adv.tensors.lazy import tf
 
 
 class Wrapper(keras.Model):
@@ -16,8 +17,8 @@ class Wrapper(keras.Model):
     The weights are the model's own. `save` and `export` write the model, not the wrapper, so
     `ModelCheckpoint` does too; `save_weights` writes the wrapper, to go on training from.
 
-    On CPUs XLA makes convolutions slower, so it is used where `compile(jit_compile=True)` asks for
-    it.
+    Without a GPU it is compiled without XLA, in which convolutions are slower on a CPU, unless
+    `compile(jit_compile=True)` asks for it.
 
     Args:
         model: as Keras made it, built, with one input and one output.
@@ -37,12 +38,24 @@ class Wrapper(keras.Model):
         super().__init__(name=f"{type(self).__name__.lower()}_of_{model.name}")
         self.model = model
         self.built = True
-        self.supports_jit = False
         self._compiled_model = False
 
     @override
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         return self.model(inputs, training=training, mask=mask)
+
+    @override
+    def compile(self, *args: Any, jit_compile: Any = "auto", **kwargs: Any) -> None:
+        """Configure the training.
+
+        Args:
+            *args: as `keras.Model.compile` takes them.
+            jit_compile: likewise; "auto" is False where there is no GPU.
+            **kwargs: likewise.
+        """
+        if jit_compile == "auto" and not tf.config.list_physical_devices("GPU"):
+            jit_compile = False
+        super().compile(*args, jit_compile=jit_compile, **kwargs)
 
     @override
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
@@ -60,7 +73,8 @@ class Wrapper(keras.Model):
             What `keras.Model.save` returns.
         """
         if self.compiled and not self.model.compiled:
-            self.model.compile_from_config(self.get_compile_config())
+            config = {**self.get_compile_config(), "jit_compile": "auto"}
+            self.model.compile_from_config(config)
             self._compiled_model = True
         if self._compiled_model and self.optimizer.built:
             for ours, theirs in zip(self.optimizer.variables, self.model.optimizer.variables):

@@ -186,6 +186,7 @@ def used_twice() -> keras.Model:
         (branching, "interval bounds are known for .* Received: Add"),
         (used_twice, "layers one after another, each used once"),
         (lambda: chain_of(Layers.Conv2D(2, 3, activation="gelu")), "Received: gelu of"),
+        (lambda: chain_of(Layers.Conv2D(2, 3, dtype="mixed_float16")), "Received: float16 of"),
         (lambda: chain_of(Layers.LayerNormalization()), "Received: LayerNormalization"),
         (lambda: chain_of(end="sigmoid"), "must end in a Dense layer .* Received: Dense with sig"),
     ],
@@ -214,7 +215,7 @@ def test_settings_without_meaning_are_refused(settings: dict[str, Any], message:
 def test_the_benchmark_proves_what_the_attack_does_not_break(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["--num_epochs=8", "--num_images=2000", "--num_test=300"]
+    argv = ["--num_epochs=8", "--num_images=2000", "--num_test=100"]
     assert benchmark.main([*argv, f"--output_dir={tmp_path}"]) == 0
     last = (tmp_path / "interval_training.md").read_text().splitlines()[-1]
     clean, attacked, certified = (float(cell) for cell in last.strip("| ").split(" | "))
