@@ -273,7 +273,7 @@ def _require_whole(folder: pathlib.Path) -> None:
     """Read the events back: on a full disk TensorFlow's writer drops them without a word."""
     for path in folder.rglob("*.tfevents.*"):
         try:
-            count = sum(1 for _ in tf.compat.v1.io.tf_record_iterator(os.fspath(path)))
+            count = sum(1 for _ in tf.data.TFRecordDataset(os.fspath(path)))
         except tf.errors.DataLossError:
             count = 0
         if not count:

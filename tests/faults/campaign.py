@@ -50,7 +50,7 @@ class Campaign:
         trial: number of the trial, that folder, which is only read, and an empty folder of its own
             -> how it ended. The number alone decides what it does. It raises only where the trial
             itself is wrong.
-        quick: how many trials `make test` makes: the first ones.
+        quick: how many trials `make test` makes: the first ones; 0: none, as they take too long.
     """
 
     name: str

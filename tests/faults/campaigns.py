@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import arrays, command_flags, damage, hostile_models
+from tests.faults import arrays, command_flags, damage, hostile_models, kills
 from tests.faults.campaign import Campaign
 
 CAMPAIGNS: tuple[Campaign, ...] = (
@@ -10,4 +10,5 @@ CAMPAIGNS: tuple[Campaign, ...] = (
     command_flags.CAMPAIGN,
     hostile_models.CAMPAIGN,
     *damage.CAMPAIGNS,
+    *kills.CAMPAIGNS,
 )

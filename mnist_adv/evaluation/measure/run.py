@@ -10,18 +10,22 @@ import contextlib
 import dataclasses
 import enum
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import joblib
 from tqdm import tqdm
 
-from mnist_adv.arguments import whole
+from mnist_adv.arguments import shown, whole
+from mnist_adv.errors import first_line
 from mnist_adv.evaluation.measure.chunk import Places, compute
 from mnist_adv.evaluation.measure.store import Store, Timing
 from mnist_adv.evaluation.plan import Chunk
 from mnist_adv.tensors import startup
 
+# Others fail in Dask in ways of their own, and leave threads that wait for one another.
+_ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d{1,5}", re.ASCII)
 _MOST_JOBS = 4096  # local processes
 
 
@@ -43,7 +47,7 @@ class Engine:
 
     Raises:
         ValueError: jobs that are no integer in 1..4096; a scheduler without Dask or Dask
-            without a scheduler.
+            without a scheduler; an address of another form.
     """
 
     backend: Backend = Backend.LOCAL
@@ -56,6 +60,10 @@ class Engine:
             raise ValueError(
                 "backend dask and scheduler tcp://host:port go together. "
                 f"Received: backend {self.backend.value}, scheduler {self.scheduler}"
+            )
+        if self.scheduler is not None and not _ADDRESS.fullmatch(self.scheduler):
+            raise ValueError(
+                f"scheduler must be tcp://host:port. Received: {shown(self.scheduler)}"
             )
 
 
@@ -144,5 +152,9 @@ def _client(scheduler: str | None) -> Iterator[Any]:
         raise ValueError(
             "backend dask needs one more package: pip install 'mnist_adv[dask]'"
         ) from error
-    with Client(scheduler, timeout=10) as client:
+    try:
+        client = Client(scheduler, timeout=10)
+    except TypeError as error:  # tls:// without Dask's settings of it
+        raise ConnectionError(f"{scheduler} cannot be reached ({first_line(error)})") from error
+    with client:
         yield client
