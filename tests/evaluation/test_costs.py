@@ -22,7 +22,7 @@ from mnist_adv.evaluation.report import files, page
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from tests.evaluation.support import SMALL, places, small_plan
+from tests.evaluation.support import SMALL, hand_made, places, small_plan
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,8 @@ def test_the_rate_is_that_of_the_middle_chunk(tmp_path: pathlib.Path) -> None:
 
 def read_table_of_ones(store: Store) -> Table:
     one = np.ones((1, 2), np.int64)
-    return Table(store.plan, {"num_queries": one, "num_gradients": one})
+    found = hand_made([0, 1], [0, 1], [[0.1, 0.2]])
+    return Table(store.plan, {**found.columns, "num_queries": one, "num_gradients": one})
 
 
 def _evaluated(folder: pathlib.Path, workshop: pathlib.Path, model: object) -> Evaluation:

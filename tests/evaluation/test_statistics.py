@@ -164,3 +164,22 @@ def test_attacks_that_do_not_beat_the_noise_are_noticed() -> None:
 
 def test_no_attack_has_the_name_of_a_curve_that_is_none() -> None:
     assert not {statistics.WORST, statistics.OPTIMUM} & set(ATTACKS)
+
+
+def test_optimality_is_one_for_the_best_and_nothing_for_none() -> None:
+    infinite = float("inf")
+    # The third case is misclassified when clean, the fourth is beyond the largest budget, 0.2.
+    first = [0.1, 0.15, 0.0, 0.3]
+    second = [0.05, infinite, 0.0, infinite]
+    table = hand_made([0, 1, 2, 3], [0, 1, 9, 3], [first, second])
+    best = (0.05 + 0.15 + 0 + 0.2) / 4
+    start = 0.75 * 0.2
+    areas = [(0.1 + 0.15 + 0 + 0.2) / 4, (0.05 + 0.2 + 0 + 0.2) / 4]
+    expected = [1 - (area - best) / (start - best) for area in areas]
+    assert statistics.optimality(table) == pytest.approx(expected)
+    known = statistics.optimality(table, np.array(first))
+    assert known == pytest.approx([1, 1 - (areas[1] - areas[0]) / (start - areas[0])])
+    nothing = hand_made([0, 1], [0, 1], [[infinite, infinite]])
+    assert statistics.optimality(nothing) == [None]
+    one = statistics.optimality(hand_made([0, 1], [0, 1], [[0.1, infinite]]))
+    assert one == pytest.approx([1])

@@ -7,15 +7,25 @@ Queries and gradients are counts and the same in every run. Time is not: it is i
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.store import Store
 
-_HEAD = ("attack", "over optimum", "found of feasible", "queries", "gradients", "image/s")
+_HEAD = (
+    "attack",
+    "optimality",
+    "over optimum",
+    "found of feasible",
+    "queries",
+    "gradients",
+    "image/s",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +34,8 @@ class Cost:
 
     Attributes:
         name: of the attack.
+        optimality: from `statistics.optimality`, against the certified optimum where it is known,
+            else against the best of all attacks that ran; None: not known.
         over_optimum: median of distance over optimum, of the cases whose goal was met; None: not
             known.
         share_found: at the largest budget, of the cases whose goal is feasible; None: not known.
@@ -33,6 +45,7 @@ class Cost:
     """
 
     name: str
+    optimality: float | None = None
     over_optimum: float | None = None
     share_found: float | None = None
     queries: float | None = None
@@ -47,6 +60,7 @@ class Cost:
         """
         return (
             self.name,
+            _format(self.optimality, ".2%"),
             _format(self.over_optimum, ".4f"),
             _format(self.share_found, ".2%"),
             _format(self.queries, ".1f"),
@@ -89,7 +103,12 @@ class Costs:
             One object per attack.
         """
         return [
-            {"attack": cost.name, "queries": cost.queries, "gradients": cost.gradients}
+            {
+                "attack": cost.name,
+                "optimality": cost.optimality,
+                "queries": cost.queries,
+                "gradients": cost.gradients,
+            }
             for cost in self.attacks
         ]
 
@@ -106,6 +125,7 @@ def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
         The table.
     """
     timing, lines = store.timing(), []
+    near = statistics.optimality(table, None if beside is None else beside.lower_bound)
     for number, name in enumerate(table.plan.attacks):
         found = None if beside is None else beside.found[number]
         # A process compiles an attack in its first chunk: the middle chunk is free of that.
@@ -113,11 +133,12 @@ def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
         lines.append(
             Cost(
                 name=name,
+                optimality=near[number],
                 over_optimum=None if found is None else found.over_optimum,
                 share_found=None if found is None else found.share_found[-1],
                 queries=float(table["num_queries"][number].mean()),
                 gradients=float(table["num_gradients"][number].mean()),
-                rate=statistics.median(rates) if rates else None,
+                rate=float(np.median(rates)) if rates else None,
             )
         )
     return Costs(tuple(lines))
@@ -128,7 +149,7 @@ def _format(value: float | None, form: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    widths = (14, 22, 11, 11, 9)
+    widths = (12, 14, 22, 11, 11, 9)
     return f"  {cells[0]:<16}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
     )

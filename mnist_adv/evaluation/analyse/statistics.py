@@ -245,6 +245,36 @@ def ranked(table: Table, form: str, count: int) -> tuple[np.ndarray, np.ndarray]
     return order[:count], order[::-1][:count]
 
 
+def optimality(table: Table, smallest: np.ndarray | None = None) -> list[float | None]:
+    """Compute how near each attack's security curve comes to the best one, as one number.
+
+    `1 - (area - best) / (start - best)` with areas under curves of unmet goals over epsilon, up to
+    the largest budget: `best` is that of the smallest distance of each case, `start` that of an
+    attack that changes nothing. 1: every case's distance is the smallest; 0: nothing was found.
+
+    Args:
+        table: all cases.
+        smallest: `[r]`, no change below meets the goal; None: the smallest that any attack found.
+
+    Returns:
+        One number per attack, at most 1; None where there is nothing to find.
+
+    References:
+        Cina et al., "AttackBench: Evaluating Gradient-based Attacks for Adversarial Examples",
+        2024.
+    """
+    largest, distance = table.plan.epsilons[-1], table.distance("float")
+    wanted = table["target"] if table.plan.targeted else table["label"]
+    at_once = (table["clean_prediction"] == wanted) == table.plan.targeted
+    reference = distance.min(axis=0) if smallest is None else smallest
+    best = float(np.where(at_once, 0, np.minimum(reference, largest)).mean())
+    start = float((~at_once).mean()) * largest
+    areas = np.where(at_once, 0, np.minimum(distance, largest)).mean(axis=1)
+    if start - best <= TOLERANCE:
+        return [None] * len(areas)
+    return [1 - (float(area) - best) / (start - best) for area in areas]
+
+
 def median(values: np.ndarray) -> float:
     """Compute the median, where infinity is a value like any other.
 
