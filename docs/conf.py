@@ -23,6 +23,8 @@ html_show_copyright = False
 myst_heading_anchors = 3
 
 autodoc_typehints = "signature"
+# Keras's own methods are described there.
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
@@ -49,14 +51,16 @@ def _sections() -> list[str]:
     homes: dict[str, list[str]] = {}
     for name in mnist_adv.__all__:
         homes.setdefault(getattr(mnist_adv, name).__module__, []).append(name)
-    return [_section(module, names) for module, names in sorted(homes.items())]
+    sections = [_section(module, names) for module, names in sorted(homes.items())]
+    return [*sections, _section("mnist_adv.keras", mnist_adv.keras.__all__, "mnist_adv.keras")]
 
 
-def _section(module: str, names: list[str]) -> str:
+def _section(module: str, names: list[str], home: str = "mnist_adv") -> str:
     parts = [f"## {module}", inspect.getdoc(importlib.import_module(module)) or ""]
     for name in names:
-        kind = "class" if inspect.isclass(getattr(mnist_adv, name)) else "function"
-        parts.append(f"```{{eval-rst}}\n.. auto{kind}:: mnist_adv.{name}\n```")
+        public = getattr(importlib.import_module(home), name)
+        kind = "class" if inspect.isclass(public) else "function"
+        parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {home}.{name}\n```")
     return "\n\n".join(parts)
 
 

@@ -64,6 +64,8 @@ def test_the_site_builds_without_a_warning_and_has_every_public_name(
     reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
     for name in mnist_adv.__all__:
         assert f'id="mnist_adv.{name}"' in reference
+    for name in mnist_adv.keras.__all__:
+        assert f'id="mnist_adv.keras.{name}"' in reference
     for page in make_tour.FOLDER.glob("*.md"):
         html = (tmp_path / "site" / f"{page.stem}.html").read_text(encoding="utf-8")
         body = html[html.index("<article") : html.index("</article>")]
