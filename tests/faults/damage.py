@@ -91,6 +91,16 @@ def _tf1(folder: pathlib.Path) -> None:
     (folder / "x.npz").unlink()
 
 
+def _v1(folder: pathlib.Path) -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name, array in _weights().items():
+            v1.Variable(array, name=name, use_resource=False)
+        saver = v1.train.Saver(write_version=v1.train.SaverDef.V1)
+        session.run(v1.global_variables_initializer())
+        saver.save(session, str(folder / "x.ckpt"), write_meta_graph=False, write_state=False)
+
+
 def _npy(folder: pathlib.Path) -> None:
     for name, array in _weights().items():
         np.save(folder / f"{name}.npy", array)
@@ -179,6 +189,7 @@ def _read_result(folder: pathlib.Path) -> Any:
 ARTEFACTS: Sequence[Artefact] = (
     Artefact("our checkpoint", _checkpoint, _opened(".")),
     Artefact("TF1 checkpoint with its graph", _tf1, _opened("x.ckpt")),
+    Artefact("TF1 checkpoint of one file (V1)", _v1, _opened("x.ckpt", activation="relu")),
     Artefact(
         ".npz",
         lambda folder: np.savez(folder / "x.npz", **_weights()),
@@ -300,14 +311,14 @@ def _same(found: Any, expected: Any) -> bool:
 
 _PROMISE = "A damaged file is refused by its name, or gives what the undamaged one gives."
 CAMPAIGNS = (
-    Campaign("bit flips", _PROMISE, 1400, _prepare, functools.partial(_trial, _flip, 1), quick=28),
-    Campaign("truncations", _PROMISE, 280, _prepare, functools.partial(_trial, _cut, 2), quick=14),
+    Campaign("bit flips", _PROMISE, 1500, _prepare, functools.partial(_trial, _flip, 1), quick=30),
+    Campaign("truncations", _PROMISE, 300, _prepare, functools.partial(_trial, _cut, 2), quick=15),
     Campaign(
         "zeroed blocks, empty files, folders for files",
         _PROMISE,
-        280,
+        300,
         _prepare,
         functools.partial(_trial, _overwrite, 3),
-        quick=14,
+        quick=15,
     ),
 )
