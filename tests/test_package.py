@@ -55,7 +55,7 @@ def test_the_wheel_carries_data_notice_types_and_commands(tmp_path: pathlib.Path
     assert "mnist-adv-convert = mnist_adv.commands.convert:main" in commands
     assert {"mnist_adv/models/formats/open.py", "mnist_adv/diagnostics/__init__.py"} <= names
     assert "mnist-adv-evaluate = mnist_adv.commands.evaluate:main" in commands
-    assert "mnist_adv/evaluation/report/report.html" in names
+    assert {f"mnist_adv/evaluation/report/report.{kind}" for kind in ("html", "css", "js")} <= names
     assert {"mnist_adv/playground/web/main.js", "mnist_adv/playground/web/index.html"} <= names
     assert not any(name.startswith("mnist_adv/playground/test") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

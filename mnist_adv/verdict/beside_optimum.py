@@ -77,8 +77,11 @@ class Comparison:
         known = self.ratio[np.isfinite(self.ratio)]
         if not known.size:
             return "no success to compare with the smallest possible change"
-        excess = 100 * (float(np.median(known)) - 1)
+        ratio = float(np.median(known))
+        excess = 100 * (ratio - 1)
         middle = "" if known.size == 1 else " (median)"
+        if excess >= 99.5:
+            return f"{ratio:.{1 if ratio < 9.95 else 0}f} times the smallest possible{middle}"
         return f"{max(excess, 0):.2g} % above the smallest possible{middle}"
 
     def share_found(self, epsilon: float) -> float:

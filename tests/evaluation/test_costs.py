@@ -115,7 +115,9 @@ def test_a_sound_model_gets_no_warning(
 ) -> None:
     found = _evaluated(tmp_path, workshop, trained)
     assert found.warnings == []
-    said = page.page(dataclasses.replace(found, warnings=["gradients <= 0"])).decode()
+    said = page.page(
+        dataclasses.replace(found, warnings=["gradients <= 0"]), {}, tuple("0123456789")
+    ).decode()
     assert "Look at the model first" in said and "gradients &lt;= 0" in said
     said = (tmp_path / "run" / "report.html").read_text()
     assert "Look at the model first" not in said and "<th>image/s</th>" in said

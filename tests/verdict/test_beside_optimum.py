@@ -12,7 +12,7 @@ from mnist_adv import LinearModel, attack
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.models.linear import linear_parts
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.verdict import BelowOptimumError, compare
+from mnist_adv.verdict import BelowOptimumError, Comparison, compare
 
 COUNT = 40
 
@@ -82,3 +82,18 @@ def test_only_linear_models_are_compared(
         attack(network, images, labels=labels, method="optimum")
     with pytest.raises(ValueError, match="must have shape"):
         LinearModel(np.zeros((3, 2)), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sentence"),
+    [
+        ([1.086], "8.6 % above the smallest possible"),
+        ([1.5, 1.9], "70 % above the smallest possible (median)"),
+        ([3.6], "3.6 times the smallest possible"),
+        ([2.0, 260.0], "131 times the smallest possible (median)"),
+    ],
+)
+def test_what_is_twice_as_far_is_told_in_times(ratio: list[float], sentence: str) -> None:
+    distances = np.array(ratio)
+    comparison = Comparison(None, distances, distances)  # type: ignore[arg-type]
+    assert comparison.sentence == sentence

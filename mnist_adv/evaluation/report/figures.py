@@ -102,7 +102,7 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     Returns:
         `[height, width, 3]` uint8.
     """
-    chosen = _most_frequent(found.counts)
+    chosen = most_frequent(found.counts)
     class_names = [clipped(class_names[k], _LONGEST_NAME) for k in chosen]
     side = max(4.6, 0.46 * len(class_names))
     figure = Figure(figsize=(2 * side + 0.8, side))
@@ -142,8 +142,15 @@ def class_matrices(table: Table, name: str, found: Matrices, class_names: Sequen
     return rasterise(figure)
 
 
-def _most_frequent(counts: np.ndarray) -> np.ndarray:
-    """Choose the classes that are drawn, in their order."""
+def most_frequent(counts: np.ndarray) -> np.ndarray:
+    """Choose the classes that are shown of many.
+
+    Args:
+        counts: `[k, k]`, how often each pair of classes occurs.
+
+    Returns:
+        The most frequent, at most 26, in their order.
+    """
     seen = counts.sum(axis=0) + counts.sum(axis=1)
     return np.sort(np.argsort(-seen, kind="stable")[:_MOST_CLASSES])
 

@@ -17,8 +17,7 @@ from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.store import Store, json_bytes, pack
-from mnist_adv.evaluation.report import figures, page
-from mnist_adv.evaluation.report.figures import Pair
+from mnist_adv.evaluation.report import cases, figures, page
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.models.model_source import load_probes
 
@@ -50,7 +49,10 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     drawn = curves if beside is None else [*curves, beside.curve]
     easiest, hardest = statistics.ranked(table, "float", _EXTREMES)
     spread = np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOSAIC)).astype(np.int64))
-    cases = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
+    galleries = {"easiest": easiest, "hardest": hardest, "mosaic": spread}
+    galleries = {name: rows for name, rows in galleries.items() if len(rows)}
+    every = np.concatenate(list(galleries.values()))
+    shown = cases.fetch(store, table, places, model, every)
     pictures = {
         "curve": rasterise(figures.security_curve(table, drawn)),
         "distances": figures.distances(table),
@@ -61,13 +63,13 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
             for number, name in enumerate(table.plan.attacks)
         },
         **{
-            name: figures.mosaic(_pairs(store, table, places, chosen, class_names), _COLUMNS)
-            for name, chosen in cases.items()
-            if len(chosen)
+            name: figures.mosaic([shown[row].pair(class_names) for row in rows], _COLUMNS)
+            for name, rows in galleries.items()
         },
     }
     extremes = {
-        name: [_extreme(table, case) for case in cases[name]] for name in ("easiest", "hardest")
+        name: [_extreme(table, case) for case in galleries.get(name, ())]
+        for name in ("easiest", "hardest")
     }
     found = Evaluation(table, curves, checks, pictures, beside, spent, warnings)
     folder = store.folder
@@ -77,7 +79,8 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     files.write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
     for name, pixels in pictures.items():
         files.write(folder / f"{name}.png", png(pixels))
-    files.write(folder / "report.html", page.page(found))
+    seen = {name: [shown[row] for row in rows] for name, rows in galleries.items()}
+    files.write(folder / "report.html", page.page(found, seen, class_names))
     store.sweep()
     return found
 
@@ -115,33 +118,3 @@ def _extreme(table: Table, case: int) -> dict[str, Any]:
         "distance": statistics.finite(float(table.distance("float")[number, case])),
         "prediction": int(table["float_prediction"][number, case]),
     }
-
-
-def _pairs(
-    store: Store, table: Table, places: Places, cases: np.ndarray, class_names: Sequence[str]
-) -> list[Pair]:
-    """Fetch the images of some cases, chunk by chunk."""
-    plan, distance = table.plan, table.distance("float")
-    best = distance.argmin(axis=0)
-    firsts = np.searchsorted(table["index"], [chunk.first for chunk in plan.chunks()])
-    home = np.searchsorted(firsts, cases, side="right") - 1
-    pairs: dict[int, Pair] = {}
-    for chunk in plan.chunks():
-        mine = cases[home == chunk.number]
-        if not len(mine):
-            continue
-        levels = store.read_chunk(chunk, ("levels",))["levels"]
-        loaded = places.data(plan).load(chunk.rows)
-        for case in mine.tolist():
-            index, number = int(table["index"][case]), int(best[case])
-            clean = loaded.images[index - chunk.first]
-            seen = class_names[table["saved_prediction"][number, case]]
-            before, length = class_names[table["label"][case]], distance[number, case]
-            far = f"{length:.3g}" if np.isfinite(length) else "not met"
-            pairs[case] = Pair(
-                clean=np.rint(255 * clean).astype(np.uint8),
-                changed=levels[number, case - firsts[chunk.number]],
-                caption=f"#{index}: {before} to {seen}\n{far}",
-                met=bool(np.isfinite(length)),
-            )
-    return [pairs[case] for case in cases.tolist()]

@@ -8,20 +8,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import numpy as np
 
-from mnist_adv.drawing.canvas import png
+from mnist_adv.drawing.canvas import clipped, png
+from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
+from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.plan import Plan, Targets
+from mnist_adv.evaluation.report.cases import Case
+from mnist_adv.evaluation.report.figures import most_frequent
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import Norm
 
+_GRID = 201  # distances at which the cumulative curve is counted
+_MOST_BARS, _LONGEST_NAME = 10, 12
 # Picture, title and text of the sections that show images.
 _GALLERIES = (
     ("easiest", "Easiest", "Classified correctly when clean, and misclassified the soonest."),
     (
         "hardest",
         "Hardest",
-        "Classified correctly the longest; in red, where no attack met the goal.",
+        "Classified correctly the longest; framed in red, where no attack met the goal.",
     ),
     (
         "mosaic",
@@ -29,6 +36,14 @@ _GALLERIES = (
         "Images spread evenly over what was measured: clean, changed and rounded to 8 bits.",
     ),
 )
+# What is said of a setting that is not set.
+_UNSET = {
+    "reading": "as the file says",
+    "num_steps": "each attack's own",
+    "step_size": "each attack's own",
+    "attack_settings": "each attack's own",
+    "confidence": "any",
+}
 _GOALS = {
     Targets.UNTARGETED: "away from the label",
     Targets.RANDOM: "to a random other class",
@@ -115,38 +130,63 @@ def lines(found: Evaluation) -> list[str]:
         found: the evaluation.
 
     Returns:
-        The lines.
+        The lines; the last but those on what is wrong are a table by epsilon.
     """
-    table, curves, checks = found.table, found.curves, found.checks
-    plan = table.plan
+    plan = found.table.plan
     said = [
         f"threat: {threat(plan)}",
-        f"clean accuracy: {_told(clean_accuracy(table))}",
-        f"at {plan.norm.value} {plan.epsilons[-1]:g}:",
-        f"  {'':<16}{'success':>9}{'of correct':>12}{'8 bits':>9}{'robust':>9}{'median':>10}",
+        f"clean accuracy: {_told(clean_accuracy(found.table))}",
+        "",
+        *found.costs.lines(),
     ]
-    for curve, saved in zip(summary(curves), summary(curves, "saved")):
-        said.append(
-            f"  {curve.name:<16}{curve.success[-1].value:>9.2%}"
-            f"{curve.success_of_correct[-1].value:>12.2%}{saved.success[-1].value:>9.2%}"
-            f"{curve.robust[-1].value:>9.2%}{_distance(curve.median):>10}"
-        )
-    said += found.costs.lines()
+    if plan.targeted:
+        said += ["", "success (share of the cases whose target is reached):"]
+        said += _by_epsilon(found, "success")
+    said += ["", "robust accuracy (share of the images classified correctly after the attack):"]
+    said += _by_epsilon(found, "robust")
     said += [f"doctor: {warning}" for warning in found.warnings]
-    failed = [check for check in checks if not check.holds]
-    said.append(f"checks: {len(checks) - len(failed)} of {len(checks)} hold")
+    failed = [check for check in found.checks if not check.holds]
+    said.append(f"checks: {len(found.checks) - len(failed)} of {len(found.checks)} hold")
     said += [f"  FAILED: {check.statement}: {check.detail}" for check in failed]
     return said
 
 
-def page(found: Evaluation) -> bytes:
+def _by_epsilon(found: Evaluation, what: str) -> list[str]:
+    """Lay out a table: a line per epsilon, a column per attack."""
+    plan = found.table.plan
+    floats, saved = summary(found.curves), summary(found.curves, "saved")
+    columns = [(curve.name, getattr(curve, what)) for curve in floats]
+    columns.append((f"{saved[-1].name} in 8 bits", getattr(saved[-1], what)))
+    if found.beside is not None:
+        columns.append((found.beside.curve.name, getattr(found.beside.curve, what)))
+    heads = [f"{plan.norm.value} epsilon", *(name for name, _ in columns)]
+    rows = [
+        [f"{epsilon:g}", *(f"{shares[number].value:.2%}" for _, shares in columns)]
+        for number, epsilon in enumerate(plan.epsilons)
+    ]
+    rows.append(["median distance", *(_distance(curve.median) for curve in floats)])
+    rows[-1] += [_distance(saved[-1].median)]
+    if found.beside is not None:
+        rows[-1].append(_distance(found.beside.curve.median))
+    widths = [max(len(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
+    return [
+        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths))
+        for row in (heads, *rows)
+    ]
+
+
+def page(
+    found: Evaluation, galleries: Mapping[str, Sequence[Case]], class_names: Sequence[str]
+) -> bytes:
     """Write the evaluation as one HTML page that needs no other file.
 
     Args:
         found: the evaluation.
+        galleries: name -> the cases that are shown.
+        class_names: k names.
 
     Returns:
-        UTF-8, pictures inlined. All of it but the section on costs is the same in every run.
+        UTF-8, images inlined. All of it but the section on costs is the same in every run.
     """
     plan, last = found.table.plan, summary(found.curves)[-1]
     largest = f"{plan.norm.value} {plan.epsilons[-1]:g}"
@@ -168,41 +208,130 @@ def page(found: Evaluation) -> bytes:
             (f"success at {largest}", last.success[-1]),
             ("the same, rounded to 8 bits", summary(found.curves, "saved")[-1].success[-1]),
         ),
-        shares=_shares(plan, found.curves),
-        galleries=[each for each in _GALLERIES if each[0] in found.pictures],
+        attacks=list(zip(summary(found.curves), summary(found.curves, "saved"))),
+        distance=_distance,
+        matrices=_matrices(found.table, class_names),
+        galleries=[each for each in _GALLERIES if each[0] in galleries],
         evaluation=found,
-        pictures={
-            name: base64.b64encode(png(pixels)).decode() for name, pixels in found.pictures.items()
+        data=data(found, galleries, class_names),
+        settings={
+            name: _UNSET.get(name, "none") if value in (None, "", {}) else value
+            for name, value in {**plan.settings(), "digest": plan.digest}.items()
         },
-        settings={**plan.settings(), "digest": plan.digest},
     )
     return text.encode()
 
 
-def _shares(plan: Plan, curves: Sequence[Curve]) -> list[tuple[str, ...]]:
+def data(
+    found: Evaluation, galleries: Mapping[str, Sequence[Case]], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Collect what the page's program draws.
+
+    Args:
+        found: the evaluation.
+        galleries: name -> the cases that are shown.
+        class_names: k names.
+
+    Returns:
+        JSON-serialisable.
+    """
+    table = found.table
+    attained = table.distance("float")
+    met = attained[np.isfinite(attained)]
+    grid = np.linspace(0, float(met.max()) if met.size and met.max() else 1.0, _GRID)
+    return {
+        "norm": table.plan.norm.value,
+        "epsilons": list(table.plan.epsilons),
+        "classes": list(class_names),
+        "curves": [
+            {
+                "name": curve.name,
+                "form": curve.form,
+                "robust": [_point(share) for share in curve.robust],
+                "success": [_point(share) for share in curve.success],
+            }
+            for curve in found.drawn
+        ],
+        "distances": {
+            "grid": grid.tolist(),
+            "total": attained.shape[1],
+            "counts": {
+                name: np.searchsorted(np.sort(values), grid, side="right").tolist()
+                for name, values in zip(table.plan.attacks, attained)
+            },
+        },
+        "galleries": {
+            name: [_shown(case, class_names) for case in cases] for name, cases in galleries.items()
+        },
+    }
+
+
+def _point(share: Share) -> list[float]:
+    return [share.count, share.total, *share.interval]
+
+
+def _shown(case: Case, class_names: Sequence[str]) -> dict[str, Any]:
+    """Turn a case into JSON, with the classes that matter most to it."""
+    likeliest = np.argsort(-np.maximum(case.before, case.after), kind="stable")[:_MOST_BARS]
+    return {
+        "index": case.index,
+        "label": class_names[case.label],
+        "target": class_names[case.target] if case.target >= 0 else "",
+        "attack": case.attack,
+        "distance": case.distance if np.isfinite(case.distance) else "",
+        "clean": base64.b64encode(png(case.clean)).decode(),
+        "changed": base64.b64encode(png(case.changed)).decode(),
+        "sees": [class_names[int(each.argmax())] for each in (case.before, case.after)],
+        "probabilities": [
+            [class_names[k], round(float(case.before[k]), 6), round(float(case.after[k]), 6)]
+            for k in np.sort(likeliest).tolist()
+        ],
+    }
+
+
+def _matrices(table: Table, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Format true class by target, or by what the image became, of each attack."""
+    drawn = []
+    for number, name in enumerate(table.plan.attacks):
+        found = statistics.matrices(table, number, "float")
+        chosen = most_frequent(found.counts)
+        cell = np.ix_(chosen, chosen)
+        some, far = found.counts[cell] > 0, found.distance[cell]
+        longest = float(far[np.isfinite(far)].max(initial=0)) or 1.0
+        drawn.append({
+            "name": name,
+            "heads": [clipped(class_names[k], _LONGEST_NAME) for k in chosen],
+            "share": _cells(some, found.success[cell], "{:.0%}", 1.0),
+            "distance": _cells(some, far, "{:.2g}", longest),
+        })
+    return drawn
+
+
+def _cells(
+    some: np.ndarray, values: np.ndarray, form: str, largest: float
+) -> list[list[tuple[str, float]]]:
+    """Format a matrix: of each cell its text and its share of the largest; blank without images."""
+
+    def text(value: float) -> str:
+        if np.isinf(value):
+            return "missed"
+        said = form.format(value).removesuffix("%")
+        return said.removeprefix("0") if said.startswith("0.") else said
+
     return [
-        (
-            curve.name,
-            f"{epsilon:g}",
-            f"{curve.success[number].value:.2%}",
-            _interval(curve.success[number]),
-            f"{curve.success_of_correct[number].value:.2%}",
-            f"{saved.success[number].value:.2%}",
-            f"{curve.robust[number].value:.2%}",
-            _interval(curve.robust[number]),
-            f"{curve.robust_of_correct[number].value:.2%}",
-            f"{saved.robust[number].value:.2%}",
-        )
-        for curve, saved in zip(summary(curves), summary(curves, "saved"))
-        for number, epsilon in enumerate(plan.epsilons)
+        [
+            (text(value), min(value / largest, 1.0)) if any_there else ("", 0.0)
+            for any_there, value in zip(*row)
+        ]
+        for row in zip(some.tolist(), values.tolist())
     ]
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name} {version}" for name, version in value.items())
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -216,4 +345,4 @@ def _interval(share: Share) -> str:
 
 
 def _distance(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
+    return "most missed" if value is None else f"{value:.4g}"
