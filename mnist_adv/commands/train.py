@@ -163,11 +163,12 @@ def _run(
         prefix = saver.save(epoch.epoch)
         robust = _robust_accuracy(model, test_set, config)
         curves.write(epoch, model.W.numpy(), robust)
-        bar.set_postfix_str(f"test accuracy {epoch.test.accuracy:.4f}{_words(robust)}")
+        shown = "" if robust is None else f", robust {robust:.4f}"
+        bar.set_postfix_str(f"test accuracy {epoch.test.accuracy:.4f}{shown}")
     lines = [
-        f"after {epoch.epoch} epochs: test accuracy {epoch.test.accuracy:.4f}{_words(robust)}, "
+        f"after {epoch.epoch} epochs: test accuracy {epoch.test.accuracy:.4f}, "
         f"loss {epoch.test.loss:.4f}",
-        *([] if robust is None else [f"robust: inside {config.defend} {config.epsilon:g}, exact"]),
+        *_lines(robust, config),
         f"saved {prefix}",
     ]
     record = {
@@ -206,8 +207,10 @@ def _robust_accuracy(
     return float(optimum.robust_accuracy(nearest, [config.epsilon])[0])
 
 
-def _words(robust: float | None) -> str:
-    return "" if robust is None else f", robust {robust:.4f}"
+def _lines(robust: float | None, config: TrainingConfig) -> list[str]:
+    if robust is None:
+        return []
+    return [f"exact robust accuracy inside {config.defend} {config.epsilon:g}: {robust:.4f}"]
 
 
 main = cli.Command(

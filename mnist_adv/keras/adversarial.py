@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from typing_extensions import override
 
-from mnist_adv.arguments import ABOVE_0, UINT32, choose, real, whole, yes_or_no
+from mnist_adv.arguments import ABOVE_0, UINT32, choose, real, shown, whole, yes_or_no
 from mnist_adv.data.images import UNIT, Bounds, checked_bounds
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.keras.pgd import perturb, random_start
@@ -35,7 +35,8 @@ class AdversarialTraining(Wrapper):
         num_steps: at least 1.
         random_start: whether the attack starts at a random point of the ball.
         trades: the weight of the divergence, above 0 (6 in the paper); None: Madry's training. The
-            model must return probabilities, or logits with a loss of `from_logits=True`.
+            model must return probabilities, or logits with a loss of `from_logits=True`; the loss
+            is one of `keras.losses`.
         bounds: the least and the largest value of a pixel.
         seed: of the random starts, 0 to 2**32 - 1. They follow from it and the number of the step,
             so that a training that goes on from a backup equals an unbroken one.
@@ -172,7 +173,15 @@ def gives_logits(loss: Any) -> bool:
 
     Returns:
         Whether it is a loss of logits; else it takes probabilities.
+
+    Raises:
+        ValueError: it is neither a name nor a `keras.losses.Loss`, and so does not say.
     """
     if isinstance(loss, keras.losses.Loss):
         return bool(loss.get_config().get("from_logits", False))
-    return False
+    if isinstance(loss, str):
+        return False
+    raise ValueError(
+        "trades needs a loss of keras.losses, or its name, which says whether the model returns "
+        f"logits. Received: {shown(loss)}"
+    )

@@ -78,6 +78,14 @@ def test_a_defended_training_reaches_its_figures_and_resumes(
         if value.tag == "robust_accuracy"
     ]
     assert len(logged) == 8 and logged[-1] == pytest.approx(record["robust_accuracy"])
+    (card,) = (
+        tf.make_ndarray(value.tensor).item().decode()
+        for file in (tmp_path / "logs/train/train").glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+        if value.tag == "card"
+    )
+    assert f"exact robust accuracy inside linf 0.1: {record['robust_accuracy']:.4f}" in card
     other = ["train.py", *folders(tmp_path), "--resume", "--defend=l2"]
     assert train_command.main(other) == 2
     assert "defend is 'linf' there. Received: --defend=l2" in capsys.readouterr().err

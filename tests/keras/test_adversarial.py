@@ -337,6 +337,10 @@ def test_models_and_images_that_cannot_be_attacked_are_refused() -> None:
     wrapper.compile("sgd", loss_of(False))
     with pytest.raises(ValueError, match=r"images must be floats.* Received: uint8"):
         wrapper.train_on_batch(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, int))
+    unknown = AdversarialTraining(net(), epsilon=0.1, trades=6.0)
+    unknown.compile("sgd", lambda labels, outputs: outputs[:, 0])
+    with pytest.raises(ValueError, match=r"trades needs a loss of keras\.losses.* Received: <f"):
+        unknown.train_on_batch(np.zeros((2, 28, 28, 1), np.float32), np.zeros(2, int))
     with pytest.raises(ValueError, match=r"as many, one at least. Received: 2 and 1"):
         RobustAccuracy(np.zeros((2, 28, 28, 1)), [0], epsilon=0.1)
     with pytest.raises(ValueError, match=r"must be one of .*pgd.* Received: 'no_such'"):
