@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
-from mnist_adv.evaluation.analyse.checks import Check
+from mnist_adv.evaluation.analyse.check import Check
 from mnist_adv.evaluation.analyse.costs import Costs
 from mnist_adv.evaluation.analyse.statistics import Curve, clean_accuracy
 from mnist_adv.evaluation.analyse.table import Table, case_columns
@@ -47,8 +47,8 @@ class Evaluation:
 
     @property
     def sound(self) -> bool:
-        """Whether every check holds."""
-        return all(check.holds for check in self.checks)
+        """Whether every decisive check holds; the others say that attacks may be weak."""
+        return all(check.holds for check in self.checks if check.decisive)
 
     @property
     def drawn(self) -> list[Curve]:
@@ -116,12 +116,14 @@ class Evaluation:
         last = len(plan.epsilons) - 1
         shown = sorted({round(last * number / _MOST) for number in range(_MOST + 1)})
         robust = ", ".join(f"{worst.robust[i].value:.2%} at {plan.epsilons[i]:g}" for i in shown)
-        failed = sum(not check.holds for check in self.checks)
+        failed = sum(not check.holds for check in self.checks if check.decisive)
+        weak = [check for check in self.checks if not check.holds and not check.decisive]
         parts = [
             f"{plan.dataset} {plan.split}, {plan.num_images} images, {', '.join(plan.attacks)}",
             f"clean accuracy {clean_accuracy(self.table).value:.2%}",
             f"robust accuracy ({plan.norm.value}) {robust}",
             f"{failed} of {len(self.checks)} checks FAIL" if failed else "",
+            f"attacks may be weak: {weak[0].detail}" if weak else "",
             f"look at the model first: {self.warnings[0]}" if self.warnings else "",
         ]
         return f"Evaluation({'; '.join(part for part in parts if part)})"

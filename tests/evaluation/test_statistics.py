@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.evaluation.analyse import checks, statistics
+from mnist_adv.evaluation.analyse.check import Check
 from mnist_adv.evaluation.analyse.table import to_csv
 from mnist_adv.evaluation.report import figures
 from tests.evaluation.support import hand_made
@@ -152,7 +153,7 @@ def test_an_attack_that_moves_at_epsilon_zero_is_noticed() -> None:
 
 
 def test_attacks_that_do_not_beat_the_noise_are_noticed() -> None:
-    def found(pgd: float) -> list[checks.Check]:
+    def found(pgd: float) -> list[Check]:
         table = hand_made([1, 2], [1, 2], [[0.1, pgd], [0.1, INF]])
         plan = dataclasses.replace(table.plan, attacks=("pgd", "uniform_noise"))
         return checks._baselines(dataclasses.replace(table, plan=plan))

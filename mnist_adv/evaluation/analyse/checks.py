@@ -6,14 +6,15 @@ bug in an attack or in the measuring, or to useless gradients.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
+from mnist_adv.evaluation.analyse.check import Check
 from mnist_adv.evaluation.analyse.statistics import Curve
+from mnist_adv.evaluation.analyse.strength import check_strength
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.chunk import FORMS, Places
 from mnist_adv.evaluation.measure.store import Store
@@ -22,15 +23,6 @@ from mnist_adv.verdict.judge import TOLERANCE
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One statement, whether it holds, and by how much."""
-
-    statement: str
-    holds: bool
-    detail: str
 
 
 def check_all(
@@ -54,6 +46,7 @@ def check_all(
         _never_falls(curves),
         *_saved_images(store, table, model, places),
         *_baselines(table),
+        *check_strength(table),
     ]
 
 

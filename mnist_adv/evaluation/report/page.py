@@ -117,7 +117,12 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
         "costs": found.costs.record(),
         "warnings": found.warnings,
         "checks": [
-            {"statement": check.statement, "holds": check.holds, "detail": check.detail}
+            {
+                "statement": check.statement,
+                "holds": check.holds,
+                "decisive": check.decisive,
+                "detail": check.told,
+            }
             for check in found.checks
         ],
     }
@@ -147,7 +152,7 @@ def lines(found: Evaluation) -> list[str]:
     said += [f"doctor: {warning}" for warning in found.warnings]
     failed = [check for check in found.checks if not check.holds]
     said.append(f"checks: {len(found.checks) - len(failed)} of {len(found.checks)} hold")
-    said += [f"  FAILED: {check.statement}: {check.detail}" for check in failed]
+    said += [f"  {check.verdict}: {check.statement}: {check.told}" for check in failed]
     return said
 
 
