@@ -81,7 +81,9 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename and TEMPORARY not in str(error.filename)):
+        named = os.path.abspath(os.fsdecode(error.filename)) if error.filename else ""
+        beside = os.path.join(os.path.dirname(os.path.abspath(path)), TEMPORARY)
+        if error.errno is None or (named and not named.startswith(beside)):
             raise
         raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
 

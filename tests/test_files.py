@@ -163,3 +163,16 @@ def test_a_file_system_without_exchange_serves(
 
     monkeypatch.setattr(files, "_rename_function", lambda: refuse)
     test_a_folder_is_replaced_whole(tmp_path, "refusing")
+
+
+def test_each_full_disk_is_told_by_its_own_folder(tmp_path: pathlib.Path) -> None:
+    results, logs = tmp_path / "results" / "mine", tmp_path / "logs" / "run"
+    for full in (logs, results):
+        there = str(full.parent / f"{files.TEMPORARY}abc" / "file")
+        with (
+            pytest.raises(OSError, match="No space left") as caught,
+            files.naming(logs),
+            files.naming(results),
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device", there)
+        assert caught.value.filename == str(full)

@@ -82,7 +82,7 @@ def new_run(logdir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]
         OSError: the folder cannot be made or written.
     """
     parent = pathlib.Path(logdir)
-    with files.temporary_folder(parent) as folder:
+    with disk.naming(parent / name), files.temporary_folder(parent) as folder:
         _describe_hparams(parent)
         yield folder
         _require_whole(folder)
