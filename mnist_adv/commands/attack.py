@@ -271,6 +271,7 @@ def _hparams(values: flags.FlagValues, record: dict[str, Any]) -> dict[str, Any]
         "command": "attack",
         "goal": f"{goal['kind']} {goal['class']}",
         "attack": values.attack,
+        "steps_taken": record["num_steps"],
         **{name: record["threat"][name] for name in ("norm", "epsilon")},
         **{name: _plain(values[name].value) for name in ("loss", "step_size", "num_steps", "step")},
     }

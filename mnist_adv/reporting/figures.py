@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Red and blue are kept for brighter and darker.
 _BEFORE, _AFTER = "#7f7f7f", "#7b3294"
 _DIFFERENCES = ("#7b3294", "#2ca02c", "#000000", "#7f7f7f")
-_MOST_FRAMES = 12
+_MOST_FRAMES, _COLUMNS = 12, 4
 # Classes whose probabilities are drawn, with short names and with others.
 _MOST_BARS, _MOST_WIDE_BARS = 26, 12
 # Characters of a class's name: over an image, over a small one, under a bar.
@@ -70,7 +70,7 @@ def attack_figure(saved: SavedAttack, class_names: Sequence[str]) -> np.ndarray:
 
 
 def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
-    """Draw the image changing: up to twelve iterates, first and last among them.
+    """Draw the image changing: up to twelve iterates in rows of four, first and last among them.
 
     Args:
         trace: of one image.
@@ -83,25 +83,19 @@ def film_strip(trace: Trace, class_names: Sequence[str]) -> np.ndarray:
     frames = np.unique(np.linspace(0, last, min(last + 1, _MOST_FRAMES)).round().astype(int))
     probabilities = tf.nn.softmax(trace.logits[:, 0]).numpy()
     class_names = [clipped(name, _NARROW) for name in class_names]
-    height, width, channels = trace.images.shape[2:]
-    gap = 0.1 * width
-    pitch = width + round(gap)
-    strip = np.ones((height, pitch * len(frames) - round(gap), channels))
-    shown = 1.2 * height / width  # inches, beside 0.55 for the text
-    figure = Figure(figsize=(1.2 * len(frames), shown + 0.55))
-    axis = figure.add_axes((0, 0, 1, shown / (shown + 0.55)))
+    height, width = trace.images.shape[2:4]
+    columns = min(_COLUMNS, len(frames))
+    rows = -(-len(frames) // columns)
+    wide, high = 1.3, 1.3 * height / width + 0.5  # inches of a frame, 0.5 for its text
+    figure = Figure(figsize=(wide * columns, high * rows))
     for place, frame in enumerate(frames):
-        left = pitch * place
-        strip[:, left : left + width] = trace.images[frame, 0]
-        axis.text(
-            left + (width - 1) / 2,
-            -0.07 * height,
-            f"step {frame}\n{seen(probabilities[frame], class_names)}",
-            ha="center",
-            va="bottom",
-            fontsize=9,
+        left, bottom = place % columns / columns, 1 - (1 + place // columns) / rows
+        size = 0.92 / columns, (high - 0.5) / high / rows
+        axis = figure.add_axes((left + 0.04 / columns, bottom, *size))
+        show(axis, trace.images[frame, 0])
+        axis.set_title(
+            f"step {frame}\n{seen(probabilities[frame], class_names)}", fontsize=9, pad=2
         )
-    show(axis, strip)
     return rasterise(figure)
 
 

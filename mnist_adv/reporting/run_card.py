@@ -7,15 +7,17 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-READ_ATTACK = """How to read the rest: under Images, `attack/figure` summarises the attack,
+_SMOOTHED = """TensorBoard smooths curves until Smoothing is set to 0, or
+`?smoothing=0#timeseries` is put behind the address."""
+READ_ATTACK = f"""How to read the rest: under Images, `attack/figure` summarises the attack,
 `attack/film_strip` shows the image changing, and `attack/iterate` and `attack/gradient_image` have
 a slider for the steps. Under Scalars, the objective is what every step lowers; the probabilities
-cross where the prediction changes. Under Histograms, `attack/gradient` narrows as the objective
-flattens."""
-READ_TRAINING = """How to read the rest: under Scalars, `loss` and `accuracy` of the runs `train`
-and `test` overlay: a gap between them would be overfitting. Under Images, `templates` has the
-weights of each class as a picture, one slider for the epochs: bright pixels raise the class's
-logit, dark ones lower it. Under Graphs, the compiled epoch."""
+cross where the prediction changes; the last step of success and distance is the saved image.
+{_SMOOTHED} Under Histograms, `attack/gradient` narrows as the objective flattens."""
+READ_TRAINING = f"""How to read the rest: under Scalars, `loss` and `accuracy` of the runs `train`
+and `test` overlay: a gap between them would be overfitting. {_SMOOTHED} Under Images, `templates`
+has the weights of each class as a picture, one slider for the epochs: bright pixels raise the
+class's logit, dark ones lower it. Under Graphs, the compiled epoch."""
 
 _PACKAGES = ("mnist_adv", "tensorflow", "numpy")
 

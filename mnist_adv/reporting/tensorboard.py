@@ -1,7 +1,8 @@
 """TensorBoard: what training and attacks write, under which tags.
 
 Tags name what is measured, runs name where: `loss` and `accuracy` stand under the same tag in a
-training's `train` and `test` runs, so that their curves overlay, and so do attacks' curves.
+training's `train` and `test` runs, so that their curves overlay, and so do attacks' curves. Every
+curve of an attack or an evaluation has two points at least.
 """
 
 from __future__ import annotations
@@ -17,28 +18,33 @@ import numpy as np
 from tensorboard.plugins.hparams import api as hp
 
 from mnist_adv import files
+from mnist_adv.attacks import AttackResult
 from mnist_adv.models.training import EpochReport
 from mnist_adv.reporting.saved_attack import SavedAttack
 from mnist_adv.tensors import disk
 from mnist_adv.tensors.lazy import tf
+from mnist_adv.verdict.judge import measure
 
+# HParams shows the first five by name, the others where they are asked for: "budget" has norm and
+# epsilon in one.
 _HPARAMS = (
+    hp.HParam("attack"),
+    hp.HParam("batch_size"),
+    hp.HParam("budget"),
     hp.HParam("command", hp.Discrete(["train", "attack", "evaluate"])),
     hp.HParam("dataset"),
-    hp.HParam("num_epochs"),
-    hp.HParam("batch_size"),
-    hp.HParam("learning_rate"),
-    hp.HParam("seed"),
     hp.HParam("defend"),
-    hp.HParam("goal"),
-    hp.HParam("norm"),
     hp.HParam("epsilon"),
-    hp.HParam("step_size"),
-    hp.HParam("num_steps"),
-    hp.HParam("step"),
-    hp.HParam("attack"),
+    hp.HParam("goal"),
+    hp.HParam("learning_rate"),
     hp.HParam("loss"),
-    hp.HParam("attacks"),
+    hp.HParam("norm"),
+    hp.HParam("num_epochs"),
+    hp.HParam("num_steps"),
+    hp.HParam("seed"),
+    hp.HParam("step"),
+    hp.HParam("step_size"),
+    hp.HParam("steps_taken"),
 )
 _METRICS = (
     hp.Metric("accuracy", group="test", display_name="test accuracy"),
@@ -46,7 +52,6 @@ _METRICS = (
     hp.Metric("robust_accuracy", group="test", display_name="test robust accuracy"),
     hp.Metric("attack/success", display_name="success (saved image)"),
     hp.Metric("attack/distance", display_name="distance"),
-    hp.Metric("attack/steps", display_name="steps taken"),
     hp.Metric("evaluation/success", display_name="success on the data set"),
     hp.Metric("evaluation/robust_accuracy", display_name="robust accuracy"),
 )
@@ -83,7 +88,6 @@ def new_run(logdir: str | os.PathLike[str], name: str) -> Iterator[pathlib.Path]
     """
     parent = pathlib.Path(logdir)
     with disk.naming(parent / name), files.temporary_folder(parent) as folder:
-        _describe_hparams(parent)
         yield folder
         _require_whole(folder)
         for path in _names(parent, name):
@@ -107,7 +111,6 @@ def new_live_run(logdir: str | os.PathLike[str], name: str) -> pathlib.Path:
     parent = pathlib.Path(logdir)
     parent.mkdir(parents=True, exist_ok=True)
     files.sweep(parent)
-    _describe_hparams(parent)
     for path in _names(parent, name):
         try:
             path.mkdir()
@@ -118,7 +121,7 @@ def new_live_run(logdir: str | os.PathLike[str], name: str) -> pathlib.Path:
 
 
 def write_hparams(folder: pathlib.Path, hparams: Mapping[str, Any]) -> None:
-    """Write a run's hyper-parameters.
+    """Write a run's hyper-parameters, and what all runs may have.
 
     Args:
         folder: the run's.
@@ -127,18 +130,14 @@ def write_hparams(folder: pathlib.Path, hparams: Mapping[str, Any]) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
+    if "norm" in hparams:
+        norm, epsilon = hparams["norm"], hparams["epsilon"]
+        budget = f"smallest {norm}" if epsilon is None else f"{norm} <= {epsilon:g}"
+        hparams = {**hparams, "budget": budget}
     with writing(folder):
+        # Beside each run: in the parent folder TensorBoard would show a run named ".".
+        hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
         hp.hparams({name: value for name, value in hparams.items() if value is not None})
-
-
-def _describe_hparams(parent: pathlib.Path) -> None:
-    """Write once which hyper-parameters and metrics the runs have."""
-    if not any(parent.glob("*.hparams")):
-        with files.temporary_folder(parent) as folder:
-            with writing(folder, suffix=".hparams"):
-                hp.hparams_config(hparams=_HPARAMS, metrics=_METRICS)
-            for file in folder.iterdir():
-                files.move(file, parent / file.name)
 
 
 def _names(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
@@ -229,6 +228,9 @@ def write_attack(
             if result.goal.targeted:
                 target = result.goal.classes[0]
                 tf.summary.scalar("attack/probability_target", probabilities[step, target])
+            reached = probabilities[step].argmax() == result.goal.classes[0]
+            tf.summary.scalar("attack/success", float(reached == result.goal.targeted))
+            tf.summary.scalar("attack/distance", _length(image, result))
             distance = np.linalg.norm(image - result.images[0])
             tf.summary.scalar("attack/distance_l2", distance)
             tf.summary.scalar("attack/distance_linf", np.abs(image - result.images[0]).max())
@@ -238,13 +240,14 @@ def write_attack(
                 tf.summary.scalar("attack/gradient_l2", np.linalg.norm(gradient))
                 tf.summary.histogram("attack/gradient", gradient)
                 tf.summary.image("attack/gradient_image", _centred(gradient)[np.newaxis])
+        # The saved image is the last step: HParams shows the last value, and every curve has two.
+        tf.summary.experimental.set_step(len(trace.images))
+        tf.summary.scalar("attack/success", float(saved.success))
+        tf.summary.scalar("attack/distance", saved.verdict.norms[result.norm.value][0])
         tf.summary.experimental.set_step(0)
         for name, picture in pictures.items():
             tf.summary.image(f"attack/{name}", picture[np.newaxis])
         tf.summary.image("attack/saved", saved.image[np.newaxis])
-        tf.summary.scalar("attack/success", float(saved.success))
-        tf.summary.scalar("attack/distance", result.verdict.norms[result.norm.value][0])
-        tf.summary.scalar("attack/steps", float(result.num_steps[0]))
         tf.summary.text("card", card)
 
 
@@ -278,6 +281,11 @@ def _require_whole(folder: pathlib.Path) -> None:
             count = 0
         if not count:
             raise OSError(f"{folder}: its files could not be written whole; is the disk full?")
+
+
+def _length(image: np.ndarray, result: AttackResult) -> float:
+    norms, _ = measure(result.images, image[np.newaxis], result.bounds)
+    return float(norms[result.norm.value][0])
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -14,12 +14,14 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_adv import attack
+from mnist_adv import attack, evaluate
 from mnist_adv.attacks import AttackResult, Trace
 from mnist_adv.commands import attack as attack_command
 from mnist_adv.drawing import canvas
+from mnist_adv.evaluation.report import summaries
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.goals import make_goal
+from mnist_adv.models.linear import LinearModel
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 from mnist_adv.reporting import figures, saved_attack, tensorboard
 from mnist_adv.reporting.saved_attack import SavedAttack
@@ -59,7 +61,10 @@ def test_the_figure_changes_with_what_it_shows(result: AttackResult) -> None:
 def test_the_film_strip_shows_first_and_last(result: AttackResult) -> None:
     assert result.trace is not None
     strip = figures.film_strip(result.trace, DIGITS)
-    assert strip.shape[1] > 5 * strip.shape[0]
+    height, width = strip.shape[:2]
+    frames = min(12, len(result.trace.images))
+    assert width / 4 == pytest.approx(1.3 * 110, abs=2)  # four in a row, whatever their number
+    assert height == pytest.approx(-(-frames // 4) * 1.8 * 110, abs=4)
     with pytest.raises(ValueError, match="must be of one image, with trace=True"):
         _ = SavedAttack(
             dataclasses.replace(result, trace=None), result.adversarial[0], result.verdict
@@ -94,7 +99,7 @@ def test_every_training_has_its_hyper_parameters(workshop: pathlib.Path) -> None
     hparams = plugin(workshop / "logs/train", "_hparams_/session_start_info")
     values = hparams.session_start_info.hparams
     assert values["learning_rate"].number_value == 1.3 and values["dataset"].string_value == "mnist"
-    experiment = plugin(workshop / "logs", "_hparams_/experiment").experiment
+    experiment = plugin(workshop / "logs/train", "_hparams_/experiment").experiment
     assert "accuracy" in {metric.name.tag for metric in experiment.metric_infos}
 
 
@@ -117,13 +122,59 @@ def test_an_attack_is_logged_step_by_step(
     np.testing.assert_allclose(
         scalars(run, "attack/objective"), result.trace.objective[:, 0], rtol=1e-5
     )
-    assert scalars(run, "attack/success") == [1]
+    success, distance = scalars(run, "attack/success"), scalars(run, "attack/distance")
+    assert success[0] == distance[0] == 0 and success[-2:] == [1, 1]
+    np.testing.assert_allclose(distance[-2], result.verdict.norms["linf"][0], rtol=1e-6)
     tags = events(run).Tags()["tensors"]
     for tag in ("figure", "film_strip", "iterate", "saved", "gradient", "gradient_image"):
         assert f"attack/{tag}" in tags
     card = events(run).Tensors("card")[0].tensor_proto.string_val[0].decode()
     assert "attack.py --target=2 --checkpoint_dir=" in card and "reached in 9 steps" in card
-    assert len(list((tmp_path / "logs").glob("*.hparams"))) == 1
+    assert not any(path.is_file() for path in (tmp_path / "logs").iterdir())  # no run named "."
+    assert all(len(events(run).Tensors(tag)) > 1 for tag in tags if _is_scalar(run, tag))
+
+
+def hparams_of(run: pathlib.Path) -> dict[str, Any]:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    metadata = events(run).SummaryMetadata("_hparams_/session_start_info")
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    values = content.session_start_info.hparams
+    return {name: value.string_value or value.number_value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(("epsilon", "budget"), [(0.25, "linf <= 0.25"), (None, "smallest linf")])
+def test_hparams_show_norm_and_epsilon_at_once(
+    tmp_path: pathlib.Path, epsilon: float | None, budget: str
+) -> None:
+    tensorboard.write_hparams(tmp_path, {"norm": "linf", "epsilon": epsilon, "seed": 3})
+    assert hparams_of(tmp_path)["budget"] == budget
+    experiment = tensorboard._HPARAMS
+    assert "budget" in sorted(each.name for each in experiment)[:5]  # which it shows unasked
+
+
+@pytest.mark.parametrize("epsilons", [(0.1,), (0.0, 0.05, 0.1)])
+def test_curves_of_evaluations_have_two_points_at_least(
+    tmp_path: pathlib.Path, epsilons: tuple[float, ...]
+) -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (9, 6, 6, 1)).astype(np.uint8)
+    model = LinearModel(np.random.default_rng(0).normal(size=(36, 3)), np.zeros(3))
+    labels = np.asarray(model(levels / np.float32(255))).argmax(axis=1)
+    labels[0] = (labels[0] + 1) % 3
+    found = evaluate(
+        model, levels, labels, attacks=["fgsm", "pgd"], epsilons=epsilons, progress=False
+    )
+    summaries.write(tmp_path, found)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"fgsm", "pgd"}
+    for run, curve in ((tmp_path / "pgd", found.curves[1]), (tmp_path, found.curves[2])):
+        shares = [share.value for share in curve.robust]
+        shares = shares if epsilons[0] == 0 else [8 / 9, *shares]
+        np.testing.assert_allclose(scalars(run, "evaluation/robust_accuracy"), shares, rtol=1e-6)
+        assert len(scalars(run, "evaluation/success")) == len(shares) >= 2
+
+
+def _is_scalar(run: pathlib.Path, tag: str) -> bool:
+    return events(run).SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
 
 
 def test_the_tensorboard_line_names_the_folder() -> None:

@@ -110,7 +110,7 @@ def says(browser: Any, *words: str) -> Callable[[], bool]:
 TABS = {
     "scalars": ("loss", "accuracy", "attack/objective", "attack/probability_target"),
     "images": ("attack/figure", "attack/film_strip"),
-    "hparams": ("epsilon", "learning_rate", "test accuracy", "success (saved image)"),
+    "hparams": ("budget", "linf <= 0.3", "learning_rate", "test accuracy", "success (saved image)"),
     "text": ("card", "attack.py --target=2", "num_epochs 8", "How to read the rest", "SHA-256"),
     "histograms": ("attack/gradient", "weights"),
     "graphs": ("Graph",),

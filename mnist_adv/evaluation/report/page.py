@@ -319,16 +319,14 @@ def _cells(
 
     def text(value: float) -> str:
         if np.isinf(value):
-            return "missed"
+            return "–"
         said = form.format(value).removesuffix("%")
         return said.removeprefix("0") if said.startswith("0.") else said
 
+    shades = np.where(np.isfinite(values), values, 0.0) / largest
     return [
-        [
-            (text(value), min(value / largest, 1.0)) if any_there else ("", 0.0)
-            for any_there, value in zip(*row)
-        ]
-        for row in zip(some.tolist(), values.tolist())
+        [(text(value), shade) if known else ("", 0.0) for known, value, shade in zip(*row)]
+        for row in zip(some.tolist(), values.tolist(), shades.tolist())
     ]
 
 

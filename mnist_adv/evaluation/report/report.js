@@ -59,7 +59,7 @@ function chart(id, xs, label, series) {
   function draw() {
     const width = root.clientWidth;
     const height = Math.max(220, Math.min(340, 0.62 * width));
-    const [left, right, top, bottom] = [46, 14, 10, 42];
+    const [left, right, top, bottom] = [46, 24, 10, 42];
     const x = (at) => left + ((at - view[0]) / (view[1] - view[0])) * (width - left - right);
     const y = (at) => top + (1 - at) * (height - top - bottom);
     const svg = document.createElementNS(SVG, "svg");
@@ -83,7 +83,8 @@ function chart(id, xs, label, series) {
       if (each.low) {
         const path = xs.map((at, i) => `${x(at)},${y(each.high[i])}`);
         path.push(...xs.map((at, i) => `${x(at)},${y(each.low[i])}`).reverse());
-        shape(lines, "polygon", { points: path.join(" "), fill: colour(each.name), opacity: 0.14 });
+        const stroke = xs.length === 1 ? { stroke: colour(each.name), "stroke-width": 3 } : {};
+        shape(lines, "polygon", { points: path.join(" "), fill: colour(each.name), opacity: 0.14, ...stroke });
       }
       const points = xs.map((at, i) => `${x(at)},${y(each.values[i])}`).join(" ");
       const dash = { dotted: "2 4", dashed: "7 5" }[each.style] || "none";

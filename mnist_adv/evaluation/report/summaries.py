@@ -1,6 +1,7 @@
 """TensorBoard's view of an evaluation: one run per attack, the same tags in each.
 
-The step of a curve is a budget's thousandths, since steps are whole numbers: 100 is epsilon 0.1.
+The run of the evaluation itself has the worst case of all. The step of a curve is a budget's
+thousandths, since steps are whole numbers: 100 is epsilon 0.1.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
+from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.plan import Plan
 from mnist_adv.evaluation.report import page
 from mnist_adv.evaluation.result import Evaluation
@@ -35,7 +38,7 @@ def hparams(plan: Plan) -> dict[str, Any]:
         "epsilon": plan.epsilons[-1],
         "num_steps": plan.num_steps,
         "step_size": plan.step_size,
-        "attacks": ", ".join(plan.attacks),
+        "attack": ", ".join(plan.attacks),
     }
 
 
@@ -48,23 +51,32 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
         evaluation: the results.
     """
     table = evaluation.table
-    steps = [round(1000 * epsilon) for epsilon in table.plan.epsilons]
     floats, saved = (page.summary(evaluation.curves, form) for form in ("float", "saved"))
-    for curve, rounded in zip(floats, saved):
-        with writing(folder / curve.name.replace(" ", "_")):
-            for number, step in enumerate(steps):
-                tf.summary.experimental.set_step(step)
-                tf.summary.scalar("evaluation/success", curve.success[number].value)
-                tf.summary.scalar("evaluation/success_8_bits", rounded.success[number].value)
-                tf.summary.scalar("evaluation/robust_accuracy", curve.robust[number].value)
-            if curve.name in table.plan.attacks:
-                found = table.distance("float")[table.plan.attacks.index(curve.name)]
-                tf.summary.histogram("evaluation/distance", found[np.isfinite(found)])
-    with writing(folder):
+    for curve, rounded in zip(floats[:-1], saved[:-1]):
+        with writing(folder / curve.name):
+            _write_curve(table, curve, rounded)
+    with writing(folder):  # the worst case of several attacks, or the one attack
+        _write_curve(table, floats[-1], saved[-1])
         for name, pixels in evaluation.pictures.items():
-            tf.summary.image(f"evaluation/{name}", pixels[np.newaxis])
-        worst = floats[-1]
-        tf.summary.scalar("evaluation/success", worst.success[-1].value)
-        tf.summary.scalar("evaluation/robust_accuracy", worst.robust[-1].value)
+            tf.summary.image(f"evaluation/{name}", pixels[np.newaxis], step=0)
         said = page.lines(evaluation)
-        tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said))
+        tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said), step=0)
+
+
+def _write_curve(table: Table, curve: Curve, rounded: Curve) -> None:
+    """Write success and robust accuracy; a curve begins at budget 0, where no image changes."""
+    steps = [round(1000 * epsilon) for epsilon in table.plan.epsilons]
+    points = list(zip(steps, curve.success, rounded.success, curve.robust))
+    if table.plan.epsilons[0] > 0:
+        wanted = table["target"] if table.plan.targeted else table["label"]
+        met = (table["clean_prediction"] == wanted) == table.plan.targeted
+        at_once = Share(int(met.sum()), len(met))
+        points.insert(0, (0, at_once, at_once, clean_accuracy(table)))
+    for step, success, success_8_bits, robust in points:
+        tf.summary.experimental.set_step(step)
+        tf.summary.scalar("evaluation/success", success.value)
+        tf.summary.scalar("evaluation/success_8_bits", success_8_bits.value)
+        tf.summary.scalar("evaluation/robust_accuracy", robust.value)
+    if curve.name in table.plan.attacks:
+        found = table.distance("float")[table.plan.attacks.index(curve.name)]
+        tf.summary.histogram("evaluation/distance", found[np.isfinite(found)])
