@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run, joined
 from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
 from mnist_adv.attacks.progress import Progress, Runner, listening
+from mnist_adv.attacks.randomized import MeanOfDraws, repeatable
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of
 from mnist_adv.attacks.result import AttackResult, Trace
 from mnist_adv.attacks.settings import configure, require_applicable
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 # Of the images attacked in one go: 64 MB, of which runs and searches keep several.
 _BLOCK_NUMBERS = 2**24
+_MOST_SAMPLES = 10_000  # draws per query
 
 
 def attack(
@@ -54,6 +58,7 @@ def attack(
     source: Source | str | GradientSource | None = None,
     difference_step: float | None = None,
     confidence: float | None = None,
+    num_eot_samples: int | None = None,
     seed: Any = 0,
     trace: bool = False,
     bounds: Bounds = UNIT,
@@ -92,6 +97,10 @@ def attack(
         difference_step: e of the numerical sources.
         confidence: go on until the new prediction has this probability, in (0, 1); for attacks
             with a budget.
+        num_eot_samples: for a model that draws at random: every query is the mean of so many draws,
+            and so is the verdict; the same call gives the same result, for one batch: what an
+            image draws depends on the others. TensorFlow's global seed is set. None: the row's
+            own, 20 for autoattack_rand; else the model is taken as it is.
         seed: of what is drawn at random, one integer from 0 to 2**32 - 1 or `[n]`.
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
@@ -139,59 +148,68 @@ def attack(
     model, count = as_model(model, clean), len(clean)
     scale = 1.0 if norm is Norm.L0 else bounds[1] - bounds[0]
     epsilon = epsilon_of(row, norm, epsilon, count, scale)
-    num_classes = check_logits(model, tf.constant(clean[[0, -1]] if count else clean))
-    goal = make_goal(count, num_classes, targets=targets, labels=labels, confidence=confidence)
-    task = Task(
-        in_unit_box(model, bounds),
-        goal.targeted,
-        norm,
-        num_classes,
-        clean.shape[1:],
-        confidence,
-        bounds,
-    )
-    per_image = {
-        "classes": goal.classes,
-        "epsilon": inside(task, epsilon / scale, count),
-        "num_steps": num_steps_of(chosen, num_steps, count),
-        "seed": np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,)),
-    }
-    step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
-    runner: Any = traced_run.run if trace else compiled_run.run
-    adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
-    made_by, reports = np.zeros(count, np.int64), []
-    with listening(progress, count, trace) as report:
-        run = Runner(runner, report)
-        for block in _blocks(chosen, clean, trace):
-            part = {name: values[block] for name, values in per_image.items()}
-            unit = to_unit(clean[block], bounds)
-            with as_raised(model):
-                inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
-            adversarial[block] = from_unit(
-                outcome.image.reshape(unit.shape), unit, clean[block], bounds
-            )
-            counts[:, block] = outcome.number, outcome.queries, outcome.gradients
-            made_by[block] = 0 if outcome.made_by is None else outcome.made_by
-            reports.append(outcome.parts)
-    return AttackResult(
-        images=clean,
-        adversarial=adversarial,
-        goal=goal,
-        norm=norm,
-        epsilon=epsilon,
-        num_steps=counts[0],
-        num_queries=counts[1],
-        num_gradients=counts[2],
-        verdict=judge_goal(
-            model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
-        ),
-        method=row.name,
-        bounds=bounds,
-        trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
-        certificate=outcome.certificate,
-        parts=joined(reports),
-        made_by=made_by,
-    )
+    samples = row.num_eot_samples
+    if num_eot_samples is not None:
+        samples = int(whole(num_eot_samples, "num_eot_samples", 1, _MOST_SAMPLES))
+    seeds = np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,))
+    with contextlib.ExitStack() as stack:
+        if samples is not None:
+            stack.enter_context(repeatable(model, clean, zlib.crc32(seeds.tobytes())))
+            model = MeanOfDraws(model, samples)
+        num_classes = check_logits(model, tf.constant(clean[[0, -1]] if count else clean))
+        goal = make_goal(count, num_classes, targets=targets, labels=labels, confidence=confidence)
+        task = Task(
+            in_unit_box(model, bounds),
+            goal.targeted,
+            norm,
+            num_classes,
+            clean.shape[1:],
+            confidence,
+            bounds,
+            randomized=samples is not None,
+        )
+        per_image = {
+            "classes": goal.classes,
+            "epsilon": inside(task, epsilon / scale, count),
+            "num_steps": num_steps_of(chosen, num_steps, count),
+            "seed": seeds,
+        }
+        step_size = step_size_of(step_size, count, bounds[1] - bounds[0])
+        runner: Any = traced_run.run if trace else compiled_run.run
+        adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
+        made_by, reports = np.zeros(count, np.int64), []
+        with listening(progress, count, trace) as report:
+            run = Runner(runner, report)
+            for block in _blocks(chosen, clean, trace):
+                part = {name: values[block] for name, values in per_image.items()}
+                unit = to_unit(clean[block], bounds)
+                with as_raised(model):
+                    inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
+                adversarial[block] = from_unit(
+                    outcome.image.reshape(unit.shape), unit, clean[block], bounds
+                )
+                counts[:, block] = outcome.number, outcome.queries, outcome.gradients
+                made_by[block] = 0 if outcome.made_by is None else outcome.made_by
+                reports.append(outcome.parts)
+        return AttackResult(
+            images=clean,
+            adversarial=adversarial,
+            goal=goal,
+            norm=norm,
+            epsilon=epsilon,
+            num_steps=counts[0],
+            num_queries=counts[1] * (samples or 1),
+            num_gradients=counts[2] * (samples or 1),
+            verdict=judge_goal(
+                model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
+            ),
+            method=row.name,
+            bounds=bounds,
+            trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
+            certificate=outcome.certificate,
+            parts=joined(reports),
+            made_by=made_by,
+        )
 
 
 def _blocks(attack: Attack, clean: np.ndarray, trace: bool) -> list[slice]:

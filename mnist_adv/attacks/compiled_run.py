@@ -39,7 +39,8 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         The best iterate of each image.
     """
     count = len(inputs["clean"])
-    task = dataclasses.replace(task, blocked=goes_in_blocks(task))
+    # Blocks are evaluated side by side, and would draw in any order.
+    task = dataclasses.replace(task, blocked=not task.randomized and goes_in_blocks(task))
     lanes = num_lanes(task, attack)
     program = _program(task, attack, lanes)
     out = Outcome(
@@ -113,7 +114,7 @@ def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
         merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
         return loop(inputs, merged, taken, patience)
 
-    program = compiled(go_on, xla=not task.blocked)
+    program = compiled(go_on, xla=not (task.blocked or task.randomized))
     layout: dict[str, tuple[Any, Any]] = {}
 
     def call(

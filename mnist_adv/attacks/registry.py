@@ -38,6 +38,7 @@ class NamedAttack:
         paper: authors and year.
         epsilon: its own default budget; None: the norm's.
         baseline: whether it uses nothing of the model's outputs: every attack must beat it.
+        num_eot_samples: draws of a randomized model per query; None: the model is taken as it is.
     """
 
     name: str
@@ -45,6 +46,7 @@ class NamedAttack:
     paper: str
     epsilon: float | None = None
     baseline: bool = False
+    num_eot_samples: int | None = None
 
 
 ATTACKS: Registry[NamedAttack] = Registry("method")
@@ -114,6 +116,12 @@ for _row in (
     NamedAttack("bisection", Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
     NamedAttack("autoattack", AutoAttack(), "Croce, Hein, 2020"),
     NamedAttack("autoattack_plus", AutoAttack(version=Version.PLUS), "Croce, Hein, 2020"),
+    NamedAttack(
+        "autoattack_rand",
+        AutoAttack(version=Version.RAND),
+        "Croce, Hein, 2020",
+        num_eot_samples=20,
+    ),
     NamedAttack("strongest", Strongest(), "every attack that applies"),
     NamedAttack("optimum", OptimumAttack(), "the certified smallest change of linear models"),
     NamedAttack("uniform_noise", UniformNoise(), "baseline", baseline=True),

@@ -56,6 +56,7 @@ class Task:
         confidence: as in `Goal`.
         bounds: of the pixels as they came; in the loop they lie in [0, 1].
         blocked: whether the model is evaluated in blocks; see `blocks`.
+        randomized: whether the model draws at random: XLA's draws would not repeat.
     """
 
     model: Model = dataclasses.field(compare=False)
@@ -66,6 +67,7 @@ class Task:
     confidence: float | None = None
     bounds: Bounds = UNIT
     blocked: bool = False
+    randomized: bool = False
     _identity: Any = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -181,7 +181,9 @@ def stability(tested: ModelUnderTest) -> Iterator[Finding]:
             "two_calls",
             Severity.SEVERE,
             f"two calls with the same images differ by {change:.1%} of the outputs' spread",
-            "switch dropout and other noise off: call the model with training=False",
+            "switch dropout and other noise off: call the model with training=False; if the noise "
+            "is a defence, attack its mean: num_eot_samples=20, or --attack autoattack_rand "
+            "--anyway",
         )
         return
     count = min(_NUM_ALONE if tested.thorough else 1, len(tested.images))

@@ -46,6 +46,7 @@ SETTINGS_ALONE = {
     "apgd_t": Norm.LINF,
     "fab_t": Norm.L1,
     "autoattack_plus": Norm.L2,
+    "autoattack_rand": Norm.LINF,
     "spsa": Norm.LINF,
     "nes": Norm.L1,
 }

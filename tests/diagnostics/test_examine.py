@@ -114,6 +114,7 @@ def test_chance_without_a_repair_is_found(test_set: datasets.Dataset) -> None:
 def test_dropout_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
     findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set)
     assert "two_calls" in _names(findings)
+    assert "num_eot_samples=20" in findings[_names(findings).index("two_calls")].remedy
 
 
 def test_batch_norm_in_training_mode_is_found(

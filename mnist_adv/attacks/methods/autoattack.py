@@ -23,6 +23,7 @@ class Version(enum.Enum):
 
     STANDARD = "standard"
     PLUS = "plus"
+    RAND = "rand"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,12 @@ class AutoAttack(Ensemble):
 
     Standard: AutoPGD on the cross-entropy, on the targeted DLR loss towards each of nine classes,
     FAB towards each of nine classes, Square. Plus: AutoPGD on the cross-entropy and on the DLR
-    loss and FAB, five restarts each, Square, and the two targeted parts. In L1 the standard
-    version has, as its authors' code, five restarts of the first part and five targets of the
-    second ("Mind the Box", 2021). With fewer other classes there are as many targets; a goal with
-    a target has that one, and each part seeks it. With a confidence, which FAB does not seek, FAB
-    is left out.
+    loss and FAB, five restarts each, Square, and the two targeted parts. Rand: AutoPGD on the
+    cross-entropy and on the DLR loss, for models that draw at random; the row's queries are means
+    of 20 draws. In L1 the standard version has, as its authors' code, five restarts of the first
+    part and five targets of the second ("Mind the Box", 2021). With fewer other classes there are
+    as many targets; a goal with a target has that one, and each part seeks it. With a confidence,
+    which FAB does not seek, FAB is left out.
 
     Attributes:
         version: which parts there are.
@@ -49,7 +51,8 @@ class AutoAttack(Ensemble):
 
     @override
     def parts(self, task: Task) -> list[Part]:
-        sparse, plus = task.norm is Norm.L1, self.version is Version.PLUS
+        plus = self.version is Version.PLUS
+        sparse = task.norm is Norm.L1
         towards = min(5, self.num_targets) if sparse and not plus else self.num_targets
         restarts = 5 if sparse or plus else 1
         first = APGD(random_start=True, restarts=restarts)
@@ -69,6 +72,8 @@ class AutoAttack(Ensemble):
                 "apgd_t": parts["apgd_t"],
                 "fab_t": parts["fab_t"],
             }
+        if self.version is Version.RAND:
+            parts = {"apgd_ce": APGD(random_start=True), "apgd_dlr": dlr}
         return [
             Part(name, part)
             for name, part in parts.items()
