@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from docs.picture_parts import GREEN, GREY, PURPLE, colour_bar, grey, new_figure, png, signed
 
@@ -37,6 +39,29 @@ def draw_one(name: str, variables: dict[str, Any]) -> bytes:
         PNG.
     """
     return png(_PICTURES[name](variables))
+
+
+def picture(name: str, variables: dict[str, Any]) -> Image.Image:
+    """Make a picture of the tour at Python's prompt: `picture("templates", globals()).show()`.
+
+    Args:
+        name: its file name without ending.
+        variables: the names that the tour's code blocks above it have defined.
+
+    Returns:
+        The picture; a notebook shows it by itself.
+
+    Raises:
+        ValueError: there is no such picture, or a code block above it has not been run.
+    """
+    if name not in _PICTURES:
+        raise ValueError(f"name must be one of {', '.join(_PICTURES)}. Received: {name!r}")
+    try:
+        return Image.open(io.BytesIO(draw_one(name, variables)))
+    except KeyError as error:
+        raise ValueError(
+            f"{name} shows {error.args[0]}, which is not defined: run the code above the picture"
+        ) from None
 
 
 def _pixels(v: dict[str, Any]) -> Figure:

@@ -216,6 +216,17 @@ def test_a_changed_picture_is_noticed() -> None:
     assert make_tour.disagreement(one, other)
 
 
+def test_a_picture_can_be_had_at_the_prompt() -> None:
+    variables = {"W": np.random.default_rng(5).normal(size=(784, 10))}
+    made = tour_pictures.picture("templates", variables)
+    content = io.BytesIO(tour_pictures.draw_one("templates", variables))
+    assert np.array_equal(np.asarray(made), np.asarray(Image.open(content)))
+    with pytest.raises(ValueError, match="templates shows W, which is not defined"):
+        tour_pictures.picture("templates", {})
+    with pytest.raises(ValueError, match=r"name must be one of .*templates.* Received: 'template'"):
+        tour_pictures.picture("template", variables)
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_links_lead_somewhere(path: pathlib.Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", read(path)):
