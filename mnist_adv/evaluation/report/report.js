@@ -210,7 +210,8 @@ chart("distances", far.grid, `${data.norm} distance`, Object.entries(far.counts)
 
 const large = document.getElementById("large");
 const source = (content) => `data:image/png;base64,${content}`;
-const lengthOf = (shown) => (shown.distance === "" ? "not met" : `${data.norm} ${Number(shown.distance.toPrecision(3))}`);
+const lengthOf = ({ distance }) =>
+  distance === "" ? "not met" : distance === 0 ? "so when clean" : `${data.norm} ${Number(distance.toPrecision(3))}`;
 
 // Red where the image became brighter, blue where it became darker.
 async function difference(shown, canvas) {
