@@ -270,3 +270,41 @@ def test_the_command(
     ):
         status, said = evaluate(*flags)
         assert status == 2 and message in said, said
+
+
+@pytest.mark.slow
+def test_a_chunk_tells_which_attack_and_which_part_runs(workshop: pathlib.Path) -> None:
+    begun: list[tuple[str, int]] = []
+
+    class Listener:
+        def begin(self, name: str, total: int) -> None:
+            begun.append((name, total))
+
+        def __call__(self, count: int) -> None:
+            assert count >= 0
+
+    plan = small_plan(
+        workshop, attacks=("fgsm", "autoattack"), epsilons=(0.01,), num_steps=2, step_size=None
+    )
+    with_it = compute(plan, places(workshop), 0, Listener())[0]
+    names = [name for name, _ in begun]
+    assert names == ["fgsm", "autoattack", "apgd_ce", "apgd_t", "fab_t", "square"]
+    assert begun[0][1] == begun[1][1] == 4
+    assert with_it == compute(plan, places(workshop), 0)[0]
+
+
+def test_a_bar_names_the_part_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bar:
+        def set_postfix_str(self, text: str) -> None:
+            self.text = text
+
+    bar = Bar()
+    inside = run._Inside(bar)
+    inside.begin("fab_t", 8)
+    inside(3)
+    assert bar.text == "fab_t 0/8"  # drawn a moment ago
+    monkeypatch.setattr(run, "_REDRAWN", -1.0)
+    inside(1)
+    assert bar.text == "fab_t 4/8"
+    inside(9)
+    assert bar.text == "fab_t 8/8"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_adv.attacks import attack
+from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
 from mnist_adv.data.images import Shape
@@ -67,13 +68,16 @@ class Places:
         return datasets.DataSource(plan.dataset, plan.split, *folders, self.shape)
 
 
-def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
+def compute(
+    plan: Plan, places: Places, number: int, progress: Progress | None = None
+) -> tuple[bytes, Timing]:
     """Measure a chunk.
 
     Args:
         plan: the settings.
         places: where model and data are.
         number: of the chunk.
+        progress: as in `attack`; its `begin` is called before each attack too.
 
     Returns:
         The bytes of its result file: for each case `index`, `label`, `target` (-1: none) and
@@ -102,7 +106,7 @@ def compute(plan: Plan, places: Places, number: int) -> tuple[bytes, Timing]:
         donors = places.data(plan).load_donors()
     for name in plan.attacks:
         began = time.perf_counter()
-        record, timing[name] = _run_attack(plan, model, name, cases, targets, donors)
+        record, timing[name] = _run_attack(plan, model, name, cases, targets, donors, progress)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
     content = pack(
@@ -136,6 +140,7 @@ def _run_attack(
     cases: datasets.Dataset,
     targets: np.ndarray,
     donors: tuple[np.ndarray, np.ndarray] | None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted, plan.confidence)
     record = _blank(cases.images.shape)
@@ -151,6 +156,8 @@ def _run_attack(
             break
         images, labels = cases.images[active], cases.labels[active]
         goal = dataclasses.replace(wanted, classes=wanted.classes[active])
+        if progress is not None and hasattr(progress, "begin"):
+            progress.begin(name, len(active))
         began = time.perf_counter()
         result = attack(
             model,
@@ -164,6 +171,7 @@ def _run_attack(
             step_size=plan.step_size,
             confidence=plan.confidence,
             seed=plan.seed,
+            progress=progress,
             **settings,
         )
         spent["attack"] += time.perf_counter() - began

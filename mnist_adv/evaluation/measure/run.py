@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ from mnist_adv.tensors import startup
 # Others fail in Dask in ways of their own, and leave threads that wait for one another.
 _ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d{1,5}", re.ASCII)
 _MOST_JOBS = 4096  # local processes
+_REDRAWN = 0.3  # seconds between two drawings of a bar
 
 
 class Backend(enum.Enum):
@@ -67,6 +69,28 @@ class Engine:
             )
 
 
+@dataclasses.dataclass
+class _Inside:
+    """Show behind a bar how far the attack, or the part of an ensemble, is that now runs."""
+
+    bar: Any
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    drawn: float = 0.0
+
+    def begin(self, name: str, total: int) -> None:
+        self.name, self.done, self.total, self.drawn = name, 0, total, 0.0
+        self(0)
+
+    def __call__(self, count: int) -> None:
+        # Of searches that run several times the number of runs is not told.
+        self.done = min(self.done + count, self.total)
+        if time.monotonic() - self.drawn > _REDRAWN:
+            self.bar.set_postfix_str(f"{self.name} {self.done}/{self.total}")
+            self.drawn = time.monotonic()
+
+
 def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: bool = False) -> int:
     """Compute the chunks that a store lacks.
 
@@ -86,10 +110,11 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     waiting = store.missing()
     done = store.plan.num_images - sum(chunk.end - chunk.first for chunk in waiting)
     bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
+    inside = _Inside(bar)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
             bar.set_description("compiling")  # until the first chunk is there
-            for chunk, (content, timing) in _results(stack, store, places, engine, waiting):
+            for chunk, (content, timing) in _results(stack, store, places, engine, waiting, inside):
                 store.put(chunk, content, timing)
                 bar.set_description("attacking", refresh=False)
                 bar.update(chunk.end - chunk.first)
@@ -103,9 +128,10 @@ def _results(
     places: Places,
     engine: Engine,
     waiting: list[Chunk],
+    inside: _Inside,
 ) -> Iterator[tuple[Chunk, tuple[bytes, Timing]]]:
     if engine.backend is Backend.LOCAL and engine.jobs == 1:
-        return ((chunk, compute(store.plan, places, chunk.number)) for chunk in waiting)
+        return ((chunk, compute(store.plan, places, chunk.number, inside)) for chunk in waiting)
     if engine.backend is Backend.DASK:
         stack.enter_context(_client(engine.scheduler))
         stack.enter_context(joblib.parallel_config(backend="dask"))
