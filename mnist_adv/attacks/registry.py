@@ -9,15 +9,18 @@ from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
 from mnist_adv.attacks.methods.baselines import Blend, GaussianNoise, SaltAndPepper, UniformNoise
 from mnist_adv.attacks.methods.bisection import Bisection
+from mnist_adv.attacks.methods.boundary import Boundary
 from mnist_adv.attacks.methods.carlini_wagner import CarliniWagner
 from mnist_adv.attacks.methods.ddn import DDN
 from mnist_adv.attacks.methods.deepfool import DeepFool
 from mnist_adv.attacks.methods.ead import EAD
 from mnist_adv.attacks.methods.fab import FAB
 from mnist_adv.attacks.methods.fmn import FMN
+from mnist_adv.attacks.methods.hop_skip_jump import HopSkipJump
 from mnist_adv.attacks.methods.jsma import JSMA
 from mnist_adv.attacks.methods.optimum import OptimumAttack
 from mnist_adv.attacks.methods.pgd import PGD
+from mnist_adv.attacks.methods.primal_dual import PDGD, PDPGD
 from mnist_adv.attacks.methods.sigma_zero import SigmaZero
 from mnist_adv.attacks.methods.square import Square
 from mnist_adv.attacks.methods.strongest import Strongest
@@ -109,10 +112,17 @@ for _row in (
     NamedAttack("fmn", FMN(), "Pintor et al., 2021"),
     NamedAttack("fab", FAB(), "Croce, Hein, 2020"),
     NamedAttack("fab_t", FAB(num_targets=9), "Croce, Hein, 2020"),
+    NamedAttack("pdgd", PDGD(), "Matyasko, Chau, 2021"),
+    NamedAttack("pdpgd", PDPGD(), "Matyasko, Chau, 2021"),
     NamedAttack("carlini_wagner", CarliniWagner(), "Carlini, Wagner, 2017"),
     NamedAttack("ead", EAD(), "Chen et al., 2018"),
     NamedAttack("jsma", JSMA(), "Papernot et al., 2016"),
     NamedAttack("sigma_zero", SigmaZero(), "Cinà et al., 2024"),
+    NamedAttack(
+        "apgd_minimal",
+        Bisection(inner=APGD(loss=Loss.MARGIN)),
+        "Croce, Hein, 2020, inside a bisection of epsilon",
+    ),
     NamedAttack("bisection", Bisection(), "Madry et al., 2018, inside a bisection of epsilon"),
     NamedAttack("autoattack", AutoAttack(), "Croce, Hein, 2020"),
     NamedAttack("autoattack_plus", AutoAttack(version=Version.PLUS), "Croce, Hein, 2020"),
@@ -124,6 +134,8 @@ for _row in (
     ),
     NamedAttack("strongest", Strongest(), "every attack that applies"),
     NamedAttack("optimum", OptimumAttack(), "the certified smallest change of linear models"),
+    NamedAttack("boundary", Boundary(), "Brendel et al., 2018"),
+    NamedAttack("hop_skip_jump", HopSkipJump(), "Chen et al., 2020"),
     NamedAttack("uniform_noise", UniformNoise(), "baseline", baseline=True),
     NamedAttack("gaussian_noise", GaussianNoise(), "baseline", baseline=True),
     NamedAttack("salt_and_pepper", SaltAndPepper(), "baseline", baseline=True),

@@ -36,6 +36,8 @@ class Geometry:
         project: perturbation, radius `[n]` -> the nearest perturbation (in L2) in the ball.
         steepest: gradient -> the direction of norm 1 with the largest inner product with it;
             zero where the gradient is zero.
+        shrink: perturbation, amount `[n]` -> the proximal operator: the z that minimises
+            `amount * norm(z) + |z - perturbation|_2^2 / 2`; None: no convex norm.
         default_epsilon: a budget that lets nearly every digit become any other.
         step: images, gradient, size `[n]` -> the images after the step of that norm, inside
             [0, 1], that most lowers a linear objective; None: the steepest direction
@@ -45,6 +47,7 @@ class Geometry:
     length: Callable[[Any], Any]
     project: Callable[[Any, Any], Any]
     steepest: Callable[[Any], Any]
+    shrink: Callable[[Any, Any], Any] | None
     default_epsilon: float
     step: Callable[[Any, Any, Any], Any] | None = None
 
@@ -73,6 +76,11 @@ def _linf_steepest(gradient: Any) -> Any:
     return tf.sign(gradient)
 
 
+def _linf_shrink(perturbation: Any, amount: Any) -> Any:
+    # By Moreau's identity, what the projection onto the dual ball leaves.
+    return perturbation - _l1_project(perturbation, amount)
+
+
 def _l2_length(perturbation: Any) -> Any:
     # Scaled first, or squares of tiny gradients underflow and the length reads 0.
     size = _sum(tf.abs(perturbation))
@@ -95,6 +103,11 @@ def _l2_project(perturbation: Any, epsilon: Any) -> Any:
 
 def _l2_steepest(gradient: Any) -> Any:
     return tf.math.divide_no_nan(gradient, per_image(_l2_length(gradient)))
+
+
+def _l2_shrink(perturbation: Any, amount: Any) -> Any:
+    share = tf.math.divide_no_nan(amount, _l2_length(perturbation))
+    return perturbation * per_image(tf.maximum(1 - share, 0))
 
 
 def _l1_length(perturbation: Any) -> Any:
@@ -137,6 +150,10 @@ def l1_project_in_box(clean: Any, perturbation: Any, epsilon: Any) -> Any:
 
 def _l1_steepest(gradient: Any) -> Any:
     return tf.sign(gradient) * _first_of(tf.abs(gradient))
+
+
+def _l1_shrink(perturbation: Any, amount: Any) -> Any:
+    return tf.sign(perturbation) * tf.maximum(tf.abs(perturbation) - per_image(amount), 0)
 
 
 def _l1_step(images: Any, gradient: Any, size: Any) -> Any:
@@ -184,8 +201,8 @@ def _first_of(values: Any) -> Any:
 
 
 GEOMETRY = {
-    Norm.LINF: Geometry(_linf_length, _linf_project, _linf_steepest, 0.3),
-    Norm.L2: Geometry(_l2_length, _l2_project, _l2_steepest, 3.0),
-    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, 30.0, _l1_step),
-    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, 60.0, _l0_step),
+    Norm.LINF: Geometry(_linf_length, _linf_project, _linf_steepest, _linf_shrink, 0.3),
+    Norm.L2: Geometry(_l2_length, _l2_project, _l2_steepest, _l2_shrink, 3.0),
+    Norm.L1: Geometry(_l1_length, _l1_project, _l1_steepest, _l1_shrink, 30.0, _l1_step),
+    Norm.L0: Geometry(_l0_length, _l0_project, _l0_steepest, None, 60.0, _l0_step),
 }

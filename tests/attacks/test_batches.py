@@ -17,7 +17,7 @@ from mnist_adv.tensors import compilation
 pytestmark = pytest.mark.slow
 
 BUDGET = {Norm.LINF: 0.08, Norm.L2: 1.0, Norm.L1: 8.0, Norm.L0: 15.0}
-SEARCHED = ("carlini_wagner", "ead", "bisection")
+SEARCHED = ("carlini_wagner", "ead", "bisection", "apgd_minimal")
 # One of each algorithm gets more images than lanes, so that lanes are taken again.
 REFILLED = {
     ("pgd", Norm.LINF),
@@ -32,6 +32,9 @@ REFILLED = {
     ("ead", Norm.L1),
     ("jsma", Norm.L0),
     ("sigma_zero", Norm.L0),
+    ("pdpgd", Norm.L2),
+    ("boundary", Norm.L2),
+    ("hop_skip_jump", Norm.LINF),
     ("blend", Norm.L1),
     ("optimum", Norm.LINF),
 }
@@ -93,12 +96,16 @@ def test_a_batch_is_its_images_one_by_one(
         options["num_searches"] = 3
     if name in ("carlini_wagner", "ead"):
         options["first_constant"] = 10.0  # few steps lead somewhere
-    if name == "blend":
+    if name == "hop_skip_jump":
+        options["first_samples"] = 5  # few queries come to a jump
+    if method.needs_donors:
         options["donors"] = (test_set.images[500:700], test_set.labels[500:700])
     if not method.minimal:
         own["epsilon"] = BUDGET[norm] * (0.5 + np.arange(count) % 4 / 4)
     if method.takes_steps:
         own["num_steps"] = 2 + np.arange(count) % 7  # lanes become free one after the other
+    if name in ("boundary", "hop_skip_jump"):
+        own["num_steps"] += 50  # of one query each
     together = attack(
         own_model,
         test_set.images[:count],

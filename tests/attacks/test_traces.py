@@ -21,6 +21,7 @@ SEVERAL: dict[str, dict[str, Any]] = {
     "ead": {"norm": "l1", "num_searches": 3, "num_steps": 8, "first_constant": 10.0},
     "pgd": {"norm": "l2", "epsilon": 0.6, "restarts": 3, "num_steps": 6},
     "apgd_ce": {"norm": "l1", "epsilon": 6.0, "restarts": 2, "num_steps": 8},
+    "apgd_minimal": {"norm": "l2", "num_searches": 3, "num_steps": 8},
     "fab_t": {"norm": "linf", "num_steps": 4},
     "square": {"norm": "linf", "epsilon": 0.08, "restarts": 2, "num_steps": 8},
 }

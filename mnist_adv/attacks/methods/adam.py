@@ -39,3 +39,16 @@ def step(state: State, gradient: Any, rate: Any) -> tuple[Any, State]:
     count = tf.cast(state["number"] + 1, tf.float32)
     rate = rate * tf.sqrt(1 - _SQUARE_DECAY**count) / (1 - _DECAY**count)
     return per_image(rate) * mean / (tf.sqrt(square) + _TINY), {"mean": mean, "square": square}
+
+
+def scale(state: State) -> Any:
+    """Compute what a step divides the mean gradient by.
+
+    Args:
+        state: "square" as after the step, and "number" as before it.
+
+    Returns:
+        `[n, *flat]`, above 0.
+    """
+    count = tf.cast(state["number"] + 1, tf.float32)
+    return tf.sqrt(state["square"] / per_image(1 - _SQUARE_DECAY**count)) + _TINY

@@ -86,8 +86,8 @@ class Blend(Baseline):
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
         inputs = super().prepare(task, inputs, step_size)
-        images, labels = _checked(self.donors, task)
-        chosen = _nearest(inputs["clean"], inputs["classes"], images, labels, task.targeted)
+        images, labels = checked_donors(self.donors, task)
+        chosen = nearest_donors(inputs["clean"], inputs["classes"], images, labels, task.targeted)
         return {**inputs, "donor": images[chosen].reshape(-1, *task.flat)}
 
     @override
@@ -104,14 +104,25 @@ def _spend(task: Task, inputs: Inputs, noise: Any) -> Any:
     return task.project(inputs, inputs["clean"] + size * noise)
 
 
-def _checked(donors: Any, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Check images and labels, and map the images to [0, 1] as those under attack are."""
+def checked_donors(donors: Any, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Check images of the data set, and map them to [0, 1] as those under attack are.
+
+    Args:
+        donors: images `[m, h, w, c]` and labels `[m]`.
+        task: what all images share.
+
+    Returns:
+        The images in [0, 1] and the labels.
+
+    Raises:
+        ValueError: not such a pair.
+    """
     try:
         images, labels = donors
     except (TypeError, ValueError):
         raise ValueError(
-            "blend mixes in other images: give it some of the data set, with their labels, as "
-            f"donors=(images, labels). Received: {reprlib.repr(donors)}"
+            "the attack begins with other images: give it some of the data set, with their labels, "
+            f"as donors=(images, labels). Received: {reprlib.repr(donors)}"
         ) from None
     try:
         images = as_batch(images, task.bounds).astype(np.float32, copy=False)
@@ -128,9 +139,24 @@ def _checked(donors: Any, task: Task) -> tuple[np.ndarray, np.ndarray]:
     return to_unit(images, task.bounds), labels
 
 
-def _nearest(
+def nearest_donors(
     clean: np.ndarray, classes: np.ndarray, images: np.ndarray, labels: np.ndarray, targeted: bool
 ) -> np.ndarray:
+    """Choose for each image the nearest one of the wanted class, or of any other than its own.
+
+    Args:
+        clean: `[n, ...]`.
+        classes: `[n]`, to be reached or left.
+        images: `[m, h, w, c]`.
+        labels: `[m]`, their classes.
+        targeted: whether the classes are to be reached.
+
+    Returns:
+        `[n]`, numbers of images.
+
+    Raises:
+        ValueError: there is none for a class.
+    """
     flat = clean.reshape(len(clean), -1).astype(np.float64)
     donors = images.reshape(len(images), -1).astype(np.float64)
     nearest = np.zeros(len(clean), np.int64)
