@@ -13,8 +13,9 @@ import numpy as np
 from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run, joined
-from mnist_adv.attacks.numbers import epsilon_of, inside, num_steps_of, step_size_of
+from mnist_adv.attacks.numbers import epsilon_of, inside, max_queries_of, num_steps_of, step_size_of
 from mnist_adv.attacks.progress import Progress, Runner, listening
+from mnist_adv.attacks.queries import Budget
 from mnist_adv.attacks.randomized import MeanOfDraws, repeatable
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack, name_of
 from mnist_adv.attacks.result import AttackResult, Trace
@@ -59,6 +60,7 @@ def attack(
     difference_step: float | None = None,
     confidence: float | None = None,
     num_eot_samples: int | None = None,
+    max_queries: Any = None,
     seed: Any = 0,
     trace: bool = False,
     bounds: Bounds = UNIT,
@@ -101,6 +103,9 @@ def attack(
             and so is the verdict; the same call gives the same result, for one batch: what an
             image draws depends on the others. TensorFlow's global seed is set. None: the row's
             own, 20 for autoattack_rand; else the model is taken as it is.
+        max_queries: most forward and backward passes of the model for each image, one number or
+            `[n]`, counted by a wrapper around the model; steps are chosen so that they suffice.
+            What checks the model before and verifies the result is not counted. None: no limit.
         seed: of what is drawn at random, one integer from 0 to 2**32 - 1 or `[n]`.
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
@@ -151,6 +156,7 @@ def attack(
     samples = row.num_eot_samples
     if num_eot_samples is not None:
         samples = int(whole(num_eot_samples, "num_eot_samples", 1, _MOST_SAMPLES))
+    most = max_queries_of(max_queries, count)
     seeds = np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,))
     with contextlib.ExitStack() as stack:
         if samples is not None:
@@ -179,10 +185,13 @@ def attack(
         adversarial, counts = np.empty_like(clean), np.empty((3, count), np.int64)
         made_by, reports = np.zeros(count, np.int64), []
         with listening(progress, count, trace) as report:
-            run = Runner(runner, report)
             for block in _blocks(chosen, clean, trace):
                 part = {name: values[block] for name, values in per_image.items()}
                 unit = to_unit(clean[block], bounds)
+                run = Runner(runner, report)
+                if most is not None:
+                    run = Runner(runner, report, Budget(most[block], samples or 1))
+                    part["index"] = np.arange(len(unit), dtype=np.int32)
                 with as_raised(model):
                     inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
                 adversarial[block] = from_unit(

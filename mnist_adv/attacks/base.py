@@ -92,26 +92,17 @@ class Attack:
         raise NotImplementedError(f"{type(self).__name__} does not take steps")
 
     def cost(self, task: Task) -> tuple[int, int]:
-        """Count a step's model queries, and gradients among them, for one image.
+        """Say how many forward and backward passes a step takes for one image.
+
+        By it lanes are chosen and errors name attacks; what is reported is measured (`queries`).
 
         Args:
             task: what all images share.
 
         Returns:
-            Queries and gradients.
+            Forward and backward passes.
         """
         return 1, 1
-
-    def cost_of_start(self, task: Task) -> tuple[int, int]:
-        """Count what `start` asks of the model for one image.
-
-        Args:
-            task: what all images share.
-
-        Returns:
-            Queries and gradients.
-        """
-        return 0, 0
 
     def num_runs(self, task: Task) -> int:
         """Count the runs of the loop.
@@ -237,8 +228,8 @@ class Outcome:
         status: `Status` as int32.
         value: the distance of a success of a minimal attack, else the objective.
         number: the step that made it, counted in the run that made it.
-        queries: how often the model was asked, in all runs together.
-        gradients: how many of these queries were differentiated.
+        queries: forward passes of the model, in all runs together.
+        gradients: backward passes, in all runs together.
         paths: per image, the run that made it; None if iterates are not kept.
         certificate: a proof that no smaller change exists, of attacks that have one.
         made_by: of ensembles, the number of the part that made the image.
@@ -286,25 +277,6 @@ class Outcome:
         """
         self.queries[index] += other.queries
         self.gradients[index] += other.gradients
-
-
-def cost_of(task: Task, attack: Attack, evaluations: np.ndarray) -> dict[str, np.ndarray]:
-    """Count what one run cost.
-
-    Args:
-        task: what all images share.
-        attack: its settings.
-        evaluations: `[n]`, how many iterates of each image were evaluated.
-
-    Returns:
-        "queries" and "gradients" of an `Outcome`, `[n]` int64.
-    """
-    each, first = attack.cost(task), attack.cost_of_start(task)
-    evaluations = evaluations.astype(np.int64)
-    return {
-        name: evaluations * each[number] + first[number]
-        for number, name in enumerate(("queries", "gradients"))
-    }
 
 
 # run(task, attack, inputs) -> the best iterate of each image; that of a whole attack is a `Runner`

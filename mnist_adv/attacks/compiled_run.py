@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Outcome, cost_of
+from mnist_adv.attacks.base import Attack, Outcome
 from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.loop import Evaluate, advance, begin
 from mnist_adv.attacks.progress import Progress
+from mnist_adv.attacks.queries import measure
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
@@ -42,6 +43,7 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
     # Blocks are evaluated side by side, and would draw in any order.
     task = dataclasses.replace(task, blocked=not task.randomized and goes_in_blocks(task))
     lanes = num_lanes(task, attack)
+    cost = measure(task, attack, inputs)
     program = _program(task, attack, lanes)
     out = Outcome(
         image=np.array(inputs["clean"], np.float32),
@@ -72,7 +74,7 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         state = program(here, state, fresh, taken, patience)
         left = np.flatnonzero(state["done"].numpy() & taken)
         _collect(out, occupant[left], left, state)
-        for name, spent in cost_of(task, attack, state["number"].numpy()[left] + 1).items():
+        for name, spent in cost.of(state["number"].numpy()[left]).items():
             getattr(out, name)[occupant[left]] = spent
         occupant[left] = -1
         if progress is not None:

@@ -84,6 +84,24 @@ def num_steps_of(attack: Attack, num_steps: Any, count: int) -> np.ndarray:
     return np.broadcast_to(values.astype(np.int32), (count,))
 
 
+def max_queries_of(max_queries: Any, count: int) -> np.ndarray | None:
+    """Check a budget of passes through the model.
+
+    Args:
+        max_queries: one number or `[count]`, or None.
+        count: of the images.
+
+    Returns:
+        `[count]` int64; None if there is no limit.
+
+    Raises:
+        ValueError: no integer from 1 to 2**31 - 1, or one for each image.
+    """
+    if max_queries is None:
+        return None
+    return np.broadcast_to(whole(max_queries, "max_queries", count=count), (count,))
+
+
 def inside(task: Task, epsilon: Any, count: int) -> np.ndarray:
     """Shorten budgets by what rounding adds.
 

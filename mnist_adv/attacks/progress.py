@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mnist_adv.attacks.base import Attack, Outcome
+from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.queries import Budget
 from mnist_adv.attacks.task import Inputs, Task
 
 Progress = Callable[[int], object]
@@ -23,10 +24,12 @@ class Runner:
         run: task, attack, inputs, progress -> outcome.
         progress: called with the number of images, or steps, just finished; if it has a method
             `begin(name, total)`, an ensemble calls that before each of its parts.
+        budget: of passes through the model; None: there is no limit.
     """
 
     run: Callable[[Task, Attack, Inputs, Progress | None], Outcome]
     progress: Progress | None = None
+    budget: Budget | None = None
 
     def __call__(self, task: Task, attack: Attack, inputs: Inputs) -> Outcome:
         """Run the loop.
@@ -39,6 +42,11 @@ class Runner:
         Returns:
             The best iterate of each image.
         """
+        if self.budget is not None:
+            return self.budget.hold(self._without_budget, task, attack, inputs)
+        return self._without_budget(task, attack, inputs)
+
+    def _without_budget(self, task: Task, attack: Attack, inputs: Inputs) -> Outcome:
         return self.run(task, attack, inputs, self.progress)
 
     def begin(self, name: str, total: int) -> None:
@@ -51,6 +59,27 @@ class Runner:
         begin = getattr(self.progress, "begin", None)
         if begin is not None:
             begin(name, total)
+
+
+def share_budget(
+    run: Run, task: Task, attack: Attack, inputs: Inputs, num_runs: int = 1, starts: int = 1
+) -> Inputs:
+    """Choose numbers of steps with which as many runs as planned fit a budget, if there is one.
+
+    Args:
+        run: of the loop.
+        task: what all images share.
+        attack: that is run.
+        inputs: NumPy arrays.
+        num_runs: planned, each with these steps.
+        starts: of one run, which may be cut into several.
+
+    Returns:
+        The inputs, with fewer steps where they would not fit.
+    """
+    if not isinstance(run, Runner) or run.budget is None:
+        return inputs
+    return run.budget.shared(task, attack, inputs, num_runs, starts)
 
 
 class Bar:

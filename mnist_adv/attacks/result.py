@@ -56,9 +56,9 @@ class AttackResult:
         norm: of the budget, or of the distance that was made small.
         epsilon: the budget, one number or `[n]`; infinite if only the distance counted.
         num_steps: `[n]` int64, steps to the returned iterate, in the run that made it.
-        num_queries: `[n]` int64, images that the model was asked about, over all steps, restarts
-            and searches; a gradient by tape asks once.
-        num_gradients: `[n]` int64, how many of these were differentiated; 0 for black-box attacks.
+        num_queries: `[n]` int64, forward passes of the model, over all steps, restarts and
+            searches, counted by a wrapper around the model.
+        num_gradients: `[n]` int64, backward passes, counted likewise; 0 for black-box attacks.
         verdict: derived again from the arrays above.
         method: the attack's name.
         bounds: the least and the largest value of a pixel.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mnist_adv.attacks.base import Attack, Outcome, Path, cost_of
+from mnist_adv.attacks.base import Attack, Outcome, Path
 from mnist_adv.attacks.loop import advance, begin
+from mnist_adv.attacks.queries import measure
 from mnist_adv.attacks.result import Trace
 from mnist_adv.attacks.task import Inputs, Task
 from mnist_adv.gradients.losses import Loss
@@ -40,7 +41,7 @@ def run(
         if progress is not None:
             progress(1)
     steps = state["number"].numpy().astype(np.int64)
-    spent = cost_of(task, attack, steps + 1)
+    spent = measure(task, attack, inputs).of(steps)
     every = Path(
         images=np.stack([at["image"].numpy() for at in kept]),
         logits=np.stack([at["logits"].numpy() for at in kept]),

@@ -104,6 +104,7 @@ def _run_attack(
             norm=values.norm,
             epsilon=values.epsilon,
             num_steps=values.num_steps,
+            max_queries=values.max_queries,
             step_size=values.step_size,
             confidence=values.confidence,
             seed=values.seed,

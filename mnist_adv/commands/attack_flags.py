@@ -15,7 +15,17 @@ from mnist_adv.gradients.losses import LOSSES
 from mnist_adv.gradients.sources import SOURCES
 
 _SETTINGS = ("restarts", "step", "loss", "source", "difference_step")
-ATTACK = ("num_steps", "step_size", "step", "restarts", "confidence", "seed", "settings", "list")
+ATTACK = (
+    "num_steps",
+    "max_queries",
+    "step_size",
+    "step",
+    "restarts",
+    "confidence",
+    "seed",
+    "settings",
+    "list",
+)
 GRADIENT = ("loss", "source", "difference_step")
 
 
@@ -29,6 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define("norm", Norm, Norm.LINF, "Norm of the budget.")
     define("step_size", float, None, "Length of a step in pixel units; the attack's own if None.")
     define("num_steps", int, None, "Most steps taken; the attack's own if not given.")
+    define("max_queries", int, None, "Most forward and backward passes for an image and budget.")
     define("confidence", float, None, "Go on until the new class has this probability.")
     define("restarts", int, None, "Runs, those after the first from random points.")
     define("seed", int, 0, "Of what is drawn at random.")

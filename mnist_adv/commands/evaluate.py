@@ -112,6 +112,7 @@ def _plan(
         epsilons=values.epsilons,
         targets=values.targets,
         num_steps=values.num_steps,
+        max_queries=values.max_queries,
         step_size=values.step_size,
         seed=values.seed,
         num_images=values.num_images,

@@ -67,6 +67,7 @@ def evaluate(
     num_steps: int | None = None,
     step_size: float | None = None,
     confidence: float | None = None,
+    max_queries: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     num_images: int | None = None,
@@ -98,6 +99,8 @@ def evaluate(
         num_steps: most steps of every attack; each attack's own if None.
         step_size: length of a step in pixel units; each attack's own if None.
         confidence: the least probability of the new class, in (0, 1); None: any.
+        max_queries: most forward and backward passes of each attack for an image and budget, as in
+            `attack`; None: no limit.
         settings: attack -> setting -> value, for settings that are not the attack's own.
         seed: of random targets and of attacks that draw at random.
         num_images: the first so many are measured; all if None.
@@ -132,6 +135,7 @@ def evaluate(
     num_steps = None if num_steps is None else int(whole(num_steps, "num_steps"))
     step_size = None if step_size is None else float(real(step_size, "step_size", ABOVE_0))
     confidence = None if confidence is None else as_confidence(confidence)
+    max_queries = None if max_queries is None else int(whole(max_queries, "max_queries"))
     num_images = None if num_images is None else int(whole(num_images, "num_images"))
     class_names = None if class_names is None else _texts(class_names, "class_names")
     norm, chosen = choose(Norm, norm, "norm"), choose(Targets, targets, "targets")
@@ -158,6 +162,7 @@ def evaluate(
         num_steps=num_steps,
         step_size=step_size,
         confidence=confidence,
+        max_queries=max_queries,
         attack_settings=settings,
         seed=int(whole(seed, "seed", 0, UINT32)),
         num_images=num_images,

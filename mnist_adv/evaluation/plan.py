@@ -65,6 +65,8 @@ class Plan:
         versions: name -> version of what can change a result.
         attack_settings: for each attack, name -> value of the settings that are not its own.
         confidence: the least probability of the new class; None: any.
+        max_queries: most forward and backward passes of each attack for an image and budget, at
+            least 1; None: any.
 
     Raises:
         ValueError: a setting out of range.
@@ -87,10 +89,11 @@ class Plan:
     versions: dict[str, str]
     attack_settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     confidence: float | None = None
+    max_queries: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "chunk_size", "num_steps"):
-            if getattr(self, name) is not None or name != "num_steps":
+        for name in ("num_images", "chunk_size", "num_steps", "max_queries"):
+            if getattr(self, name) is not None or name in ("num_images", "chunk_size"):
                 whole(getattr(self, name), name)
         if self.step_size is not None:
             real(self.step_size, "step_size", ABOVE_0)

@@ -107,6 +107,8 @@ def record(saved: SavedAttack) -> dict[str, Any]:
         "after": _verified(verdict),
         "after_before_rounding": _verified(result.verdict),
         "num_steps": int(result.num_steps[0]),
+        "num_queries": int(result.num_queries[0]),
+        "num_gradients": int(result.num_gradients[0]),
         "success": saved.success,
     }
 

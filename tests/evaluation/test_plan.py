@@ -119,6 +119,7 @@ OTHER: dict[str, Any] = {
     "versions": {"mnist_adv": "2"},
     "attack_settings": {"pgd": {"momentum": 0.5}},
     "confidence": 0.9,
+    "max_queries": 100,
 }
 
 

@@ -37,6 +37,11 @@ class APGD(Restarted):
     images_kept = 7
 
     @override
+    def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
+        inputs = super().prepare(task, inputs, step_size)
+        return apgd_l1.first_stage(inputs) if task.norm is Norm.L1 else inputs
+
+    @override
     def start(self, task: Task, inputs: Inputs) -> State:
         state = super().start(task, inputs)
         if task.norm is Norm.L1:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.attacks.base import Attack, Outcome, Run, take
+from mnist_adv.attacks.progress import share_budget
 from mnist_adv.attacks.task import Inputs, State, Status, Task
 from mnist_adv.geometry.norms import l1_project_in_box, per_image
 from mnist_adv.geometry.selection import largest
@@ -22,6 +23,20 @@ _SHORTEST = 0.1  # step over epsilon
 _CHECKS = 0.04  # share of the steps between two checks
 # (radius over epsilon, share of the steps): from a larger ball into the budget
 _STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
+
+
+def first_stage(inputs: Inputs) -> Inputs:
+    """Add what the first stage is told.
+
+    Args:
+        inputs: NumPy arrays.
+
+    Returns:
+        The inputs with "begin", "stage" and "ends".
+    """
+    count = len(inputs["clean"])
+    stage = {"stage": np.zeros(count, np.int32), "ends": np.zeros(count, bool)}
+    return {**inputs, "begin": inputs["clean"], **stage}
 
 
 def start(task: Task, inputs: Inputs, state: State) -> State:
@@ -138,6 +153,8 @@ def in_stages(run: Run, stop_early: bool) -> Run:
         return run(task, dataclasses.replace(attack, **settings), {**inputs, **own})
 
     def staged(task: Task, attack: Attack, inputs: Inputs) -> Outcome:
+        # The start inside the budget, and that of each stage.
+        inputs = share_budget(run, task, attack, inputs, starts=1 + len(_STAGES))
         inputs, total = {**inputs, "begin": inputs["clean"]}, inputs["num_steps"]
         # The start itself, evaluated inside the budget: what is adversarial already takes no step.
         small = {**inputs, "epsilon": inputs["epsilon"] / np.float32(_STAGES[0][0])}

@@ -10,6 +10,7 @@ from typing_extensions import override
 from mnist_adv.arguments import shown, whole
 from mnist_adv.attacks.base import Attack, Outcome, Run, take
 from mnist_adv.attacks.methods.pgd import PGD
+from mnist_adv.attacks.progress import share_budget
 from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.geometry.norms import Norm
 
@@ -55,8 +56,8 @@ class Bisection(Attack):
         clean = inputs["clean"]
         low = np.zeros(len(clean), np.float32)
         high = lengths(np.maximum(clean, 1 - clean), task.norm)
-        best = self._run(task, inputs, high, run)
-        for _ in range(self.num_searches):
+        best = self._run(task, inputs, high, run, 1 + self.num_searches)
+        for number in range(self.num_searches):
             found = np.flatnonzero(
                 best.status == Status.ADVERSARIAL
             )  # what fails in the whole cube fails in less
@@ -64,15 +65,19 @@ class Bisection(Attack):
                 break
             high[found] = np.minimum(high[found], best.value[found])
             middle = (low[found] + high[found]) / 2
-            outcome = self._run(task, take(inputs, found), middle, run)
+            left = self.num_searches - number
+            outcome = self._run(task, take(inputs, found), middle, run, left)
             low[found[outcome.status < Status.ADVERSARIAL]] = middle[
                 outcome.status < Status.ADVERSARIAL
             ]
             best.improve(found, outcome)
         return best
 
-    def _run(self, task: Task, inputs: Inputs, epsilon: np.ndarray, run: Run) -> Outcome:
+    def _run(
+        self, task: Task, inputs: Inputs, epsilon: np.ndarray, run: Run, num_runs: int
+    ) -> Outcome:
         inputs = self.inner.prepare(task, {**inputs, "epsilon": epsilon}, None)
+        inputs = share_budget(run, task, self.inner, inputs, num_runs)
         outcome = self.inner.solve(task, inputs, run)
         away = lengths(outcome.image - inputs["clean"], task.norm)
         outcome.value = np.where(outcome.status == Status.ADVERSARIAL, away, outcome.value)

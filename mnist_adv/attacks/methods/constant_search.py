@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from mnist_adv.arguments import whole
 from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.progress import share_budget
 from mnist_adv.attacks.task import Inputs, Status, Task
 
 
@@ -47,6 +48,7 @@ class ConstantSearch(Attack):
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        inputs = share_budget(run, task, self, inputs, self.num_searches)
         constant = inputs["constant"]
         low, high = np.zeros_like(constant), np.full_like(constant, np.inf)
         everything = np.arange(len(constant))

@@ -97,10 +97,6 @@ class Repeated(Attack):
         return {"towards": tf.cast(tf.gather(order, inputs["rank"], batch_dims=1), tf.int64)}
 
     @override
-    def cost_of_start(self, task: Task) -> tuple[int, int]:
-        return int(self._is_led(task)), 0
-
-    @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
         outcome = run(task, self, inputs)
         for number in range(1, self.num_runs(task)):

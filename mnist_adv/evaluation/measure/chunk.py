@@ -169,6 +169,7 @@ def _run_attack(
             epsilon=epsilon,
             num_steps=plan.num_steps if chosen.takes_steps else None,
             step_size=plan.step_size,
+            max_queries=plan.max_queries,
             confidence=plan.confidence,
             seed=plan.seed,
             progress=progress,
