@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_adv.attacks import AttackResult as AttackResult
     from mnist_adv.attacks import attack as attack
+    from mnist_adv.certification.api import certify as certify
+    from mnist_adv.certification.api import certify_radius as certify_radius
+    from mnist_adv.certification.result import Certification as Certification
     from mnist_adv.data.datasets import load as load
     from mnist_adv.data.handwriting import read_digit as read_digit
     from mnist_adv.diagnostics import examine as examine
@@ -48,6 +51,7 @@ _HOME = {
     "Activation": "models.activation",
     "AttackResult": "attacks",
     "Evaluation": "evaluation.result",
+    "Certification": "certification.result",
     "Finding": "diagnostics.finding",
     "LinearModel": "models.linear",
     "LoadedModel": "models.loaded",
@@ -64,6 +68,8 @@ _HOME = {
     "TrainingConfig": "models.training_config",
     "Verdict": "verdict.judge",
     "attack": "attacks",
+    "certify": "certification.api",
+    "certify_radius": "certification.api",
     "check_gradient": "gradients.check",
     "compute_gradient": "gradients.api",
     "convert": "models.formats.convert",

@@ -1,0 +1,276 @@
+"""Public entry points of certification: validate, prove, look for what contradicts, assemble."""
+
+from __future__ import annotations
+
+import collections
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_adv.arguments import choose, real, whole
+from mnist_adv.certification.bounds import Bounder, Method
+from mnist_adv.certification.propagation import FLOAT32, FLOAT64, Propagation
+from mnist_adv.certification.read_model import read_network
+from mnist_adv.certification.region import NORMS, Ball
+from mnist_adv.certification.result import Arithmetic, Certification
+from mnist_adv.certification.witness import find_witnesses
+from mnist_adv.data.images import UNIT, Bounds, as_batch, as_classes, checked_bounds
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.as_model import as_model
+from mnist_adv.models.logits import predict
+
+if TYPE_CHECKING:
+    from mnist_adv.models.model import Model
+
+_MOST_KEPT = 4
+_bounders: collections.OrderedDict[Any, Bounder] = collections.OrderedDict()
+_UNITS = {Arithmetic.FLOAT32: FLOAT32, Arithmetic.EXACT: FLOAT64}
+
+
+def certify(
+    model: Model,
+    images: Any,
+    labels: Any,
+    *,
+    norm: Norm | str = Norm.LINF,
+    epsilon: Any,
+    method: Method | str = Method.ALPHA_CROWN,
+    attack: bool = True,
+    arithmetic: Arithmetic | str = Arithmetic.FLOAT32,
+    bounds: Bounds = UNIT,
+    seed: int = 0,
+) -> Certification:
+    """Prove that no image within a radius gets another class, or find one that does.
+
+    Each image is bounded by the quickest method first; those that it leaves by the next, up to
+    `method`; what is still open is attacked.
+
+    A proof holds for the network as float32 computes it, with products and sums in whatever order
+    and each of them rounded to nearest, and with sigmoid and tanh within 1e-6 of exact; not for
+    half precision, TF32 or Winograd's convolutions. With `arithmetic="exact"` it holds for the
+    network of the same weights without any rounding.
+
+    Args:
+        model: images `[n, h, w, c]` -> logits `[n, k]`, float64 too: a chain of affine layers
+            (dense, convolution, average pooling, batch normalisation, ...) and ReLU, sigmoid, tanh
+            or maximum pooling. A Keras model; what `open_model` read; any function that TensorFlow
+            traces.
+        images: one image or a batch `[n, h, w, c]`, floats inside the bounds.
+        labels: the classes that they have, one integer or `[n]`.
+        norm: of the ball, "linf", "l2" or "l1".
+        epsilon: its radius in pixel units, at least 0, one number or `[n]`.
+        method: the tightest bounds that are tried: "ibp" (intervals), "crown" (backward linear
+            bounds) or "alpha_crown" (with optimised slopes).
+        attack: whether to look for an image of another class where nothing is proved.
+        arithmetic: of the network that is reasoned about, "float32" or "exact".
+        bounds: the least and the largest value of a pixel.
+        seed: of attacks.
+
+    Returns:
+        What is proved and what was found.
+
+    Raises:
+        ValueError: an argument out of form or range; a model that is no such chain.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> digits = mnist_adv.load("mnist", "test")
+        >>> mnist_adv.certify(model, digits.images[:8], digits.labels[:8], epsilon=0.01)
+        Certification(linf: of 8 images 8 proved, 0 broken, 0 unresolved)
+
+    References:
+        Gowal et al., 2018 (intervals). Zhang et al., 2018 (CROWN). Singh et al., 2019 (DeepPoly).
+        Xu et al., 2021 (alpha-CROWN).
+    """
+    prover = _Prover(model, images, labels, norm, bounds, arithmetic)
+    radii = np.broadcast_to(real(epsilon, "epsilon", 0, count=prover.count), (prover.count,))
+    margin = np.full(prover.count, -np.inf)
+    for step in _up_to(choose(Method, method, "method")):
+        left = np.flatnonzero(~(margin > 0) & prover.correct)
+        found = prover.bound(step, left, radii[left])
+        margin[left] = np.maximum(margin[left], found)
+    proved = margin > 0
+    adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
+    left = np.flatnonzero(~proved & prover.correct)
+    if attack and len(left):
+        adversarial[left], distance[left] = prover.attack(left, radii[left], seed)
+    return prover.result(radii, np.where(proved, radii, -1.0), adversarial, distance, margin)
+
+
+def certify_radius(
+    model: Model,
+    images: Any,
+    labels: Any,
+    *,
+    norm: Norm | str = Norm.LINF,
+    method: Method | str = Method.CROWN,
+    num_steps: int = 12,
+    arithmetic: Arithmetic | str = Arithmetic.FLOAT32,
+    bounds: Bounds = UNIT,
+    seed: int = 0,
+) -> Certification:
+    """Find the largest radius within which each label is proved, and the nearest other image.
+
+    The attack `strongest` seeks the nearest image of another class; its distance is bisected.
+
+    Args:
+        model: as `certify` takes it.
+        images: one image or a batch `[n, h, w, c]`, floats inside the bounds.
+        labels: the classes that they have, one integer or `[n]`.
+        norm: of the ball, "linf", "l2" or "l1".
+        method: of the bounds, as `certify` takes it.
+        num_steps: of the bisection; each halves the interval in which the largest radius lies that
+            the method proves.
+        arithmetic: of the network that is reasoned about, "float32" or "exact".
+        bounds: the least and the largest value of a pixel.
+        seed: of attacks.
+
+    Returns:
+        What is proved and what was found: the true smallest distance of each image lies between
+        its `proved_radius` and its `broken_radius`. `epsilon` is the proved radius, or 0.
+
+    Raises:
+        ValueError: an argument out of form or range; a model that is no such chain.
+
+    Example:
+        >>> import mnist_adv
+        >>> model = mnist_adv.restore("checkpoints")
+        >>> digits = mnist_adv.load("mnist", "test")
+        >>> found = mnist_adv.certify_radius(model, digits.images[:2], digits.labels[:2])
+        >>> bool((found.proved_radius < found.broken_radius).all())
+        True
+    """
+    prover = _Prover(model, images, labels, norm, bounds, arithmetic)
+    chosen = choose(Method, method, "method")
+    whole(num_steps, "num_steps")
+    everything = np.arange(prover.count)
+    adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
+    right = np.flatnonzero(prover.correct)
+    if len(right):
+        widest = np.full(len(right), prover.diameter)
+        adversarial[right], distance[right] = prover.attack(right, widest, seed)
+    low, margin = np.full(prover.count, -1.0), np.full(prover.count, -np.inf)
+    high = np.minimum(distance, prover.diameter)
+    # First the distances of what was found, which no bound may prove.
+    starts = [high, np.zeros(prover.count)]
+    for number in range(num_steps + len(starts)):
+        tried = starts[number] if number < len(starts) else (np.maximum(low, 0) + high) / 2
+        found = np.where(prover.correct, prover.bound(chosen, everything, tried), -np.inf)
+        holds = found > 0
+        better = holds & (tried > low)
+        low, margin = np.where(better, tried, low), np.where(better, found, margin)
+        high = np.where(holds, high, np.minimum(high, tried))
+    return prover.result(np.maximum(low, 0), low, adversarial, distance, margin)
+
+
+class _Prover:
+    """A model, its images and what both entry points do with them.
+
+    Args:
+        model: as `certify` takes it, and so all others.
+        images: the clean ones.
+        labels: theirs.
+        norm: of the ball.
+        bounds: of a pixel.
+        arithmetic: of the network.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Any,
+        labels: Any,
+        norm: Norm | str,
+        bounds: Bounds,
+        arithmetic: Arithmetic | str,
+    ) -> None:
+        self.norm = choose(Norm, norm, "norm")
+        if self.norm not in NORMS:
+            allowed = ", ".join(known.value for known in NORMS)
+            raise ValueError(f"norm must be one of {allowed}. Received: {self.norm.value!r}")
+        self.bounds = checked_bounds(bounds)
+        self.arithmetic = choose(Arithmetic, arithmetic, "arithmetic")
+        self.images = as_batch(images, self.bounds).astype(np.float32)
+        self.count = len(self.images)
+        self.model = as_model(model, self.images)
+        shape = self.images.shape[1:]
+        self.network = read_network(self.model, (shape[0], shape[1], shape[2]))
+        self.labels = as_classes(labels, self.count, self.network.num_classes, "labels")
+        self.correct = predict(self.model, self.images).argmax(axis=1) == self.labels
+        low, high = self.bounds
+        number = math.prod(shape)
+        self.diameter = (high - low) * {
+            Norm.LINF: 1.0,
+            Norm.L2: math.sqrt(number),
+            Norm.L1: float(number),
+        }[self.norm]
+
+    def bound(self, method: Method, which: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        # Of some images, the smallest of all classes.
+        if not len(which):
+            return np.zeros(0)
+        pixels = self.images[which].reshape(len(which), -1).astype(np.float64)
+        propagation = Propagation(
+            self.network, Ball(self.norm, *self.bounds), _UNITS[self.arithmetic]
+        )
+        bounder = _bounder(propagation)
+        return bounder.margins(pixels, self.labels[which], radii, method).min(axis=1)
+
+    def attack(
+        self, which: np.ndarray, radii: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return find_witnesses(
+            self.model,
+            self.images[which],
+            self.labels[which],
+            norm=self.norm,
+            epsilon=radii,
+            bounds=self.bounds,
+            seed=seed,
+        )
+
+    def result(
+        self,
+        epsilon: np.ndarray,
+        proved: np.ndarray,
+        adversarial: np.ndarray,
+        distance: np.ndarray,
+        margin: np.ndarray,
+    ) -> Certification:
+        # A proof and a witness that contradict one another are never handed out.
+        wrong = np.flatnonzero(distance <= proved)
+        if len(wrong):
+            raise RuntimeError(
+                f"image {wrong[0]} is proved up to {proved[wrong[0]]:g} and broken at "
+                f"{distance[wrong[0]]:g}: a bound is wrong, or the model computes otherwise"
+            )
+        return Certification(
+            self.images,
+            self.labels,
+            self.norm,
+            self.bounds,
+            np.array(epsilon, np.float64),
+            proved,
+            distance,
+            adversarial,
+            margin,
+            self.arithmetic,
+        )
+
+
+def _bounder(propagation: Propagation) -> Bounder:
+    """Give what was compiled for the same network and regions, or compile it."""
+    key = (propagation.network.digest, propagation.ball, propagation.unit)
+    if key not in _bounders:
+        _bounders[key] = Bounder(propagation)
+    _bounders.move_to_end(key)
+    while len(_bounders) > _MOST_KEPT:
+        _bounders.popitem(last=False)
+    return _bounders[key]
+
+
+def _up_to(method: Method) -> list[Method]:
+    every = list(Method)
+    return every[: every.index(method) + 1]

@@ -1,0 +1,186 @@
+"""Bounds of margins over regions of images, block by block, compiled."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnist_adv.certification.optimisation import optimise
+from mnist_adv.certification.propagation import Interval, Propagation, Slopes
+from mnist_adv.certification.region import Region
+from mnist_adv.tensors.compilation import compiled
+from mnist_adv.tensors.lazy import tf
+
+# Of coefficients that are in memory at one time, and of the rows and images among them.
+_MOST_NUMBERS, _MOST_ROWS, _MOST_IMAGES = 2**23, 512, 256
+_NUM_STEPS = 20  # of the optimisation of slopes
+
+
+class Method(enum.Enum):
+    """How margins are bounded: each is tighter and slower than the one before."""
+
+    IBP = "ibp"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha_crown"
+
+
+class Bounder:
+    """Bounds through one network over regions of one kind, compiled once.
+
+    Args:
+        propagation: through the network.
+
+    Attributes:
+        block: the most images that are bounded at one time.
+    """
+
+    def __init__(self, propagation: Propagation) -> None:
+        self._propagation = propagation
+        network = propagation.network
+        widths = [segment.out_size for segment in network.segments[:-1]]
+        largest = max([network.segments[0].in_size, *widths])
+        rows = min(_MOST_ROWS, max(widths, default=1))
+        self.block = max(1, min(_MOST_IMAGES, _MOST_NUMBERS // (rows * largest)))
+        self._rows = max(1, min(_MOST_ROWS, _MOST_NUMBERS // (self.block * largest)))
+
+        def tightened(
+            region: Region, intervals: Sequence[Interval], slopes: Sequence[Slopes], index: Any
+        ) -> tuple[Any, Any]:
+            rows = tf.one_hot(index, intervals[-1].lower.shape[1], dtype=tf.float64)[tf.newaxis]
+            lower = propagation.backward(region, intervals, slopes, rows)
+            return lower, -propagation.backward(region, intervals, slopes, -rows)
+
+        def optimised(
+            region: Region, intervals: Sequence[Interval], slopes: Sequence[Slopes], rows: Any
+        ) -> Any:
+            return optimise(propagation, region, intervals, slopes, rows, _NUM_STEPS)
+
+        self._first = self._compiled(lambda region: propagation.first(region))
+        self._through = [
+            self._compiled(functools.partial(propagation.through, number))
+            for number in range(len(network.kinds))
+        ]
+        self._tightened = self._compiled(tightened)
+        self._optimised = self._compiled(optimised)
+        self._margins = {
+            Method.IBP: self._compiled(
+                lambda region, intervals, slopes, rows: propagation.interval_margins(
+                    region, intervals, rows
+                )
+            ),
+            Method.CROWN: self._compiled(
+                lambda *arguments: propagation.backward(*arguments),
+            ),
+        }
+
+    def margins(
+        self, pixels: np.ndarray, labels: np.ndarray, epsilon: np.ndarray, method: Method
+    ) -> np.ndarray:
+        """Bound the margins of each label's logit over all others from below.
+
+        Args:
+            pixels: `[n, D]` inside the box.
+            labels: `[n]` int64.
+            epsilon: `[n]`, the radii, at least 0.
+            method: how.
+
+        Returns:
+            `[n, k]` float64; infinite for the label itself.
+        """
+        num_classes = self._propagation.network.num_classes
+        found = np.full((len(pixels), num_classes), np.inf)
+        rows, others = margin_rows(labels, num_classes)
+        # Of one size each, and of few sizes in all: programs are compiled for each.
+        size = min(self.block, 2 ** max(0, len(pixels) - 1).bit_length())
+        for part, kept in _blocks(len(pixels), size):
+            region = self._propagation.ball.region(
+                tf.constant(pixels[part], tf.float64), tf.constant(epsilon[part], tf.float64)
+            )
+            margins = np.asarray(self._bound(region, tf.constant(rows[part]), method))
+            images = part[:kept, np.newaxis]
+            found[images, others[part[:kept]]] = margins[:kept]
+        return found
+
+    def propagate(self, region: Region, method: Method) -> tuple[list[Interval], list[Slopes]]:
+        """Bound the values after every segment, and choose the slopes of all nonlinearities.
+
+        Args:
+            region: of n images.
+            method: how.
+
+        Returns:
+            The intervals after every segment, the last by intervals alone; and the slopes.
+        """
+        intervals = [self._first(region)]
+        slopes: list[Slopes] = []
+        for number, through in enumerate(self._through):
+            if method is not Method.IBP:
+                intervals[-1] = self._tighten(number, region, intervals, slopes)
+            slope, interval = through(intervals[-1])
+            slopes.append(slope)
+            intervals.append(interval)
+        return intervals, slopes
+
+    def _bound(self, region: Region, rows: Any, method: Method) -> Any:
+        intervals, slopes = self.propagate(region, method)
+        start = Method.IBP if method is Method.IBP else Method.CROWN
+        margins = self._margins[start](region, intervals, slopes, rows)
+        if method is Method.ALPHA_CROWN and slopes and (np.asarray(margins) <= 0).any():
+            margins, _ = self._optimised(region, intervals, slopes, rows)
+        return margins
+
+    def _tighten(
+        self,
+        number: int,
+        region: Region,
+        intervals: Sequence[Interval],
+        slopes: Sequence[Slopes],
+    ) -> Interval:
+        found = intervals[-1]
+        if not number and self._propagation.first_is_exact:
+            return found
+        lower, upper = np.array(found.lower), np.array(found.upper)
+        relu = self._propagation.network.kinds[number] == "relu"
+        loose = ((lower < 0) & (upper > 0)).any(axis=0) | (not relu)
+        index = np.flatnonzero(loose)
+        for part, kept in _blocks(len(index), min(self._rows, lower.shape[1])):
+            ends = self._tightened(region, intervals, slopes, tf.constant(index[part]))
+            low, high = (np.asarray(end)[:, :kept] for end in ends)
+            chosen = index[part[:kept]]
+            lower[:, chosen] = np.maximum(lower[:, chosen], low)
+            upper[:, chosen] = np.minimum(upper[:, chosen], high)
+        return Interval(tf.constant(lower), tf.constant(upper), found.rounding)
+
+    def _compiled(self, function: Any) -> Any:
+        return compiled(function, xla=not self._propagation.network.convolutions)
+
+
+def margin_rows(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make the rows that turn logits into margins.
+
+    Args:
+        labels: `[n]` int64.
+        num_classes: k.
+
+    Returns:
+        `[n, k - 1, k]` float64, and the other classes `[n, k - 1]`.
+    """
+    every = np.arange(num_classes - 1)
+    others = every + (every >= labels[:, np.newaxis])
+    return np.eye(num_classes)[labels][:, np.newaxis] - np.eye(num_classes)[others], others
+
+
+def _blocks(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Cut a row into blocks of one size.
+
+    Yields:
+        The places of a block, the last of which is repeated where it would be shorter, and how
+        many of them count.
+    """
+    for first in range(0, count, size):
+        kept = min(size, count - first)
+        yield np.minimum(np.arange(first, first + size), count - 1), kept
