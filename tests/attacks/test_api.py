@@ -270,7 +270,7 @@ def test_any_callable_is_a_model(network: Any, test_set: Any) -> None:
     labels = network(images).numpy().argmax(axis=1)
     result = attack(network, images, labels=labels)
     assert result.success.all()
-    assert "10 of 10 succeed" in repr(result)
+    assert "10 of 10 images 28 x 28 x 1 succeed" in repr(result)
 
 
 @pytest.mark.parametrize(("trace", "told"), [(False, "2/2"), (True, "4step")])
