@@ -142,9 +142,10 @@ def _find_writer(path: str, kind: str | None) -> Format:
         by_suffix = [row for row in choices if row.suffix == pathlib.Path(path).suffix != ""]
         if not by_suffix:
             suffixes = ", ".join(row.suffix for row in choices if row.suffix)
+            names = ", ".join(row.name for row in choices)
             raise ValueError(
-                f"format must be given for a destination that does not end in {suffixes}. "
-                f"Received: {path}"
+                f"format must be given ({names}) for a destination that does not end in "
+                f"{suffixes}. Received: {path}"
             )
         return by_suffix[-1]
     row = FORMATS.find(kind)
