@@ -13,7 +13,14 @@ import numpy as np
 from mnist_adv.arguments import UINT32, choose, shown, whole, yes_or_no
 from mnist_adv.attacks import compiled_run, traced_run
 from mnist_adv.attacks.base import Attack, Outcome, Run, joined
-from mnist_adv.attacks.numbers import epsilon_of, inside, max_queries_of, num_steps_of, step_size_of
+from mnist_adv.attacks.numbers import (
+    epsilon_of,
+    inside,
+    max_queries_of,
+    num_steps_of,
+    record_at_of,
+    step_size_of,
+)
 from mnist_adv.attacks.progress import Progress, Runner, listening
 from mnist_adv.attacks.queries import Budget
 from mnist_adv.attacks.randomized import MeanOfDraws, repeatable
@@ -61,6 +68,7 @@ def attack(
     confidence: float | None = None,
     num_eot_samples: int | None = None,
     max_queries: Any = None,
+    record_at: Any = None,
     seed: Any = 0,
     trace: bool = False,
     bounds: Bounds = UNIT,
@@ -106,6 +114,8 @@ def attack(
         max_queries: most forward and backward passes of the model for each image, one number or
             `[n]`, counted by a wrapper around the model; steps are chosen so that they suffice.
             What checks the model before and verifies the result is not counted. None: no limit.
+        record_at: numbers of passes, `[p]` or `[n, p]`, at which the smallest distance found until
+            then is recorded in the result's `distances_at`; None: none.
         seed: of what is drawn at random, one integer from 0 to 2**32 - 1 or `[n]`.
         trace: whether to keep every iterate of the run that makes the result.
         bounds: the least and the largest value of a pixel; epsilon and step_size are in the same
@@ -156,7 +166,8 @@ def attack(
     samples = row.num_eot_samples
     if num_eot_samples is not None:
         samples = int(whole(num_eot_samples, "num_eot_samples", 1, _MOST_SAMPLES))
-    most = max_queries_of(max_queries, count)
+    most, marks = max_queries_of(max_queries, count), record_at_of(record_at, count)
+    distances_at = np.full(marks.shape, np.inf)
     seeds = np.broadcast_to(whole(seed, "seed", 0, UINT32, count), (count,))
     with contextlib.ExitStack() as stack:
         if samples is not None:
@@ -188,18 +199,26 @@ def attack(
             for block in _blocks(chosen, clean, trace):
                 part = {name: values[block] for name, values in per_image.items()}
                 unit = to_unit(clean[block], bounds)
-                run = Runner(runner, report)
-                if most is not None:
-                    run = Runner(runner, report, Budget(most[block], samples or 1))
+                limit = None if most is None else most[block]
+                budget = Budget(limit, marks[block], samples or 1)
+                if most is not None or marks.size:
                     part["index"] = np.arange(len(unit), dtype=np.int32)
+                run = Runner(runner, report, budget if "index" in part else None)
                 with as_raised(model):
                     inputs, outcome = _solve(task, chosen, unit, part, _of(step_size, block), run)
                 adversarial[block] = from_unit(
                     outcome.image.reshape(unit.shape), unit, clean[block], bounds
                 )
                 counts[:, block] = outcome.number, outcome.queries, outcome.gradients
+                distances_at[block] = budget.distances_at * scale
                 made_by[block] = 0 if outcome.made_by is None else outcome.made_by
                 reports.append(outcome.parts)
+        verdict = judge_goal(
+            model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
+        )
+        spent = (counts[1] + counts[2]) * (samples or 1)
+        attained = np.where(verdict.success, verdict.norms[norm.value], np.inf)
+        ended = np.where(spent[:, np.newaxis] <= marks, attained[:, np.newaxis], np.inf)
         return AttackResult(
             images=clean,
             adversarial=adversarial,
@@ -209,15 +228,14 @@ def attack(
             num_steps=counts[0],
             num_queries=counts[1] * (samples or 1),
             num_gradients=counts[2] * (samples or 1),
-            verdict=judge_goal(
-                model, clean, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds
-            ),
+            verdict=verdict,
             method=row.name,
             bounds=bounds,
             trace=_trace(task, inputs, outcome, clean, bounds) if trace else None,
             certificate=outcome.certificate,
             parts=joined(reports),
             made_by=made_by,
+            distances_at=np.minimum(distances_at, ended),
         )
 
 

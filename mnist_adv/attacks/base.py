@@ -232,6 +232,7 @@ class Outcome:
         gradients: backward passes, in all runs together.
         paths: per image, the run that made it; None if iterates are not kept.
         certificate: a proof that no smaller change exists, of attacks that have one.
+        distances_at: `[n, p]`, the smallest distance after as many steps as "record_at" said.
         made_by: of ensembles, the number of the part that made the image.
         parts: of ensembles, what each part did, as far as it was needed.
     """
@@ -244,6 +245,7 @@ class Outcome:
     gradients: np.ndarray
     paths: list[Path] | None = None
     certificate: Any = None
+    distances_at: np.ndarray | None = None
     made_by: np.ndarray | None = None
     parts: list[PartReport] = dataclasses.field(default_factory=list)
 

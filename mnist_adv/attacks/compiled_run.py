@@ -44,7 +44,8 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
     task = dataclasses.replace(task, blocked=not task.randomized and goes_in_blocks(task))
     lanes = num_lanes(task, attack)
     cost = measure(task, attack, inputs)
-    program = _program(task, attack, lanes)
+    recorded = inputs.get("record_at")
+    program = _program(task, attack, lanes, recorded is not None)
     out = Outcome(
         image=np.array(inputs["clean"], np.float32),
         status=np.full(count, -1, np.int32),
@@ -52,6 +53,7 @@ def run(task: Task, attack: Attack, inputs: Inputs, progress: Progress | None = 
         number=np.zeros(count, np.int32),
         queries=np.zeros(count, np.int64),
         gradients=np.zeros(count, np.int64),
+        distances_at=None if recorded is None else np.full(recorded.shape, np.inf, np.float32),
     )
     occupant = np.full(lanes, -1)  # which image is in each lane; -1: none
     here = {name: _padded(values, lanes) for name, values in inputs.items()}
@@ -91,10 +93,14 @@ def _collect(out: Outcome, images: np.ndarray, lanes: np.ndarray, state: State) 
     out.status[images] = state["best_status"].numpy()[lanes]
     out.value[images] = state["best_value"].numpy()[lanes]
     out.number[images] = state["best_number"].numpy()[lanes]
+    if out.distances_at is not None:
+        out.distances_at[images] = state["distances_at"].numpy()[lanes]
 
 
 @functools.lru_cache(maxsize=_MAX_PROGRAMS)
-def _program(task: Task, attack: Attack, lanes: int) -> Callable[..., State]:
+def _program(task: Task, attack: Attack, lanes: int, recording: bool) -> Callable[..., State]:
+    # Whether distances are recorded changes what the state holds.
+    del recording
     evaluate = _traced_once(task, attack) if task.blocked else None
 
     def loop(inputs: Inputs, state: State, taken: Any, patience: Any) -> State:

@@ -27,7 +27,8 @@ def begin(
     Args:
         task: what all images share.
         attack: its settings.
-        inputs: "clean" `[n, *flat]`, "classes", "epsilon", "num_steps", "keys", ...
+        inputs: "clean" `[n, *flat]`, "classes", "epsilon", "num_steps", "keys", ...; perhaps
+            "record_at" `[n, p]` int32, after how many steps "distances_at" keeps the best distance.
         done: `[n]` bool, images that are not attacked; None: all are.
         evaluate: in place of the attack's own.
 
@@ -46,6 +47,8 @@ def begin(
         "best_value": tf.fill(count, np.float32(np.inf)),
         "best_number": tf.zeros(count, tf.int32),
     }
+    if "record_at" in inputs:
+        state["distances_at"] = tf.fill(inputs["record_at"].shape, np.float32(np.inf))
     found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
     return _keep_best(task, attack, inputs, {**state, **found})
 
@@ -73,7 +76,9 @@ def advance(
     # Stepping first and evaluating afterwards lets the compiled loop change images in place.
     done = state["done"]
     inputs = {**inputs, "done": done}
-    following = dict(attack.take_step(task, inputs, state))
+    # What is recorded is no business of the attack, which may carry on all that it is given.
+    given = {name: values for name, values in state.items() if name != "distances_at"}
+    following = dict(attack.take_step(task, inputs, given))
     following["image"] = tf.where(per_image(done), state["image"], following["image"])
     following["number"] = tf.where(done, state["number"], state["number"] + 1)
     state = {**state, **following}
@@ -93,12 +98,17 @@ def _keep_best(task: Task, attack: Attack, inputs: Inputs, state: State) -> Stat
         done |= state["stop"]
     if attack.ends_at_goal:
         done |= best_status == int(Status.ADVERSARIAL)
+    best_value = tf.where(better, value, state["best_value"])
+    if "record_at" in inputs:
+        known = (best_status == int(Status.ADVERSARIAL))[:, tf.newaxis]
+        known &= state["number"][:, tf.newaxis] <= inputs["record_at"]
+        state["distances_at"] = tf.where(known, best_value[:, tf.newaxis], state["distances_at"])
     return {
         **state,
         "done": done,
         "best_image": tf.where(per_image(better), state["image"], state["best_image"]),
         "best_status": best_status,
-        "best_value": tf.where(better, value, state["best_value"]),
+        "best_value": best_value,
         "best_number": tf.where(better, state["number"], state["best_number"]),
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.arguments import ABOVE_0, real, whole
+from mnist_adv.arguments import ABOVE_0, as_array, real, shown, whole
 from mnist_adv.attacks.base import Attack
 from mnist_adv.attacks.registry import NamedAttack
 from mnist_adv.attacks.task import Task
@@ -100,6 +100,31 @@ def max_queries_of(max_queries: Any, count: int) -> np.ndarray | None:
     if max_queries is None:
         return None
     return np.broadcast_to(whole(max_queries, "max_queries", count=count), (count,))
+
+
+def record_at_of(record_at: Any, count: int) -> np.ndarray:
+    """Check the numbers of passes at which distances are recorded.
+
+    Args:
+        record_at: `[p]` or `[count, p]`, or None.
+        count: of the images.
+
+    Returns:
+        `[count, p]` int64; p is 0 if nothing is recorded.
+
+    Raises:
+        ValueError: no integers of that shape.
+    """
+    if record_at is None:
+        return np.zeros((count, 0), np.int64)
+    marks = as_array(record_at, "record_at", "integers")
+    integers = np.issubdtype(marks.dtype, np.integer)
+    if not integers or marks.ndim not in (1, 2) or (marks.ndim == 2 and len(marks) != count):
+        raise ValueError(
+            f"record_at must be integers in a row, or a row for each of {count} images. "
+            f"Received: {shown(record_at)}"
+        )
+    return np.broadcast_to(marks.astype(np.int64), (count, marks.shape[-1]))
 
 
 def inside(task: Task, epsilon: Any, count: int) -> np.ndarray:

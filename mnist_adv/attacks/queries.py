@@ -20,6 +20,8 @@ from mnist_adv.models.linear import LinearModel, is_linear
 from mnist_adv.tensors.lazy import tf
 
 _MAX_KNOWN = 256
+_NO_LIMIT = 2**62
+_INT32 = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,18 +187,24 @@ class Budget:
 
     Attributes:
         left: `[n]` int64, passes.
+        distances_at: `[n, p]` float32, the smallest distance found with as many passes as each
+            mark says, in the unit box; infinite where nothing was found.
     """
 
-    def __init__(self, most: np.ndarray, draws: int = 1) -> None:
+    def __init__(self, most: np.ndarray | None, marks: np.ndarray, draws: int = 1) -> None:
         """Start with nothing spent.
 
         Args:
-            most: `[n]`, forward and backward passes of each image.
+            most: `[n]`, forward and backward passes of each image; None: no limit.
+            marks: `[n, p]`, numbers of passes at which distances are recorded; p may be 0.
             draws: of a randomized model for each pass that is counted here.
         """
-        self.left = most.astype(np.int64)
-        self._draws = draws
-        self._began = np.zeros(len(most), bool)
+        limit = np.full(len(marks), _NO_LIMIT) if most is None else most
+        self._most, self._draws = limit.astype(np.int64), draws
+        self.left = self._most.copy()
+        self._began = np.zeros(len(marks), bool)
+        self._marks = marks.astype(np.int64)
+        self.distances_at = np.full(marks.shape, np.inf, np.float32)
 
     def shared(
         self, task: Task, attack: Attack, inputs: Inputs, num_runs: int, starts: int
@@ -247,22 +255,46 @@ class Budget:
         self._began[index] = True
         able = np.flatnonzero(left >= 0)
         affordable = np.maximum(left, 0) // max(1, cost.step.total * self._draws)
-        steps = np.minimum(inputs["num_steps"], affordable).astype(np.int32)
+        inputs["num_steps"] = np.minimum(inputs["num_steps"], affordable).astype(np.int32)
+        if attack.minimal and self._marks.size:
+            unspent = self._marks[index] - (self._most[index] - left)[:, np.newaxis]
+            steps = unspent // max(1, cost.step.total * self._draws)
+            inputs["record_at"] = np.clip(steps, -1, _INT32).astype(np.int32)
         if len(able) == len(index):
-            found = run(task, attack, {**inputs, "num_steps": steps})
+            found = run(task, attack, inputs)
         else:
             found = _nothing(task, inputs)
             if len(able):
-                chosen = run(task, attack, take({**inputs, "num_steps": steps}, able))
+                chosen = run(task, attack, take(inputs, able))
                 if chosen.paths is not None:
                     found.paths = [_not_run(task, image) for image in inputs["clean"]]
                 found.improve(able, chosen)
+                found.distances_at = _spread(chosen.distances_at, able, len(index))
         self.left[index] -= (found.queries + found.gradients) * self._draws
+        self._record(task, index, inputs["clean"], found)
         return found
+
+    def _record(self, task: Task, index: np.ndarray, clean: np.ndarray, found: Outcome) -> None:
+        at = found.distances_at
+        if at is None:  # a run in a budget ends when its goal is met
+            away = np.asarray(task.length(tf.constant(found.image - clean)))
+            distance = np.where(found.status == Status.ADVERSARIAL, away, np.inf)
+            spent = (self._most - self.left)[index]
+            later = self._marks[index] >= spent[:, np.newaxis]
+            at = np.where(later, distance[:, np.newaxis], np.inf)
+        self.distances_at[index] = np.minimum(self.distances_at[index], at)
 
 
 def _known_to_runs(inputs: Inputs) -> Inputs:
     return {name: values for name, values in inputs.items() if name != "index"}
+
+
+def _spread(values: np.ndarray | None, index: np.ndarray, count: int) -> np.ndarray | None:
+    if values is None:
+        return None
+    spread = np.full((count, *values.shape[1:]), np.inf, values.dtype)
+    spread[index] = values
+    return spread
 
 
 def _nothing(task: Task, inputs: Inputs) -> Outcome:

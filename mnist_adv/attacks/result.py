@@ -67,6 +67,9 @@ class AttackResult:
         parts: of an ensemble, its attacks in their order, with the images that each attacked and
             its time; empty of other attacks.
         made_by: `[n]` int64, of an ensemble, the number of the part that made each image.
+        distances_at: `[n, p]` float64, the smallest distance of an adversarial image found with at
+            most as many passes as each of `record_at`, larger than epsilon too; infinite where
+            none was found. Until the attack ends they are the attack's own account.
     """
 
     images: np.ndarray
@@ -84,6 +87,7 @@ class AttackResult:
     certificate: Optimum | None = None
     parts: tuple[PartReport, ...] = ()
     made_by: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    distances_at: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def perturbation(self) -> np.ndarray:

@@ -55,6 +55,7 @@ def run(
         number=state["best_number"].numpy(),
         queries=spent["queries"],
         gradients=spent["gradients"],
+        distances_at=state["distances_at"].numpy() if "distances_at" in state else None,
         # An image that is done early stays in the batch: what comes after is no part of its path.
         paths=[every.of(image, last + 1) for image, last in enumerate(steps)],
     )

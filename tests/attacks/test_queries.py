@@ -25,7 +25,11 @@ LABELS = (IMAGES.reshape(COUNT, -1) @ WEIGHTS).argmax(axis=1)
 UNCOUNTED = {"optimum"}  # solves from the weights, and asks nothing
 SHORT: dict[str, Any] = {"num_searches": 2}
 OPTIONS: dict[str, dict[str, Any]] = dict.fromkeys(("carlini_wagner", "ead", "bisection"), SHORT)
-OPTIONS["blend"] = {"donors": (1 - IMAGES, (LABELS + 1) % CLASSES)}
+OPTIONS |= {
+    name: {"donors": (1 - IMAGES, (LABELS + 1) % CLASSES)}
+    for name, row in ATTACKS.items()
+    if row.attack.needs_donors
+}
 
 
 def counting(calls: collections.Counter[str]) -> Callable[[Any], Any]:
@@ -151,6 +155,72 @@ def test_every_draw_of_a_randomized_model_is_a_pass() -> None:
     assert set(result.num_queries) == set(result.num_gradients) == {30}  # six iterates
     with pytest.raises(ValueError, match=r"max_queries must be at least 10 here.*Received: 9"):
         attack(counting(calls), IMAGES, max_queries=9, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("fmn", "l2"),
+        ("hop_skip_jump", "l2"),
+        ("carlini_wagner", "l2"),
+        ("bisection", "l1"),
+        ("pgd", "linf"),
+    ],
+)
+def test_recorded_distances_are_what_smaller_budgets_of_the_same_steps_find(
+    name: str, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "XLA", False)
+    model = LinearModel(WEIGHTS, np.zeros(CLASSES))
+    marks = np.array([-3, 1, 8, 21, 60, 5000])
+    options: dict[str, Any] = {"labels": LABELS, "method": name, "norm": norm, "num_steps": 30}
+    options |= OPTIONS.get(name, {})
+    if name == "carlini_wagner":
+        options["first_constant"] = 1.0
+    result = attack(model, IMAGES, record_at=marks, **options)
+    plain = attack(model, IMAGES, **options)
+    np.testing.assert_array_equal(result.adversarial, plain.adversarial)
+    assert plain.distances_at.shape == (COUNT, 0)
+    assert np.isinf(result.distances_at[:, :1]).all()  # a start takes a pass or two
+    assert (result.distances_at[:, 2:] <= result.distances_at[:, 1:-1]).all()
+    assert np.isfinite(result.distances_at[:, 4]).all()
+    np.testing.assert_allclose(result.distances_at[:, -1], result.distances, rtol=1e-6)
+    if name != "fmn":
+        return
+    # The iterates of the one run, one by one: a start and a step take two passes each.
+    trace = attack(model, IMAGES, trace=True, **options).trace
+    assert trace is not None
+    lengths = np.linalg.norm((trace.images - IMAGES).reshape(31, COUNT, -1), axis=2)
+    reached = trace.logits.argmax(axis=2) != LABELS
+    for mark, found in zip(marks[2:-1], result.distances_at.T[2:-1]):
+        so_far = np.where(reached, lengths, np.inf)[: mark // 2].min(axis=0)
+        np.testing.assert_allclose(found, so_far, rtol=1e-3)
+
+
+def test_distances_are_recorded_for_each_image_alone_and_in_its_unit() -> None:
+    model = LinearModel(WEIGHTS / 4, np.zeros(CLASSES))
+    marks = 4 + 10 * np.arange(COUNT)[:, np.newaxis] + np.array([[0, 30]])
+    options: dict[str, Any] = {"method": "ddn", "norm": "l2", "num_steps": 25, "bounds": (0, 4)}
+    together = attack(model, 4 * IMAGES, labels=LABELS, record_at=marks, **options)
+    assert np.isfinite(together.distances_at).any()
+    for index in range(COUNT):
+        alone = attack(
+            model, 4 * IMAGES[index], labels=LABELS[index], record_at=marks[index], **options
+        )
+        np.testing.assert_array_equal(alone.distances_at[0], together.distances_at[index])
+    long = attack(model, 4 * IMAGES, labels=LABELS, record_at=[52], **options)
+    np.testing.assert_allclose(long.distances_at[:, 0], long.distances, rtol=1e-6)
+    for wrong in (7, 2.5, np.zeros((2, 3), int)):
+        with pytest.raises(ValueError, match="record_at must be integers"):
+            attack(model, IMAGES, labels=LABELS, record_at=wrong)
+
+
+def test_the_optimum_takes_no_query() -> None:
+    model = LinearModel(WEIGHTS, np.zeros(CLASSES))
+    result = attack(
+        model, IMAGES, labels=LABELS, method="optimum", norm="l2", record_at=[0], max_queries=1
+    )
+    np.testing.assert_array_equal(result.distances_at[:, 0], result.distances)
 
 
 def test_a_budget_that_pays_no_start_is_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.measure.chunk import FORMS, NORMS, Places
+from mnist_adv.evaluation.measure.chunk import FORMS, MARKS, NORMS, Places
 from mnist_adv.evaluation.measure.store import TIMING, Store
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.geometry.norms import Norm
@@ -94,6 +94,7 @@ def hand_made(
         "num_gradients": np.full((count, rows), 2),
         "budget": np.full((count, rows), 0.2),
         "moved_at_zero": np.zeros((count, rows)),
+        **{f"distance_at_{mark}": found for mark in MARKS},
     }
     for form in FORMS:
         columns[f"{form}_success"] = np.isfinite(found)

@@ -15,7 +15,7 @@ from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse import costs
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure import run
-from mnist_adv.evaluation.measure.chunk import Places
+from mnist_adv.evaluation.measure.chunk import MARKS, Places
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Targets
 from mnist_adv.evaluation.report import files, page
@@ -59,6 +59,48 @@ def test_queries_and_gradients_are_those_of_the_attacks(
     header, first = to_csv(table).decode().splitlines()[:2]
     cells = dict(zip(header.split(","), first.split(",")))
     assert int(cells["num_queries"]) == expected[0] == int(cells["num_gradients"])
+
+
+def test_distances_over_queries_are_those_of_the_attacks(
+    workshop: pathlib.Path,
+    trained: SoftmaxRegression,
+    test_set: datasets.Dataset,
+    tmp_path: pathlib.Path,
+) -> None:
+    epsilons = (0.02, 0.06, 0.2)
+    plan = small_plan(
+        workshop,
+        attacks=("pgd", "fmn"),
+        targets=Targets.UNTARGETED,
+        num_images=6,
+        epsilons=epsilons,
+        num_steps=30,
+        step_size=None,
+    )
+    store = Store(tmp_path / "run", plan)
+    run.execute(store, places(workshop), quiet=True)
+    table = read_table(store)
+    images, labels = test_set.images[:6], test_set.labels[:6]
+    # Budgets one after the other, until an image is adversarial: what it has cost by then.
+    spent, distance = np.zeros(6, int), np.full(6, np.inf)
+    for epsilon in epsilons:
+        left = np.flatnonzero(np.isinf(distance))
+        result = attack(trained, images[left], labels=labels[left], epsilon=epsilon, num_steps=30)
+        spent[left] += result.num_queries + result.num_gradients
+        distance[left] = result.distances
+    assert len(set(distance)) > 2
+    by_passes = attack(
+        trained, images, labels=labels, method="fmn", num_steps=30, record_at=MARKS
+    ).distances_at
+    for number, mark in enumerate(MARKS):
+        column = table[f"distance_at_{mark}"]
+        np.testing.assert_allclose(column[0], np.where(spent <= mark, distance, np.inf), rtol=1e-6)
+        np.testing.assert_array_equal(column[1], by_passes[:, number])
+    medians = table.medians_over_queries()
+    numbers = [np.inf if each is None else each for each in medians["fmn"]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert medians["fmn"][-1] == pytest.approx(np.median(table.distance("float")[1]), rel=1e-6)
+    assert medians["pgd"][-1] == np.median(distance)
 
 
 def test_the_rate_is_that_of_the_middle_chunk(tmp_path: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pathlib
 import shutil
 import time
@@ -209,6 +210,35 @@ def test_an_image_enlarges_with_its_probabilities(browser: Any, folder: pathlib.
     assert not dialog.is_displayed()
 
 
+def test_distances_over_queries_are_drawn_where_most_goals_are_met(
+    browser: Any, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    show(browser, folder, 900)  # where every median is unknown, nothing is drawn
+    assert not browser.find_elements("css selector", "#queries circle")
+    labels = np.asarray(MODEL(to_float(LEVELS))).argmax(axis=1)
+    options: dict[str, Any] = {"norm": "l2", "attacks": ["fmn", "pgd"], "epsilons": [0.1, 3.0]}
+    folder = tmp_path / "it"
+    evaluate(MODEL, LEVELS, labels, num_steps=30, folder=folder, progress=False, **options)
+    show(browser, folder, 900)
+    drawn = json.loads((folder / "summary.json").read_text())["over_queries"]
+    medians = drawn["median_distance"]
+    top = max(value for values in medians.values() for value in values if value is not None)
+    for name, values in medians.items():
+        (line,) = browser.find_elements("css selector", f"#queries [data-name={name}]")
+        points = line.get_attribute("points")
+        places = np.array([point.split(",") for point in points.split()], float)
+        known = [(at, value) for at, value in zip(drawn["passes"], values) if value is not None]
+        assert len(places) == len(known) > 0
+        across, heights = np.array([[np.log10(at), value / top] for at, value in known]).T
+        for axis, wanted in ((places[:, 0], across), (-places[:, 1], heights)):
+            # Evenly: a line from data to places, the same for all points.
+            spread = np.ptp(wanted)
+            if spread:
+                slope = np.ptp(axis) / spread
+                np.testing.assert_allclose(axis - axis[0], slope * (wanted - wanted[0]), atol=0.1)
+    assert all(values[0] is None or values[0] >= values[-1] for values in medians.values())
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_cut_on_a_phone(browser: Any, folder: pathlib.Path, dark: bool) -> None:
     show(browser, folder, 400, dark=dark)
@@ -222,4 +252,4 @@ def test_nothing_is_cut_on_a_phone(browser: Any, folder: pathlib.Path, dark: boo
     assert paper == ("rgb(21, 24, 28)" if dark else "rgb(255, 255, 255)")
     sizes = browser.execute_script("""
         return [...document.querySelectorAll(".chart svg")].map(svg => svg.clientWidth)""")
-    assert len(sizes) == 3 and min(sizes) > 330
+    assert len(sizes) == 4 and min(sizes) > 330

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.evaluation.measure.chunk import FORMS, NORMS
+from mnist_adv.evaluation.measure.chunk import FORMS, MARKS, NORMS
 from mnist_adv.evaluation.measure.store import Store
 from mnist_adv.evaluation.plan import Plan
 from mnist_adv.verdict.judge import TOLERANCE
@@ -23,6 +23,7 @@ _NAMES = (
     *_COSTS,
     "budget",
     "moved_at_zero",
+    *(f"distance_at_{mark}" for mark in MARKS),
 )
 
 
@@ -60,6 +61,21 @@ class Table:
         """
         lengths = self[f"{form}_{self.plan.norm.value}"]
         return np.where(self[f"{form}_success"], lengths, np.inf)
+
+    def medians_over_queries(self) -> dict[str, list[float | None]]:
+        """Compute each attack's median distance with as many passes of the model as `MARKS` say.
+
+        Returns:
+            Attack -> one number per mark, over all cases; None where most goals were not met yet.
+        """
+        medians = {
+            name: [float(np.median(self[f"distance_at_{mark}"][number])) for mark in MARKS]
+            for number, name in enumerate(self.plan.attacks)
+        }
+        return {
+            name: [value if np.isfinite(value) else None for value in values]
+            for name, values in medians.items()
+        }
 
     def per_image(self, values: np.ndarray) -> np.ndarray:
         """Take the smallest value over the cases of each image.

@@ -17,6 +17,7 @@ import numpy as np
 from mnist_adv.attacks import attack
 from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.registry import ATTACKS
+from mnist_adv.attacks.result import AttackResult
 from mnist_adv.data import datasets
 from mnist_adv.data.images import Shape
 from mnist_adv.evaluation.in_memory import ImagesInMemory, ModelInMemory
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
+# Forward and backward passes of the model, over all budgets, at which distances are recorded.
+MARKS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,8 @@ def compute(
         norms, `escape` (the smallest norm of an image that is misclassified, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
         `num_queries` and `num_gradients`, over all budgets;
+        `distance_at_10` and so on for all `MARKS`, the smallest distance found with at most so
+        many passes, of float images, infinite where nothing was found;
         `moved_at_zero`, the largest change of a pixel within budget 0; `levels`, uint8
         `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
 
@@ -172,6 +177,7 @@ def _run_attack(
             max_queries=plan.max_queries,
             confidence=plan.confidence,
             seed=plan.seed,
+            record_at=MARKS if chosen.minimal else None,
             progress=progress,
             **settings,
         )
@@ -179,6 +185,7 @@ def _run_attack(
         spent["images"] += len(active)
         record["num_queries"][active] += result.num_queries
         record["num_gradients"][active] += result.num_gradients
+        _record_distances(record, active, result)
         verdict = result.verdict
         escaped = _escaped(verdict, labels)
         better = _record_better(record, active, "float", verdict, escaped, plan.norm.value)
@@ -208,10 +215,24 @@ def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         blank[f"{form}_escape"] = np.full(count, np.inf)
     for name in ("num_steps", "num_queries", "num_gradients"):
         blank[name] = np.zeros(count, np.int64)
+    blank |= {f"distance_at_{mark}": np.full(count, np.inf) for mark in MARKS}
     blank["budget"] = np.full(count, np.nan)
     blank["moved_at_zero"] = np.zeros(count)
     blank["levels"] = np.zeros(shape, np.uint8)
     return blank
+
+
+def _record_distances(
+    record: dict[str, np.ndarray], numbers: np.ndarray, result: AttackResult
+) -> None:
+    """Take over the smallest distance with as many passes as each mark says."""
+    spent = record["num_queries"][numbers] + record["num_gradients"][numbers]
+    for place, mark in enumerate(MARKS):
+        found = np.where(spent <= mark, result.distances, np.inf)
+        if result.distances_at.size:
+            found = np.minimum(found, result.distances_at[:, place])
+        column = record[f"distance_at_{mark}"]
+        column[numbers] = np.minimum(column[numbers], found)
 
 
 def _escaped(verdict: Verdict, labels: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from mnist_adv.drawing.canvas import clipped, png
 from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
 from mnist_adv.evaluation.analyse.table import Table
+from mnist_adv.evaluation.measure.chunk import MARKS
 from mnist_adv.evaluation.plan import Plan, Targets
 from mnist_adv.evaluation.report.cases import Case
 from mnist_adv.evaluation.report.figures import most_frequent
@@ -43,6 +44,7 @@ _UNSET = {
     "step_size": "each attack's own",
     "attack_settings": "each attack's own",
     "confidence": "any",
+    "max_queries": "no limit",
 }
 _GOALS = {
     Targets.UNTARGETED: "away from the label",
@@ -115,6 +117,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
         **extremes,
         "optimum": None if found.beside is None else found.beside.record(),
         "costs": found.costs.record(),
+        "over_queries": {"passes": list(MARKS), "median_distance": table.medians_over_queries()},
         "warnings": found.warnings,
         "checks": [
             {
@@ -265,6 +268,7 @@ def data(
                 for name, values in zip(table.plan.attacks, attained)
             },
         },
+        "over_queries": {"passes": list(MARKS), "medians": table.medians_over_queries()},
         "galleries": {
             name: [_shown(case, class_names) for case in cases] for name, cases in galleries.items()
         },

@@ -34,8 +34,11 @@ function ticks(low, high, count) {
   return found;
 }
 
-// Draw lines over x: series are {name, style, values, low, high, tell}, shares in [0, 1].
-function chart(id, xs, label, series) {
+const shares = { most: 1, across: short, up: (share) => `${100 * share}%` };
+
+// Draw lines over x: series are {name, style, values, low, high, tell}, values in [0, most] or null.
+// `across` and `up` write the numbers of the axes.
+function chart(id, xs, label, series, { most, across, up } = shares) {
   const root = document.getElementById(id);
   const ends = [xs[0], xs[xs.length - 1]];
   if (ends[0] === ends[1]) ends.splice(0, 2, xs[0] - 0.5, xs[0] + 0.5);
@@ -61,18 +64,18 @@ function chart(id, xs, label, series) {
     const height = Math.max(220, Math.min(340, 0.62 * width));
     const [left, right, top, bottom] = [46, 24, 10, 42];
     const x = (at) => left + ((at - view[0]) / (view[1] - view[0])) * (width - left - right);
-    const y = (at) => top + (1 - at) * (height - top - bottom);
+    const y = (at) => top + (1 - at / most) * (height - top - bottom);
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
-    for (const at of [0, 0.25, 0.5, 0.75, 1]) {
+    for (const at of [0, 0.25, 0.5, 0.75, 1].map((share) => share * most)) {
       shape(svg, "line", { class: "grid", x1: left, x2: width - right, y1: y(at), y2: y(at) });
-      shape(svg, "text", { x: left - 6, y: y(at) + 4, "text-anchor": "end" }, `${100 * at}%`);
+      shape(svg, "text", { x: left - 6, y: y(at) + 4, "text-anchor": "end" }, up(at));
     }
     const wanted = xs.length === 1 ? xs : ticks(view[0], view[1], (width - left - right) / 62);
     for (const at of wanted) {
       shape(svg, "line", { class: "grid", x1: x(at), x2: x(at), y1: top, y2: height - bottom });
-      shape(svg, "text", { x: x(at), y: height - bottom + 17, "text-anchor": "middle" }, short(at));
+      shape(svg, "text", { x: x(at), y: height - bottom + 17, "text-anchor": "middle" }, across(at));
     }
     shape(svg, "text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, label);
     const clip = `clip-${id}`;
@@ -86,13 +89,14 @@ function chart(id, xs, label, series) {
         const stroke = xs.length === 1 ? { stroke: colour(each.name), "stroke-width": 3 } : {};
         shape(lines, "polygon", { points: path.join(" "), fill: colour(each.name), opacity: 0.14, ...stroke });
       }
-      const points = xs.map((at, i) => `${x(at)},${y(each.values[i])}`).join(" ");
+      const known = xs.map((at, i) => [at, each.values[i]]).filter(([, value]) => value !== null);
+      const points = known.map(([at, value]) => `${x(at)},${y(value)}`).join(" ");
       const dash = { dotted: "2 4", dashed: "7 5" }[each.style] || "none";
       const line = { points, fill: "none", stroke: colour(each.name), "stroke-width": 2 };
       shape(lines, "polyline", { ...line, "stroke-dasharray": dash, "data-name": each.name, "data-style": each.style });
       if (xs.length <= 40) {
-        xs.forEach((at, i) =>
-          shape(lines, "circle", { cx: x(at), cy: y(each.values[i]), r: 2.6, fill: colour(each.name) }));
+        known.forEach(([at, value]) =>
+          shape(lines, "circle", { cx: x(at), cy: y(value), r: 2.6, fill: colour(each.name) }));
       }
     }
     geometry = { svg, width, left, right, top, bottom, height, x };
@@ -115,7 +119,7 @@ function chart(id, xs, label, series) {
     svg.querySelectorAll(".cursor").forEach((each) => each.remove());
     const place = x(xs[index]);
     shape(svg, "line", { class: "cursor", x1: place, x2: place, y1: top, y2: height - bottom });
-    tip.replaceChildren(element("b", {}, `${label} ${short(xs[index])}`));
+    tip.replaceChildren(element("b", {}, `${label} ${across(xs[index])}`));
     for (const each of shown()) {
       const dot = element("i", { style: `background: ${colour(each.name)}` });
       tip.append(element("div", {}, dot, each.tell(index)));
@@ -207,6 +211,20 @@ chart("distances", far.grid, `${data.norm} distance`, Object.entries(far.counts)
   values: counts.map((count) => count / far.total),
   tell: (i) => `${name}: ${percent(counts[i] / far.total)} (${counts[i]} of ${far.total})`,
 })));
+
+const { passes, medians } = data.over_queries;
+const few = (number) => short(Number(number.toPrecision(2)));
+const lengths = {
+  most: Math.max(...Object.values(medians).flat()) || 1,
+  across: (at) => few(10 ** at),
+  up: few,
+};
+chart("queries", passes.map(Math.log10), "passes", Object.entries(medians).map(([name, values]) => ({
+  name,
+  style: "solid",
+  values,
+  tell: (i) => `${name}: ${values[i] === null ? "most missed" : `${data.norm} ${short(Number(values[i].toPrecision(4)))}`}`,
+})), lengths);
 
 const large = document.getElementById("large");
 const source = (content) => `data:image/png;base64,${content}`;
