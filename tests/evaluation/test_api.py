@@ -123,7 +123,7 @@ def test_it_is_saved_and_read(small: Evaluation, tmp_path: pathlib.Path) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"attacks": "pdg"}, "did you mean pgd"),
+        ({"attacks": "pdg"}, "did you mean .*pgd"),
         ({"attacks": []}, "attacks must be texts, at least one"),
         ({"epsilons": [0.1, 0.1]}, "each larger than the one before"),
         ({"epsilons": "a"}, "epsilons must be numbers"),
