@@ -110,7 +110,7 @@ def test_mistakes_that_need_no_tensorflow_are_told_without_it(
         ([ours, "--target=12"], "targets must lie in 0..4. Received: 12"),
         ([ours, "--target=be"], "no class is called 'be'; did you mean bee?"),
         ([ours, "--image=no.png"], "no file no.png"),
-        ([ours, "--attack=pdg"], "Received: 'pdg'; did you mean pgd"),
+        ([ours, "--attack=fgmn"], "Received: 'fgmn'; did you mean f"),
         ([ours, "--attack=ddn"], "norm of ddn must be one of l2. Received: 'linf'"),
         (["--checkpoint_dir=nowhere"], "no folder nowhere; python train.py makes one"),
         (["--model=no.keras"], "no file no.keras"),

@@ -86,7 +86,9 @@ class Ensemble(Attack):
     @override
     def cost(self, task: Task) -> tuple[int, int]:
         costs = [part.attack.cost(task) for part in self.parts(task)]
-        return max(queries for queries, _ in costs), max(gradients for _, gradients in costs)
+        # None in a norm that the ensemble does not have.
+        queries, gradients = (max((cost[kind] for cost in costs), default=0) for kind in (0, 1))
+        return queries, gradients
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
