@@ -187,7 +187,9 @@ NO_CALLS = {
 
 
 def test_every_public_name_is_tried() -> None:
-    assert set(library.__all__) == set(CALLS) | NO_CALLS
+    # Young, and checked by tests/certification alone.
+    young = {"Certification", "certify", "certify_radius"}
+    assert set(library.__all__) == set(CALLS) | NO_CALLS | young
 
 
 @pytest.mark.slow
