@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mnist_adv.attacks import attack as attack
     from mnist_adv.certification.api import certify as certify
     from mnist_adv.certification.api import certify_radius as certify_radius
+    from mnist_adv.certification.proofs import write_proofs as write_proofs
     from mnist_adv.certification.result import Certification as Certification
     from mnist_adv.data.datasets import load as load
     from mnist_adv.data.handwriting import read_digit as read_digit
@@ -86,6 +87,7 @@ _HOME = {
     "smallest_perturbation": "optimum",
     "to_levels": "quantize.levels",
     "train": "models.training",
+    "write_proofs": "certification.proofs",
 }
 
 __all__ = sorted(_HOME)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import collections
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
-from mnist_adv.arguments import choose, real, whole
+from mnist_adv.arguments import choose, real, whole, yes_or_no
 from mnist_adv.certification.bounds import Bounder, Method
-from mnist_adv.certification.propagation import FLOAT32, FLOAT64, Propagation
+from mnist_adv.certification.propagation import UNITS, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import NORMS, Ball
 from mnist_adv.certification.result import Arithmetic, Certification
+from mnist_adv.certification.semidefinite import as_hidden, make_margin, search
 from mnist_adv.certification.witness import find_witnesses
 from mnist_adv.data.images import UNIT, Bounds, as_batch, as_classes, checked_bounds
 from mnist_adv.geometry.norms import Norm
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 4
 _bounders: collections.OrderedDict[Any, Bounder] = collections.OrderedDict()
-_UNITS = {Arithmetic.FLOAT32: FLOAT32, Arithmetic.EXACT: FLOAT64}
 
 
 def certify(
@@ -36,6 +38,7 @@ def certify(
     norm: Norm | str = Norm.LINF,
     epsilon: Any,
     method: Method | str = Method.ALPHA_CROWN,
+    seconds_per_image: float = 0.0,
     attack: bool = True,
     arithmetic: Arithmetic | str = Arithmetic.FLOAT32,
     bounds: Bounds = UNIT,
@@ -44,7 +47,7 @@ def certify(
     """Prove that no image within a radius gets another class, or find one that does.
 
     Each image is bounded by the quickest method first; those that it leaves by the next, up to
-    `method`; what is still open is attacked.
+    `method`. What is still open is attacked, before semidefinite bounds are tried or after all.
 
     A proof holds for the network as float32 computes it, with products and sums in whatever order
     and each of them rounded to nearest, and with sigmoid and tanh within 1e-6 of exact; not for
@@ -61,7 +64,10 @@ def certify(
         norm: of the ball, "linf", "l2" or "l1".
         epsilon: its radius in pixel units, at least 0, one number or `[n]`.
         method: the tightest bounds that are tried: "ibp" (intervals), "crown" (backward linear
-            bounds) or "alpha_crown" (with optimised slopes).
+            bounds), "alpha_crown" (with optimised slopes), or "sdp" (semidefinite bounds, for one
+            hidden layer of ReLU and L-inf: by far the tightest, a second for an image and class).
+        seconds_per_image: with "sdp", how long an image that its bounds leave open may be branched
+            on; 0: not at all.
         attack: whether to look for an image of another class where nothing is proved.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -82,21 +88,33 @@ def certify(
 
     References:
         Gowal et al., 2018 (intervals). Zhang et al., 2018 (CROWN). Singh et al., 2019 (DeepPoly).
-        Xu et al., 2021 (alpha-CROWN).
+        Xu et al., 2021 (alpha-CROWN). Raghunathan et al., 2018 (semidefinite).
     """
     prover = _Prover(model, images, labels, norm, bounds, arithmetic)
+    chosen = choose(Method, method, "method")
+    prover.require(chosen)
+    seconds = float(real(seconds_per_image, "seconds_per_image", 0))
+    yes_or_no(attack, "attack")
     radii = np.broadcast_to(real(epsilon, "epsilon", 0, count=prover.count), (prover.count,))
-    margin = np.full(prover.count, -np.inf)
-    for step in _up_to(choose(Method, method, "method")):
-        left = np.flatnonzero(~(margin > 0) & prover.correct)
-        found = prover.bound(step, left, radii[left])
-        margin[left] = np.maximum(margin[left], found)
-    proved = margin > 0
+    margin = np.full((prover.count, prover.network.num_classes), -np.inf)
     adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
-    left = np.flatnonzero(~proved & prover.correct)
-    if attack and len(left):
-        adversarial[left], distance[left] = prover.attack(left, radii[left], seed)
-    return prover.result(radii, np.where(proved, radii, -1.0), adversarial, distance, margin)
+
+    def left() -> np.ndarray:
+        return np.flatnonzero((margin.min(axis=1) <= 0) & np.isinf(distance))
+
+    for step in _up_to(chosen):
+        if step is Method.SDP:
+            continue
+        which = left()
+        margin[which] = np.maximum(margin[which], prover.bound(step, which, radii[which]))
+    which = left()
+    if attack and len(which):
+        adversarial[which], distance[which] = prover.attack(which, radii[which], seed)
+    if chosen is Method.SDP:
+        which = left()
+        margin[which] = prover.tighten(which, radii[which], margin[which], seconds)
+    least = margin.min(axis=1)
+    return prover.result(radii, np.where(least > 0, radii, -1.0), adversarial, distance, least)
 
 
 def certify_radius(
@@ -144,6 +162,7 @@ def certify_radius(
     """
     prover = _Prover(model, images, labels, norm, bounds, arithmetic)
     chosen = choose(Method, method, "method")
+    prover.require(chosen)
     whole(num_steps, "num_steps")
     everything = np.arange(prover.count)
     adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
@@ -157,7 +176,8 @@ def certify_radius(
     starts = [high, np.zeros(prover.count)]
     for number in range(num_steps + len(starts)):
         tried = starts[number] if number < len(starts) else (np.maximum(low, 0) + high) / 2
-        found = np.where(prover.correct, prover.bound(chosen, everything, tried), -np.inf)
+        found = prover.bound(chosen, everything, tried).min(axis=1)
+        found = np.where(prover.correct, found, -np.inf)
         holds = found > 0
         better = holds & (tried > low)
         low, margin = np.where(better, tried, low), np.where(better, found, margin)
@@ -207,16 +227,45 @@ class _Prover:
             Norm.L1: float(number),
         }[self.norm]
 
+    def require(self, method: Method) -> None:
+        # Before anything is computed.
+        if method is Method.SDP:
+            if self.norm is not Norm.LINF:
+                raise ValueError(f"method sdp needs norm linf. Received: {self.norm.value!r}")
+            as_hidden(self.network)
+
     def bound(self, method: Method, which: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        # Of some images, the smallest of all classes.
+        # The margins `[n, k]` of some images.
         if not len(which):
-            return np.zeros(0)
-        pixels = self.images[which].reshape(len(which), -1).astype(np.float64)
-        propagation = Propagation(
-            self.network, Ball(self.norm, *self.bounds), _UNITS[self.arithmetic]
-        )
-        bounder = _bounder(propagation)
-        return bounder.margins(pixels, self.labels[which], radii, method).min(axis=1)
+            return np.zeros((0, self.network.num_classes))
+        if method is Method.SDP:
+            found = self.bound(Method.CROWN, which, radii)
+            return self.tighten(which, radii, found, 0.0)
+        return self._bounder.margins(self._pixels(which), self.labels[which], radii, method)
+
+    def tighten(
+        self, which: np.ndarray, radii: np.ndarray, margins: np.ndarray, seconds: float
+    ) -> np.ndarray:
+        # Semidefinite bounds of the margins `[n, k]` that are not proved.
+        found = margins.copy()
+        hidden = as_hidden(self.network)
+        pixels, labels = self._pixels(which), self.labels[which]
+        for number in tqdm(range(len(which)), "semidefinite bounds", leave=False, disable=None):
+            until = time.monotonic() + seconds
+            region, intervals = self._bounder.intervals(pixels[[number]], radii[[number]])
+            for other in np.flatnonzero(found[number] <= 0):
+                margin = make_margin(hidden, region, intervals, int(labels[number]), int(other))
+                _, bound = search(margin, until - time.monotonic())
+                found[number, other] = max(bound, found[number, other])
+        return found
+
+    def _pixels(self, which: np.ndarray) -> np.ndarray:
+        return self.images.reshape(self.count, -1)[which].astype(np.float64)
+
+    @property
+    def _bounder(self) -> Bounder:
+        ball = Ball(self.norm, *self.bounds)
+        return _bounder(Propagation(self.network, ball, UNITS[self.arithmetic]))
 
     def attack(
         self, which: np.ndarray, radii: np.ndarray, seed: int

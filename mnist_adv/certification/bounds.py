@@ -26,6 +26,7 @@ class Method(enum.Enum):
     IBP = "ibp"
     CROWN = "crown"
     ALPHA_CROWN = "alpha_crown"
+    SDP = "sdp"
 
 
 class Bounder:
@@ -97,13 +98,24 @@ class Bounder:
         # Of one size each, and of few sizes in all: programs are compiled for each.
         size = min(self.block, 2 ** max(0, len(pixels) - 1).bit_length())
         for part, kept in _blocks(len(pixels), size):
-            region = self._propagation.ball.region(
-                tf.constant(pixels[part], tf.float64), tf.constant(epsilon[part], tf.float64)
-            )
+            region = self._region(pixels[part], epsilon[part])
             margins = np.asarray(self._bound(region, tf.constant(rows[part]), method))
             images = part[:kept, np.newaxis]
             found[images, others[part[:kept]]] = margins[:kept]
         return found
+
+    def intervals(self, pixels: np.ndarray, epsilon: np.ndarray) -> tuple[Region, list[Interval]]:
+        """Bound the values after every segment.
+
+        Args:
+            pixels: `[n, D]` inside the box.
+            epsilon: `[n]`, the radii, at least 0.
+
+        Returns:
+            The regions, and the intervals after every segment, the last by intervals alone.
+        """
+        region = self._region(pixels, epsilon)
+        return region, self.propagate(region, Method.CROWN)[0]
 
     def propagate(self, region: Region, method: Method) -> tuple[list[Interval], list[Slopes]]:
         """Bound the values after every segment, and choose the slopes of all nonlinearities.
@@ -124,6 +136,34 @@ class Bounder:
             slopes.append(slope)
             intervals.append(interval)
         return intervals, slopes
+
+    def lines(
+        self, pixels: np.ndarray, label: int, epsilon: float
+    ) -> tuple[np.ndarray, list[Slopes], list[Slopes]]:
+        """Bound the margins of one image, and keep the slopes that prove the bounds.
+
+        Args:
+            pixels: `[D]` inside the box.
+            label: of the image.
+            epsilon: the radius.
+
+        Returns:
+            The margins over the other classes `[k - 1]`; the slopes of the lines by which values
+            after hidden segments are bounded, and those of each margin, `[1, 1 or k - 1, ...]`.
+        """
+        region = self._region(pixels[np.newaxis], np.array([epsilon]))
+        rows = tf.constant(margin_rows(np.array([label]), self._propagation.network.num_classes)[0])
+        intervals, shared = self.propagate(region, Method.CROWN)
+        margins = np.asarray(self._margins[Method.CROWN](region, intervals, shared, rows))[0]
+        if not shared or (margins > 0).all():
+            return margins, shared, shared
+        best, slopes = self._optimised(region, intervals, shared, rows)
+        return np.asarray(best)[0], shared, slopes
+
+    def _region(self, pixels: np.ndarray, epsilon: np.ndarray) -> Region:
+        return self._propagation.ball.region(
+            tf.constant(pixels, tf.float64), tf.constant(epsilon, tf.float64)
+        )
 
     def _bound(self, region: Region, rows: Any, method: Method) -> Any:
         intervals, slopes = self.propagate(region, method)

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from mnist_adv.tensors.lazy import tf
+
+_ROWS = 256  # of a matrix that are computed at one time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,27 @@ class Affine:
             values = step.linear(values) + step.shift
         self.bias = np.asarray(values).reshape(-1)
         self.out_size = self.bias.size
+
+    def matrices(self) -> list[tuple[Any, np.ndarray, int]]:
+        """Write every step as a sparse matrix.
+
+        Returns:
+            For each step the matrix `[outputs, inputs]`, the shift `[outputs]`, and its terms.
+        """
+        found = []
+        shape = self._in_shape
+        for step in self._steps:
+            size, parts = int(np.prod(shape)), []
+            for first in range(0, size, _ROWS):
+                some = np.arange(first, min(first + _ROWS, size))
+                images = tf.reshape(tf.one_hot(some, size, dtype=tf.float64), [-1, *shape])
+                outputs = np.asarray(step.linear(images))
+                parts.append(scipy.sparse.csr_array(outputs.reshape(len(some), -1)))
+            shape = outputs.shape[1:]
+            shift = np.broadcast_to(step.shift, shape).reshape(-1).astype(np.float64)
+            found.append((scipy.sparse.vstack(parts).T.tocsr(), shift, step.terms))
+        identity = scipy.sparse.eye_array(self.in_size, format="csr")
+        return found or [(identity, np.zeros(self.in_size), 0)]
 
     def linear(self, values: Any) -> Any:
         """Apply the map without its bias.

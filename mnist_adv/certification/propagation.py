@@ -21,12 +21,14 @@ from mnist_adv.certification.nonlinearities import (
     make_lines,
 )
 from mnist_adv.certification.region import Ball, Region
+from mnist_adv.certification.result import Arithmetic
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.tensors.lazy import tf
 
 # Float64's own errors beside float32's: 2**-29 of them for each of some thirty operations.
 FLOAT32 = 2.0**-24 * (1 + 1e-6)
 FLOAT64 = 2.0**-49
+UNITS = {Arithmetic.FLOAT32: FLOAT32, Arithmetic.EXACT: FLOAT64}
 Slopes = tuple[Any, Any]
 
 
