@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,9 @@ def compiled(function: Callable[..., Any], *, xla: bool = True) -> Callable[...,
     Returns:
         The same function.
     """
+    # TensorFlow counts retracings by code object: many programs of one would look like one program
+    # that is traced again and again, and be warned of. A partial has none.
+    function = functools.partial(function)
     ways = [
         *([tf.function(function, jit_compile=True, autograph=False)] if xla and XLA else []),
         tf.function(function, autograph=False),

@@ -39,3 +39,15 @@ def test_what_xla_cannot_compile_runs_as_a_graph_and_says_so_once(
         assert float(call(tf.ones([]))) == 2
     assert float(call(tf.ones([]))) == 2
     assert not recwarn.list
+
+
+def test_many_programs_of_one_code_are_not_taken_for_retracing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(30):
+
+        def function(values: Any, number: int = number) -> Any:
+            return values + number
+
+        assert float(compiled(function)(tf.zeros([]))) == number
+    assert not caplog.records
