@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,7 +108,7 @@ def certify(
         if step is Method.SDP:
             continue
         which = left()
-        margin[which] = np.maximum(margin[which], prover.bound(step, which, radii[which]))
+        margin[which] = np.maximum(margin[which], prover.bound(step, which, 0.0, radii[which]))
     which = left()
     if attack and len(which):
         adversarial[which], distance[which] = prover.attack(which, radii[which], seed)
@@ -124,26 +126,38 @@ def certify_radius(
     *,
     norm: Norm | str = Norm.LINF,
     method: Method | str = Method.CROWN,
+    epsilons: Any = (),
     num_steps: int = 12,
+    seconds_per_image: float = 0.0,
+    attack: bool = True,
     arithmetic: Arithmetic | str = Arithmetic.FLOAT32,
     bounds: Bounds = UNIT,
     seed: int = 0,
+    progress: Callable[[int], object] | None = None,
 ) -> Certification:
     """Find the largest radius within which each label is proved, and the nearest other image.
 
     The attack `strongest` seeks the nearest image of another class; its distance is bisected.
+    Without an attack the largest distance inside the bounds is, and what is proved depends on no
+    attack.
 
     Args:
         model: as `certify` takes it.
         images: one image or a batch `[n, h, w, c]`, floats inside the bounds.
         labels: the classes that they have, one integer or `[n]`.
         norm: of the ball, "linf", "l2" or "l1".
-        method: of the bounds, as `certify` takes it.
+        method: of the bounds, as `certify` takes it; "sdp" widens what "crown" proves.
+        epsilons: radii in pixel units, at least 0, that are tried before those between them: of
+            each it is known whether the method proves it.
         num_steps: of the bisection; each halves the interval in which the largest radius lies that
             the method proves.
+        seconds_per_image: with "sdp", how long an image may be branched on, in equal parts at each
+            radius that is tried; 0: not at all. What is proved then depends on the machine.
+        attack: whether to look for the nearest image of another class.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
         seed: of attacks.
+        progress: called with the number of images whose radius is known, as they come.
 
     Returns:
         What is proved and what was found: the true smallest distance of each image lies between
@@ -164,25 +178,45 @@ def certify_radius(
     chosen = choose(Method, method, "method")
     prover.require(chosen)
     whole(num_steps, "num_steps")
-    everything = np.arange(prover.count)
+    seconds = float(real(seconds_per_image, "seconds_per_image", 0))
+    yes_or_no(attack, "attack")
+    first = np.unique(np.append(real(epsilons, "epsilons", 0, count=np.size(epsilons)), 0.0))
     adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
     right = np.flatnonzero(prover.correct)
-    if len(right):
+    if attack and len(right):
         widest = np.full(len(right), prover.diameter)
         adversarial[right], distance[right] = prover.attack(right, widest, seed)
-    low, margin = np.full(prover.count, -1.0), np.full(prover.count, -np.inf)
+    proved, margin = np.full(prover.count, -1.0), np.full(prover.count, -np.inf)
     high = np.minimum(distance, prover.diameter)
-    # First the distances of what was found, which no bound may prove.
-    starts = [high, np.zeros(prover.count)]
-    for number in range(num_steps + len(starts)):
-        tried = starts[number] if number < len(starts) else (np.maximum(low, 0) + high) / 2
-        found = prover.bound(chosen, everything, tried).min(axis=1)
-        found = np.where(prover.correct, found, -np.inf)
-        holds = found > 0
-        better = holds & (tried > low)
-        low, margin = np.where(better, tried, low), np.where(better, found, margin)
-        high = np.where(holds, high, np.minimum(high, tried))
-    return prover.result(np.maximum(low, 0), low, adversarial, distance, margin)
+    num_trials = int(attack) + len(first).bit_length() + num_steps
+
+    def widen(which: np.ndarray, bound: Callable[[np.ndarray], np.ndarray]) -> None:
+        low, least, ends = proved[which], margin[which], high[which]
+        for number in range(num_trials):
+            # The distance of what was found, which no bound may prove, before all others.
+            tried = ends if attack and not number else _between(first, low, ends)
+            found = bound(tried).min(axis=1)
+            better = (found > 0) & (tried > low)
+            low, least = np.where(better, tried, low), np.where(better, found, least)
+            ends = np.where(found > 0, ends, np.minimum(ends, tried))
+        proved[which], margin[which] = low, least
+
+    for start in range(0, len(right), prover.block):
+        which = right[start : start + prover.block]
+        for step in (Method.CROWN, Method.SDP) if chosen is Method.SDP else (chosen,):
+            # Semidefinite bounds are for one image, and branch on it alone.
+            for part in which[:, np.newaxis] if step is Method.SDP else (which,):
+                widen(part, functools.partial(prover.bound, step, part, seconds / num_trials))
+        if progress is not None:
+            progress(len(which))
+    return prover.result(np.maximum(proved, 0), proved, adversarial, distance, margin)
+
+
+def _between(first: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Choose the middle one of the given radii between two ends, or the middle if none is."""
+    begin, end = first.searchsorted(low, "right"), first.searchsorted(high)
+    given = first[np.minimum((begin + end) // 2, len(first) - 1)]
+    return np.where(begin < end, given, (np.maximum(low, 0) + high) / 2)
 
 
 class _Prover:
@@ -234,33 +268,52 @@ class _Prover:
                 raise ValueError(f"method sdp needs norm linf. Received: {self.norm.value!r}")
             as_hidden(self.network)
 
-    def bound(self, method: Method, which: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        # The margins `[n, k]` of some images.
+    def bound(
+        self, method: Method, which: np.ndarray, seconds: float, radii: np.ndarray
+    ) -> np.ndarray:
+        # The margins `[n, k]` of some images; with "sdp", no further than the first that fails.
         if not len(which):
             return np.zeros((0, self.network.num_classes))
         if method is Method.SDP:
-            found = self.bound(Method.CROWN, which, radii)
-            return self.tighten(which, radii, found, 0.0)
+            found = self.bound(Method.CROWN, which, 0.0, radii)
+            return self.tighten(which, radii, found, seconds, all_classes=False)
         return self._bounder.margins(self._pixels(which), self.labels[which], radii, method)
 
     def tighten(
-        self, which: np.ndarray, radii: np.ndarray, margins: np.ndarray, seconds: float
+        self,
+        which: np.ndarray,
+        radii: np.ndarray,
+        margins: np.ndarray,
+        seconds: float,
+        *,
+        all_classes: bool = True,
     ) -> np.ndarray:
-        # Semidefinite bounds of the margins `[n, k]` that are not proved.
+        # Semidefinite bounds of the margins `[n, k]` that are not proved, the least first; unless
+        # `all_classes`, none after one that fails.
         found = margins.copy()
         hidden = as_hidden(self.network)
         pixels, labels = self._pixels(which), self.labels[which]
-        for number in tqdm(range(len(which)), "semidefinite bounds", leave=False, disable=None):
+        hidden_bar = None if all_classes else True  # None: shown on a terminal
+        numbers = tqdm(range(len(which)), "semidefinite bounds", leave=False, disable=hidden_bar)
+        for number in numbers:
             until = time.monotonic() + seconds
             region, intervals = self._bounder.intervals(pixels[[number]], radii[[number]])
-            for other in np.flatnonzero(found[number] <= 0):
+            order = found[number].argsort()
+            for other in order[found[number, order] <= 0]:
                 margin = make_margin(hidden, region, intervals, int(labels[number]), int(other))
                 _, bound = search(margin, until - time.monotonic())
                 found[number, other] = max(bound, found[number, other])
+                if bound <= 0 and not all_classes:
+                    break
         return found
 
     def _pixels(self, which: np.ndarray) -> np.ndarray:
         return self.images.reshape(self.count, -1)[which].astype(np.float64)
+
+    @property
+    def block(self) -> int:
+        # The most images that are bounded at one time.
+        return self._bounder.block
 
     @property
     def _bounder(self) -> Bounder:

@@ -149,3 +149,32 @@ def test_what_was_compiled_serves_again(network: Any, xla: None) -> None:
     again = mnist_adv.certify(network, images[:3], labels[:3], epsilon=0.03, attack=False)
     assert len(api._bounders) == kept
     assert np.allclose(first.margin[:3], again.margin, rtol=1e-9)
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.02), ("l1", 0.3)])
+@pytest.mark.usefixtures("eagerly")
+def test_radii_that_are_tried_first_are_settled(norm: str, epsilon: float, network: Any) -> None:
+    images = images_of(20, 4, 4, 1)
+    labels = np.asarray(network(images)).argmax(axis=1)
+    labels[0] = (labels[0] + 1) % 4
+    options: dict[str, Any] = {"norm": norm, "attack": False}
+    done: list[int] = []
+    found = mnist_adv.certify_radius(
+        network,
+        images,
+        labels,
+        epsilons=[2 * epsilon, epsilon],
+        num_steps=3,
+        progress=done.append,
+        **options,
+    )
+    for radius in (epsilon, 2 * epsilon):
+        there = mnist_adv.certify(
+            network, images, labels, epsilon=radius, method="crown", **options
+        )
+        assert 0 < there.proved.sum() < 20
+        assert np.array_equal(found.proved_radius >= radius, there.proved)
+    assert found.proved_radius[0] == -1 and found.broken_radius[0] == 0
+    assert np.isinf(found.broken_radius[1:]).all() and sum(done) == 19
+    attacked = mnist_adv.certify_radius(network, images, labels, norm=norm, num_steps=3)
+    assert (found.proved_radius < attacked.broken_radius).all()

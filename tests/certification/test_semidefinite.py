@@ -120,3 +120,20 @@ def test_where_there_are_no_semidefinite_bounds_it_is_said() -> None:
         mnist_adv.certify(deep, images, 0, epsilon=0.1, method="sdp")
     with pytest.raises(ValueError, match=r"method sdp needs norm linf. Received: 'l2'"):
         mnist_adv.certify(deep, images, 0, epsilon=0.1, method="sdp", norm="l2")
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_semidefinite_bounds_and_branching_widen_the_radius() -> None:
+    model, images = perceptron(random_layers(36, 60, 3)), images_of(3, 6, 6, 1)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    options: dict[str, Any] = {"num_steps": 4, "epsilons": [0.1, 0.2, 0.4], "attack": False}
+    lines, tight, branched = (
+        mnist_adv.certify_radius(model, images, labels, **options, **given).proved_radius
+        for given in (
+            {"method": "crown"},
+            {"method": "sdp"},
+            {"method": "sdp", "seconds_per_image": 1},
+        )
+    )
+    assert (lines < tight).all() and (tight <= branched + 1e-12).all()
+    assert (tight < branched).any()
