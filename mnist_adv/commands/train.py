@@ -81,6 +81,7 @@ def _resumed(values: flags.FlagValues) -> LoadedModel:
     from mnist_adv.models import checkpoints
 
     resumed = checkpoints.load(values.checkpoint_dir)
+    checkpoints.sweep(values.checkpoint_dir)
     if "training" not in resumed.config:
         raise ValueError(
             f"{resumed.where} was converted from {resumed.config.get('converted_from')}, not "

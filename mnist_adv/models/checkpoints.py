@@ -6,6 +6,7 @@ same file: the two cannot come apart, and TensorFlow's own write-then-rename cov
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import math
@@ -57,7 +58,7 @@ class Saver:
         folder = pathlib.Path(checkpoint_dir)
         folder.mkdir(parents=True, exist_ok=True)
         files.require_writable(folder)
-        _sweep(folder)
+        sweep(folder)
         self._config = config
         self._text = tf.Variable("", dtype=tf.string, name="config")
         self._checkpoint = tf.train.Checkpoint(model=model, config=self._text)
@@ -90,7 +91,7 @@ class Saver:
         except OSError:
             for file in folder.glob(f"ckpt-{number}.*"):
                 file.unlink(missing_ok=True)
-            _sweep(folder)
+            sweep(folder)
             raise
 
 
@@ -157,6 +158,39 @@ def restore(checkpoint_dir: str | os.PathLike[str]) -> SoftmaxRegression:
     return cast(SoftmaxRegression, load(checkpoint_dir).model)
 
 
+def sweep(checkpoint_dir: str | os.PathLike[str]) -> None:
+    """Remove what a killed training left: files not finished, and checkpoints more than are kept.
+
+    Args:
+        checkpoint_dir: the folder that training saves into, and nobody else now.
+    """
+    folder = pathlib.Path(checkpoint_dir)
+    for path in folder.glob("ckpt-*_temp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob("ckpt-*.tempstate*"), *folder.glob("checkpoint.tmp*")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(ValueError):  # a damaged list tells nothing
+        _finish_rotation(folder)
+
+
+def _finish_rotation(folder: pathlib.Path) -> None:
+    """Remove the oldest checkpoints of a list that is too long, as `CheckpointManager` does."""
+    state = tf.train.get_checkpoint_state(os.fspath(folder))
+    listed = list(state.all_model_checkpoint_paths) if state else []
+    if len(listed) <= MAX_TO_KEEP:
+        return
+    for prefix in listed[:-MAX_TO_KEEP]:
+        for path in folder.glob(f"{glob.escape(pathlib.Path(prefix).name)}.*"):
+            path.unlink(missing_ok=True)
+    tf.compat.v1.train.update_checkpoint_state(
+        os.fspath(folder),
+        state.model_checkpoint_path,
+        listed[-MAX_TO_KEEP:],
+        all_model_checkpoint_timestamps=list(state.all_model_checkpoint_timestamps)[-MAX_TO_KEEP:],
+        last_preserved_timestamp=state.last_preserved_timestamp,
+    )
+
+
 def _newest(checkpoint_dir: str | os.PathLike[str]) -> str:
     if not os.path.isdir(checkpoint_dir):
         raise FileNotFoundError(f"no folder {checkpoint_dir}; training makes it")
@@ -213,14 +247,6 @@ def _require_shapes(prefix: str, shapes: dict[str, list[int]], wanted: list[int]
 
 def _shards(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.parent.glob(f"{glob.escape(path.name)}.data-*"))
-
-
-def _sweep(folder: pathlib.Path) -> None:
-    """Remove what TensorFlow leaves of a checkpoint that was not finished."""
-    for path in folder.glob("ckpt-*_temp"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (*folder.glob("ckpt-*.tempstate*"), *folder.glob("checkpoint.tmp*")):
-        path.unlink(missing_ok=True)
 
 
 def _number(prefix: str | None) -> int:

@@ -227,3 +227,21 @@ def test_what_a_killed_training_left_is_removed(
     (folder / "notes.txt").write_text("mine")
     checkpoints.Saver(folder, toy, CONFIG)
     assert {path.name for path in folder.iterdir()} == names | {"notes.txt"}
+
+
+def test_a_rotation_that_was_cut_short_is_finished(
+    folder: pathlib.Path, toy: SoftmaxRegression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = checkpoints.Saver(folder, toy, CONFIG)
+    saver.save(2)
+    saver.save(3)
+    monkeypatch.setattr(saver._manager, "_sweep", lambda: None)  # killed before it
+    saver.save(4)
+    (folder / "ckpt-1.index").unlink()
+    (folder / "notes.txt").write_text("mine")
+    checkpoints.sweep(folder)
+    kept = {f"ckpt-{n}.{part}" for n in (2, 3, 4) for part in ("index", "data-00000-of-00001")}
+    assert {path.name for path in folder.iterdir()} == kept | {"checkpoint", "notes.txt"}
+    assert checkpoints.load(folder).config["epoch"] == 4
+    assert checkpoints.Saver(folder, toy, CONFIG).save(5).endswith("ckpt-5")
+    assert len(list(folder.glob("*.index"))) == 3
