@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import mnist_adv
-from mnist_adv.certification.bounds import Method
+from mnist_adv.certification.method import Method
 from mnist_adv.data.datasets import Dataset, load
 
 _WIDTHS = (256, 256)

@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mnist_adv.arguments import choose, real, whole, yes_or_no
-from mnist_adv.certification.bounds import Bounder, Method
+from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.propagation import UNITS, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import NORMS, Ball

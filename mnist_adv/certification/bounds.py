@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.optimisation import optimise
 from mnist_adv.certification.propagation import Interval, Propagation, Slopes
 from mnist_adv.certification.region import Region
@@ -18,15 +18,6 @@ from mnist_adv.tensors.lazy import tf
 # Of coefficients that are in memory at one time, and of the rows and images among them.
 _MOST_NUMBERS, _MOST_ROWS, _MOST_IMAGES = 2**23, 512, 256
 _NUM_STEPS = 20  # of the optimisation of slopes
-
-
-class Method(enum.Enum):
-    """How margins are bounded: each is tighter and slower than the one before."""
-
-    IBP = "ibp"
-    CROWN = "crown"
-    ALPHA_CROWN = "alpha_crown"
-    SDP = "sdp"
 
 
 class Bounder:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from mnist_adv.certification.bounds import Bounder, Method
+from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.propagation import FLOAT64, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball

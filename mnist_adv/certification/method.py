@@ -1,0 +1,14 @@
+"""The ways in which margins are bounded."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Method(enum.Enum):
+    """How margins are bounded: each is tighter and slower than the one before."""
+
+    IBP = "ibp"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha_crown"
+    SDP = "sdp"
