@@ -7,9 +7,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_adv.attacks.methods import square_l2
 from mnist_adv.attacks.methods.restarts import Restarted, aimed
-from mnist_adv.attacks.methods.square_l2 import Windows
+from mnist_adv.attacks.methods.windows import Windows, repaint, spend_budget, tiles
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import Norm, per_image
 from mnist_adv.gradients.losses import Loss
@@ -25,7 +24,7 @@ _FIRST_GUESS = -1_000_000  # streams of the first guess
 class Square(Restarted):
     """Set a random square to the budget's largest change; keep it if the margin falls.
 
-    In L2 a window takes budget away from another one; see `square_l2`.
+    In L2 a window takes budget away from another one; see `windows`.
 
     Attributes:
         area: share of the image that the first squares cover.
@@ -42,8 +41,8 @@ class Square(Restarted):
     def start(self, task: Task, inputs: Inputs) -> State:
         stream = _FIRST_GUESS - inputs["restart"]
         if task.norm is Norm.L2:
-            tiles = square_l2.tiles(Windows(task.shape), inputs["keys"], stream)
-            image = square_l2.spend_budget(inputs, tiles)
+            first = tiles(Windows(task.shape), inputs["keys"], stream)
+            image = spend_budget(inputs, first)
         else:
             image = _stripes(task, inputs, stream)
         return {
@@ -65,8 +64,8 @@ class Square(Restarted):
         kept_value = tf.where(better, state["objective"], state["kept_value"])
         stream = state["number"] + inputs["restart"] * 2**20
         windows = Windows(task.shape)
-        repaint = square_l2.repaint if task.norm is Norm.L2 else _repaint
-        image = repaint(windows, inputs, kept, self._side(windows, inputs, state), stream)
+        painted = repaint if task.norm is Norm.L2 else _repaint
+        image = painted(windows, inputs, kept, self._side(windows, inputs, state), stream)
         return {"image": image, "kept": kept, "kept_value": kept_value}
 
     @override
