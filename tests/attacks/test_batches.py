@@ -24,6 +24,7 @@ REFILLED = {
     ("mi_fgsm", Norm.L2),
     ("apgd_ce", Norm.L1),
     ("square", Norm.L2),
+    ("square", Norm.L1),
     ("deepfool", Norm.LINF),
     ("fab", Norm.L2),
     ("ddn", Norm.L2),

@@ -91,6 +91,7 @@ def test_versions_and_norms_have_the_authors_parts() -> None:
         "fab_t",
     ]
     sparse = parts(Version.STANDARD, Norm.L1)
+    assert list(sparse) == ["apgd_ce", "apgd_t", "fab_t", "square"]
     assert sparse["apgd_ce"].restarts == 5 and sparse["apgd_t"].num_targets == 5
     plus = parts(Version.PLUS, Norm.LINF)
     assert [plus[name].restarts for name in ("apgd_ce", "apgd_dlr", "fab")] == [5, 5, 5]

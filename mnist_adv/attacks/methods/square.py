@@ -24,7 +24,7 @@ _FIRST_GUESS = -1_000_000  # streams of the first guess
 class Square(Restarted):
     """Set a random square to the budget's largest change; keep it if the margin falls.
 
-    In L2 a window takes budget away from another one; see `windows`.
+    In L2 and L1 a window takes budget away from another one; see `windows`.
 
     Attributes:
         area: share of the image that the first squares cover.
@@ -34,17 +34,17 @@ class Square(Restarted):
     loss: Loss = Loss.MARGIN
     area: float = 0.3
 
-    norms = (Norm.LINF, Norm.L2)
+    norms = (Norm.LINF, Norm.L2, Norm.L1)
     most_restarts = 2**10  # of 2**20 steps, within int32
 
     @override
     def start(self, task: Task, inputs: Inputs) -> State:
         stream = _FIRST_GUESS - inputs["restart"]
-        if task.norm is Norm.L2:
-            first = tiles(Windows(task.shape), inputs["keys"], stream)
-            image = spend_budget(inputs, first)
-        else:
+        if task.norm is Norm.LINF:
             image = _stripes(task, inputs, stream)
+        else:
+            first = tiles(Windows(task.shape, task.norm), inputs["keys"], stream)
+            image = spend_budget(task.norm, inputs, first)
         return {
             **self.lead(task, inputs),
             "image": image,
@@ -63,8 +63,8 @@ class Square(Restarted):
         kept = tf.where(per_image(better), state["image"], state["kept"])
         kept_value = tf.where(better, state["objective"], state["kept_value"])
         stream = state["number"] + inputs["restart"] * 2**20
-        windows = Windows(task.shape)
-        painted = repaint if task.norm is Norm.L2 else _repaint
+        windows = Windows(task.shape, task.norm)
+        painted = _repaint if task.norm is Norm.LINF else repaint
         image = painted(windows, inputs, kept, self._side(windows, inputs, state), stream)
         return {"image": image, "kept": kept, "kept_value": kept_value}
 

@@ -1,6 +1,7 @@
-"""Square Attack's steps in L2: the budget of one window is spent in another.
+"""Square Attack's steps in L2 and L1: the budget of one window is spent in another.
 
-Andriushchenko et al., 2020, sections 3.4 and algorithm 3.
+L2: Andriushchenko et al., 2020, sections 3.4 and algorithm 3. L1: Croce, Hein, "Mind the Box",
+2021, as in their AutoAttack.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from mnist_adv.attacks.task import Inputs
-from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
+from mnist_adv.geometry.norms import GEOMETRY, Norm, l1_project_in_box, per_image
 from mnist_adv.tensors.lazy import tf
 from mnist_adv.tensors.randomness import signs, uniform
 
 _SMALLEST = 3  # window
 _TILES = 5  # along each side, of the first guess
+# The power whose sum over the pixels windows share; how fast a pattern falls from its middle.
+_POWER = {Norm.L2: 2, Norm.L1: 1}
+_FALL = {Norm.L2: 2, Norm.L1: 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +29,11 @@ class Windows:
 
     Attributes:
         shape: of an image, `(h, w, c)`.
+        norm: of the budget.
     """
 
     shape: tuple[int, int, int]
+    norm: Norm
 
     @property
     def side(self) -> int:
@@ -106,8 +112,8 @@ class Windows:
         most = self.side
         table = np.zeros((most, 2, most, most), np.float32)
         for size in range(_SMALLEST, most, 2):
-            table[size, 0, :size, :size] = pattern(size)
-            table[size, 1, :size, :size] = pattern(size).T
+            table[size, 0, :size, :size] = pattern(size, self.norm)
+            table[size, 1, :size, :size] = pattern(size, self.norm).T
 
         def whole(values: Any) -> Any:
             return tf.cast(values, tf.int32)[:, tf.newaxis]
@@ -118,18 +124,28 @@ class Windows:
         return tf.gather(tf.constant(table.ravel()), place)[:, tf.newaxis, tf.newaxis]
 
 
-def spend_budget(inputs: Inputs, perturbation: Any) -> Any:
-    """Scale a perturbation to the whole budget, then clip the image to [0, 1].
+def spend_budget(norm: Norm, inputs: Inputs, perturbation: Any) -> Any:
+    """Bring a perturbation into the budget and the image into [0, 1].
 
     Args:
+        norm: L2: the perturbation is scaled to the whole budget, then the image clipped; L1: it is
+            projected onto the ball and the box at once.
         inputs: "clean" and "epsilon" among them.
         perturbation: `[n, *flat]`.
 
     Returns:
         Images `[n, *flat]`.
     """
-    full = per_image(inputs["epsilon"]) * GEOMETRY[Norm.L2].steepest(perturbation)
-    return tf.clip_by_value(inputs["clean"] + full, 0, 1)
+    clean, epsilon = inputs["clean"], inputs["epsilon"]
+    if norm is Norm.L1:
+        spent = l1_project_in_box(clean, perturbation, epsilon)
+    else:
+        spent = per_image(epsilon) * _unit(norm, perturbation)
+    return tf.clip_by_value(clean + spent, 0, 1)
+
+
+def _unit(norm: Norm, perturbation: Any) -> Any:
+    return tf.math.divide_no_nan(perturbation, per_image(GEOMETRY[norm].length(perturbation)))
 
 
 def tiles(windows: Windows, keys: Any, stream: Any) -> Any:
@@ -152,7 +168,8 @@ def tiles(windows: Windows, keys: Any, stream: Any) -> Any:
     for index in range(count**2):
         row, column = top + size * (index // count), left + size * (index % count)
         here = slice(row, row + size), slice(column, column + size)
-        both[0][here], both[1][here] = pattern(size), pattern(size).T
+        drawn = pattern(size, windows.norm)
+        both[0][here], both[1][here] = drawn, drawn.T
         number[here] = index
     draws = signs(keys, stream, (2, count**2))
     # A pixel's draw is its tile's: a product with the tiles' indicators.
@@ -188,37 +205,45 @@ def repaint(windows: Windows, inputs: Inputs, kept: Any, side: Any, stream: Any)
     drawn = tf.concat([draws[:, 4:5], draws[:, 6:]], axis=1)
     sign = windows.per_channel(tf.where(drawn < 0.5, -1.0, 1.0))
     shape = sign * tf.where(gaining, windows.patterns(*to, side, draws[:, 5] < 0.5), 0.0)
-    unit, length = GEOMETRY[Norm.L2].steepest, GEOMETRY[Norm.L2].length
-    mixed = unit(shape + unit(in_gaining))
-    unused = tf.maximum(inputs["epsilon"] ** 2 - length(away) ** 2, 0)
-    budget = tf.sqrt(unused + length(tf.where(gaining | losing, away, 0.0)) ** 2)
+    norm, power = windows.norm, _POWER[windows.norm]
+    length = GEOMETRY[norm].length
+    mixed = _unit(norm, shape + _unit(norm, in_gaining))
+    unused = tf.maximum(inputs["epsilon"] ** power - length(away) ** power, 0)
+    freed = length(tf.where(gaining | losing, away, 0.0)) ** power
+    budget = (unused + freed) ** (1 / power)
     elsewhere = tf.where(losing, 0.0, away)
-    return spend_budget(inputs, tf.where(gaining, per_image(budget) * mixed, elsewhere))
+    spent = tf.where(gaining, per_image(budget) * mixed, elsewhere)
+    return spend_budget(norm, inputs, spent)
 
 
-def pattern(side: int) -> np.ndarray:
+def pattern(side: int, norm: Norm) -> np.ndarray:
     """Make the pattern of a window: two halves of opposite sign, each largest in its middle.
 
     Args:
         side: at least 2.
+        norm: in L1 it falls faster from its middle than in L2.
 
     Returns:
-        `[side, side]` float32, of L2 norm 1.
+        `[side, side]` float32, of norm 1.
     """
-    upper = _half(side // 2, side)
-    lower = _half(side - side // 2, side)
+    upper = _half(side // 2, side, norm)
+    lower = _half(side - side // 2, side, norm)
     both = np.concatenate([upper, -lower])
-    found: np.ndarray = (both / np.linalg.norm(both)).astype(np.float32)
+    found: np.ndarray = (both / _size(both, norm)).astype(np.float32)
     return found
 
 
-def _half(height: int, width: int) -> np.ndarray:
+def _half(height: int, width: int, norm: Norm) -> np.ndarray:
     # Squares around the middle, ever larger and ever smaller in value, added up.
     half = np.zeros((height, width))
     row, column = height // 2, width // 2
     for number in range(max(row, column) + 1):
         rows = slice(max(row - number, 0), row + number + 1)
         columns = slice(max(column - number, 0), column + number + 1)
-        half[rows, columns] += 1 / (number + 1) ** 2
-    found: np.ndarray = half / np.linalg.norm(half)
+        half[rows, columns] += 1 / (number + 1) ** _FALL[norm]
+    found: np.ndarray = half / _size(half, norm)
     return found
+
+
+def _size(values: np.ndarray, norm: Norm) -> float:
+    return float(np.linalg.norm(values.ravel(), _POWER[norm]))
