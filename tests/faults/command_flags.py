@@ -7,14 +7,17 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 from PIL import Image
 
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.commands import attack, cli, convert, evaluate, train
 from mnist_adv.models import checkpoints
+from mnist_adv.models.formats import convert as convert_api
+from mnist_adv.models.training_config import DEFENDED_NORMS
 from tests.data.support import write_idx
 from tests.faults.campaign import Campaign, Ended, Outcome
 
@@ -53,19 +56,33 @@ _FEW: dict[str, tuple[str, ...]] = {
     "DEFINE_integer": ("1", "2", "3"),
     "DEFINE_float": ("0.01", "0.3", "1"),
 }
-# What they print instead is a text, or the trial's own.
-_LEFT_OUT = {"help", "helpfull", "json"}
+# What they print instead is a text, or the trial's own; the short names of others.
+_LEFT_OUT = {"help", "helpfull", "json", "h", "v"}
 _RIGHT: dict[str, tuple[str, ...]] = {
-    "attack": ("pgd", "ddn", "jsma", "optimum", "square", "blend", "fgsm", "deepfool"),
+    "attack": (*ATTACKS, "pgd,fgsm", "ddn,optimum,boundary"),
+    "settings": (
+        *("num_eot_samples=2", "momentum=0.9", "pgd.momentum=0.9", "random_start=true"),
+        *("loss=margin,restarts=2", "no_such=1"),
+    ),
+    "defend": DEFENDED_NORMS,
+    "model": ("../made/model.npz",),
+    "checkpoint": ("../made/model.ckpt",),
+    "source": ("../made/model.npz", "../made/model.ckpt"),
+    "class_names": ("../made/names.txt",),
+    "image": ("../made/digit.png",),
+    "label": ("1",),
+    "dataset": ("../made/digits",),
+    "variables": ("W=W,b=b", "W=Variable,b=Variable_1"),
+    "flagfile": ("../made/flags.txt",),
     "epsilons": ("0,0.1", "0.2", "0,0.1,...,0.4"),
     "split": ("test", "train"),
-    "format": ("npz", "tf1", "checkpoint"),
+    "format": ("npz", "tf1", "checkpoint", "keras"),
     "index": ("0", "29"),
     "name": ("mine", "a b"),
     "target": ("0", "2"),
     "results_dir": ("out",),
     "logdir": ("out/logs",),
-    "destination": ("new.npz", "new/model.ckpt"),
+    "destination": ("new.npz", "new/model.ckpt", "new.keras"),
     "names": ("W=kernel,b=bias",),
     "jobs": ("1", "2"),
     "scheduler": ("tcp://127.0.0.1:9",),  # nobody listens there
@@ -85,29 +102,43 @@ def _prepare(made: pathlib.Path) -> None:
     status, _, errors = _run("train", made, *_base("train", made, made))
     if status != cli.DONE:
         raise RuntimeError(errors)
+    for destination in ("model.npz", "model.ckpt"):
+        convert_api.convert(made / "checkpoints", made / destination)
+    Image.fromarray(means[0].astype(np.uint8)).save(made / "digit.png")
+    (made / "names.txt").write_text("one\ntwo\nthree\n")
+    (made / "flags.txt").write_text("--verbosity=0\n")
 
 
-def _base(name: str, made: pathlib.Path, work: pathlib.Path) -> list[str]:
-    """What every trial of a command is given, into a folder of its own."""
-    dataset, ours = f"--dataset={made / 'digits'}", f"--checkpoint_dir={made / 'checkpoints'}"
-    logs, results = f"--logdir={work / 'logs'}", f"--results_dir={work / 'results'}"
-    return {
-        "attack": [ours, dataset, logs, results, "--num_steps=5"],
-        "evaluate": [ours, dataset, logs, results, "--num_steps=3", "--num_images=6"],
-        "train": [
-            *(dataset, logs, f"--checkpoint_dir={work / 'checkpoints'}"),
-            *("--num_epochs=2", "--batch_size=20", "--learning_rate=0.5"),
-        ],
-        "convert": [
-            *(f"--source={made / 'checkpoints'}", f"--destination={work / 'made.npz'}", dataset),
-        ],
-    }[name]
+def _base(
+    name: str, made: pathlib.Path, work: pathlib.Path, chosen: Mapping[str, str] | None = None
+) -> list[str]:
+    """What a trial of a command is given, into a folder of its own, so that others make sense."""
+    chosen = chosen or {}
+    base: dict[str, object] = {"dataset": made / "digits", "logdir": work / "logs"}
+    if name in ("attack", "evaluate"):
+        base |= {"checkpoint_dir": made / "checkpoints", "results_dir": work / "results"}
+        base |= {"num_steps": 3} | ({"num_images": 6} if name == "evaluate" else {})
+        if chosen.keys() & {"model", "checkpoint", "pixel_scale", "polarity", "variables"}:
+            del base["checkpoint_dir"]
+            if not chosen.keys() & {"model", "checkpoint"}:
+                base["model"] = made / "model.npz"
+        if "image" in chosen:
+            del base["dataset"]
+        row = ATTACKS.get(chosen.get("attack", ""))
+        if row is not None and not row.attack.takes_steps:
+            del base["num_steps"]
+    elif name == "train":
+        base |= {"checkpoint_dir": work / "checkpoints", "num_epochs": 2, "batch_size": 20}
+        base["epsilon" if "defend" in chosen else "learning_rate"] = 0.5
+    else:
+        del base["logdir"]
+        base |= {"source": made / "checkpoints", "destination": work / "made.npz"}
+    return [f"--{key}={value}" for key, value in base.items()]
 
 
 def _choices(name: str) -> dict[str, tuple[str, ...]]:
     """The flags of a command, with some values that they allow."""
-    values = flags.FlagValues()
-    COMMANDS[name].define_flags(values)
+    values = cli.flags_of(COMMANDS[name].main)
     found: dict[str, tuple[str, ...]] = {}
     for key in sorted(values):
         flag = values[key]
@@ -121,7 +152,9 @@ def _choices(name: str) -> dict[str, tuple[str, ...]]:
             few = tuple(flag.parser.enum_values)
         elif getattr(flag.parser, "enum_class", None):
             few = tuple(member.name for member in flag.parser.enum_class)
-        found[key] = _RIGHT.get(key, few)
+        if not (name in ("attack", "evaluate") and key == "source"):  # of gradients there
+            few = _RIGHT.get(key, few)
+        found[key] = few
     return found
 
 
@@ -142,14 +175,17 @@ def _trial(number: int, made: pathlib.Path, work: pathlib.Path) -> Ended:
     name = list(COMMANDS)[number % len(COMMANDS)]
     allowed = _choices(name)
     right = [key for key in allowed if allowed[key]]
-    chosen = rng.choice(right, int(rng.integers(1, 4)), replace=False).tolist()
-    given = [f"--{key}={allowed[key][int(rng.integers(len(allowed[key])))]}" for key in chosen]
+    names = rng.choice(right, int(rng.integers(1, 4)), replace=False).tolist()
+    chosen = {key: allowed[key][int(rng.integers(len(allowed[key])))] for key in names}
+    given = [f"--{key}={value}" for key, value in chosen.items()]
     if rng.random() < 0.6:
-        chosen.append(str(rng.choice(list(allowed))))
-        given.append(f"--{chosen[-1]}={_JUNK[int(rng.integers(len(_JUNK)))]}")
+        key = str(rng.choice(list(allowed)))
+        chosen[key] = _JUNK[int(rng.integers(len(_JUNK)))]
+        given.append(f"--{key}={chosen[key]}")
     fault = f"{name}.py {' '.join(text[:60] for text in given)!r}"
+    base = _base(name, made, work, chosen)
     try:
-        status, out, errors = _run(name, work, *_base(name, made, work), "--json", *given)
+        status, out, errors = _run(name, work, *base, "--json", *given)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -163,6 +199,8 @@ def _trial(number: int, made: pathlib.Path, work: pathlib.Path) -> Ended:
         left = [path for path in work.rglob("*") if path.name in ("result.json", "report.html")]
         good = told[0].startswith(f"{name}.py: error: ") and len(told[0]) > 20 and not left
         return Ended(Outcome.REFUSED if good else Outcome.SILENT, f"{fault}: {told[0][:300]}")
+    if _lists(out):
+        return Ended(Outcome.UNHARMED, f"{fault}: a list")
     try:
         wrong = _CHECKS[name](status, out, made, work, chosen)
     except (KeyError, OSError, ValueError) as error:
@@ -171,9 +209,21 @@ def _trial(number: int, made: pathlib.Path, work: pathlib.Path) -> Ended:
     return Ended(outcome, f"{fault}: status {status}: {wrong}")
 
 
-def _logits(made: pathlib.Path, images: np.ndarray) -> np.ndarray:
+def _lists(out: str) -> bool:
+    """Tell what --list prints."""
+    with contextlib.suppress(ValueError):
+        return "model formats" in json.loads(out)
+    return False
+
+
+def _logits(made: pathlib.Path, images: np.ndarray, chosen: Mapping[str, str]) -> np.ndarray:
+    """The logits of the model for images in [0, 1], prepared as the flags say."""
     model = checkpoints.restore(made / "checkpoints")
     rows = images.reshape(len(images), -1).astype(np.float64)
+    if chosen.get("polarity") == "DARK_ON_LIGHT":
+        rows = 1 - rows
+    scale = chosen.get("pixel_scale", "UNIT")
+    rows = {"UNIT": rows, "BYTES": 255 * rows}.get(scale, 2 * rows - 1)
     found: np.ndarray = rows @ model.W.numpy().astype(np.float64) + model.b.numpy()
     return found
 
@@ -190,17 +240,15 @@ def _length(norm: str, away: np.ndarray) -> float:
 
 
 def _check_attack(
-    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: list[str]
+    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: Mapping[str, str]
 ) -> str:
     record = json.loads(out)
-    if "list" in chosen and "attacks" in record:
-        return ""
     if record["success"] != (status == cli.DONE) and "check_gradient" not in chosen:
         return "the status and the record differ"
     folder = work / record["folder"]
     with Image.open(folder / "adversarial.png") as picture:
         image = np.asarray(picture).reshape(1, _SIDE, _SIDE, 1) / np.float32(255)
-    seen = int(_logits(made, image)[0].argmax())
+    seen = int(_logits(made, image, chosen)[0].argmax())
     goal, threat = record["goal"], record["threat"]
     met = (seen == goal["class"]) == (goal["kind"] == "reach")
     if record["success"] and not met:
@@ -214,7 +262,7 @@ def _check_attack(
 
 
 def _check_evaluate(
-    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: list[str]
+    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: Mapping[str, str]
 ) -> str:
     (manifest,) = work.rglob("manifest.json")
     folder = manifest.parent
@@ -228,7 +276,7 @@ def _check_evaluate(
         with np.load(path) as part:
             for attack_number in range(len(settings["attacks"])):
                 levels = part["levels"][attack_number] / np.float32(255)
-                seen = _logits(made, levels).argmax(axis=1)
+                seen = _logits(made, levels, chosen).argmax(axis=1)
                 goal = part["target"] if settings["targets"] != "untargeted" else part["label"]
                 met = (seen == goal) == (settings["targets"] != "untargeted")
                 wrong += int((part["saved_success"][attack_number] & ~met).sum())
@@ -236,7 +284,7 @@ def _check_evaluate(
 
 
 def _check_train(
-    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: list[str]
+    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: Mapping[str, str]
 ) -> str:
     record = json.loads(out)
     model = checkpoints.restore(work / os.path.dirname(record["checkpoint"]["prefix"]))
@@ -246,7 +294,7 @@ def _check_train(
 
 
 def _check_convert(
-    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: list[str]
+    status: int, out: str, made: pathlib.Path, work: pathlib.Path, chosen: Mapping[str, str]
 ) -> str:
     path = work / json.loads(out)["saved"]
     ours = checkpoints.restore(made / "checkpoints").W.numpy()

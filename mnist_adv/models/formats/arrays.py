@@ -42,11 +42,12 @@ class NamedArrays:
     doubt: str = ""
 
 
-def parse_variables(text: str | None) -> dict[str, str]:
-    """Read the flag --variables.
+def parse_variables(text: str | None, flag: str = "variables") -> dict[str, str]:
+    """Read the flag --variables, or another of its form.
 
     Args:
         text: "W=NAME,b=NAME" or "W1=NAME,b1=NAME,W2=NAME,...".
+        flag: the flag's name.
 
     Returns:
         role -> name; empty if nothing was given.
@@ -58,9 +59,7 @@ def parse_variables(text: str | None) -> dict[str, str]:
     for part in text.split(",") if text else []:
         role, equals, name = (piece.strip() for piece in part.partition("="))
         if not (role and equals and name) or role in pairs:
-            raise ValueError(
-                f"--variables must be W=NAME,b=NAME, each role once. Received: {text!r}"
-            )
+            raise ValueError(f"--{flag} must be W=NAME,b=NAME, each role once. Received: {text!r}")
         pairs[role] = name
     return pairs
 

@@ -197,7 +197,7 @@ def _name_variables(model: Weights, names: str | None, row: Format) -> dict[str,
     numbers = [""] if count == 1 else [str(i) for i in range(1, count + 1)]
     roles = [f"{role}{number}" for number in numbers for role in "Wb"]
     if names:
-        given = arrays.parse_variables(names)
+        given = arrays.parse_variables(names, "names")
         if sorted(given) != sorted(roles) or len(set(given.values())) < len(given):
             raise ValueError(f"names must give {', '.join(roles)} a name each. Received: {names!r}")
         return {role: given[role] for role in roles}

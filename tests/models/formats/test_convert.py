@@ -257,6 +257,8 @@ def test_what_cannot_be_converted_is_refused(ours: pathlib.Path, tmp_path: pathl
 
     with pytest.raises(ValueError, match=r"format must be given \(checkpoint, tf1, npz, keras\)"):
         convert(ours, tmp_path / "model")
+    with pytest.raises(ValueError, match="--names must be W=NAME,b=NAME, each role once"):
+        convert(ours, tmp_path / "model.ckpt", names="weights")
     with pytest.raises(ValueError, match="names must give W, b"):
         convert(ours, tmp_path / "model.ckpt", names="W=weights")
     for names in ("W=a b,b=c", "W=W,b=W/read"):
