@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from mnist_adv.arguments import choose, real, whole, yes_or_no
 from mnist_adv.certification.bounds import Bounder
-from mnist_adv.certification.method import Method
+from mnist_adv.certification.method import BRANCHING, Method
 from mnist_adv.certification.propagation import UNITS, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import NORMS, Ball
 from mnist_adv.certification.result import Arithmetic, Certification
 from mnist_adv.certification.semidefinite import as_hidden, make_margin, search
 from mnist_adv.certification.witness import find_witnesses
-from mnist_adv.data.images import UNIT, Bounds, as_batch, as_classes, checked_bounds
+from mnist_adv.data.images import UNIT, Bounds, Shape, as_batch, as_classes, checked_bounds
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
 from mnist_adv.models.logits import predict
@@ -202,6 +202,8 @@ def certify_radius(
             ends = np.where(found > 0, ends, np.minimum(ends, tried))
         proved[which], margin[which] = low, least
 
+    if progress is not None:
+        progress(prover.count - len(right))
     for start in range(0, len(right), prover.block):
         which = right[start : start + prover.block]
         for step in (Method.CROWN, Method.SDP) if chosen is Method.SDP else (chosen,):
@@ -218,6 +220,31 @@ def _between(first: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
     begin, end = first.searchsorted(low, "right"), first.searchsorted(high)
     given = first[np.minimum((begin + end) // 2, len(first) - 1)]
     return np.where(begin < end, given, (np.maximum(low, 0) + high) / 2)
+
+
+def require_certifiable(
+    model: Model, shape: Shape, *, norm: Norm, method: Method, seconds_per_image: float
+) -> None:
+    """Refuse what `certify_radius` cannot do, before anything else is computed.
+
+    Args:
+        model: as `certify` takes it.
+        shape: of its images, `(h, w, c)`.
+        norm: of the balls.
+        method: of the bounds.
+        seconds_per_image: for branching; 0: none.
+
+    Raises:
+        ValueError: the norm or the model has no bounds, or not by this method; seconds for a method
+            that does not branch.
+    """
+    one = np.zeros((1, *shape), np.float32)
+    _Prover(model, one, 0, norm, UNIT, Arithmetic.FLOAT32).require(method)
+    if seconds_per_image and method not in BRANCHING:
+        branching = ", ".join(known.value for known in BRANCHING)
+        raise ValueError(
+            f"seconds_per_image is for methods that branch: {branching}. Received: {method.value!r}"
+        )
 
 
 class _Prover:

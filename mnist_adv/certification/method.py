@@ -12,3 +12,7 @@ class Method(enum.Enum):
     CROWN = "crown"
     ALPHA_CROWN = "alpha_crown"
     SDP = "sdp"
+
+
+# Those that split into cases what their bounds leave open, as long as they are given time.
+BRANCHING = (Method.SDP,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from mnist_adv.certification.method import Method
 from mnist_adv.commands import cli
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.geometry.steps import Step
@@ -49,6 +50,7 @@ def show(values: flags.FlagValues) -> int:
         "gradient sources": list(SOURCES),
         "norms": [norm.value for norm in Norm],
         "steps": [step.value for step in Step],
+        "certify methods": [method.value for method in Method],
         "model formats": list(FORMATS),
         "data sets": list(_DATA_SETS),
     }

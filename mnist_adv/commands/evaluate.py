@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_adv import files
+from mnist_adv.certification.method import Method
 from mnist_adv.commands import attack_flags, choices, cli, model_flags
 from mnist_adv.data.datasets import DataSource
-from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
+from mnist_adv.evaluation.plan import Plan, Targets, as_certify_method, parse_epsilons
 from mnist_adv.models.model_source import load_probes
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def define_flags(values: flags.FlagValues) -> None:
     define("epsilons", str, None, "Budgets, such as 0,0.02,...,0.3; eleven if not given.")
     define("targets", Targets, Targets.UNTARGETED, "Classes to reach.")
     attack_flags.define_flags(values)
+    define("certify", bool, False, "Prove each image's radius, and draw the band up to the broken.")
+    methods = tuple(method.value for method in Method)
+    define("certify_method", methods, None, "Of its bounds; crown, if not given.")
+    define("seconds_per_image", float, 0.0, "With sdp: how long an image may be branched on.")
     define("num_images", int, None, "The first so many of the split; all if not given.")
     define("split", str, None, "Of the data set; test, if not given.")
     define("dataset", str, None, "mnist, a TFDS name or a folder; the model's own, if not given.")
@@ -52,6 +57,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     output = cli.Output(values)
     if values.epsilons is not None:
         parse_epsilons(values.epsilons)
+    method = as_certify_method(values.certify, values.certify_method, values.seconds_per_image)
     cli.require_destinations(values)
     attack_flags.settings(values, values.attack)
     model_flags.require_there(values)
@@ -70,7 +76,7 @@ def _evaluate(values: flags.FlagValues) -> int:
     data = model_flags.data_source(values, loaded)
     places = Places(source, values.data_dir, data.manual_dir, loaded.shape)
     model_flags.examine(values, loaded, load_probes(data))
-    plan = _plan(values, loaded, source, data)
+    plan = _plan(values, loaded, source, data, method)
     name = values.name or _name(plan)
     cli.require_name(values, name)
     folder = pathlib.Path(values.results_dir) / name
@@ -98,7 +104,11 @@ def _evaluate(values: flags.FlagValues) -> int:
 
 
 def _plan(
-    values: flags.FlagValues, loaded: LoadedModel, source: ModelSource, data: DataSource
+    values: flags.FlagValues,
+    loaded: LoadedModel,
+    source: ModelSource,
+    data: DataSource,
+    method: Method | None,
 ) -> Plan:
     from mnist_adv.evaluation.api import make_plan
 
@@ -119,6 +129,8 @@ def _plan(
         chunk_size=values.chunk_size,
         attack_settings={name: given for name, given in settings.items() if given},
         confidence=values.confidence,
+        certify_method=method,
+        seconds_per_image=values.seconds_per_image,
     )
 
 
@@ -135,6 +147,11 @@ main = cli.Command(
             "Attacks",
             "--attack pgd --epsilons 0,0.02,...,0.3",
             ("attack", "norm", "epsilons", "targets", *attack_flags.ATTACK),
+        ),
+        cli.Group(
+            "Proofs",
+            "--certify --certify_method alpha_crown",
+            ("certify", "certify_method", "seconds_per_image"),
         ),
         cli.Group("Gradient", "--loss margin", attack_flags.GRADIENT),
         cli.Group(

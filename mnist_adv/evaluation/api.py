@@ -27,6 +27,8 @@ from mnist_adv.arguments import (
 )
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.settings import configure, require_applicable
+from mnist_adv.certification.api import require_certifiable
+from mnist_adv.certification.method import Method
 from mnist_adv.data.datasets import DataSource, to_float
 from mnist_adv.evaluation.in_memory import (
     ImagesInMemory,
@@ -38,7 +40,7 @@ from mnist_adv.evaluation.in_memory import (
 from mnist_adv.evaluation.measure.chunk import Places
 from mnist_adv.evaluation.measure.run import Engine, execute
 from mnist_adv.evaluation.measure.store import Store
-from mnist_adv.evaluation.plan import Plan, Targets, parse_epsilons
+from mnist_adv.evaluation.plan import Plan, Targets, as_certify_method, parse_epsilons
 from mnist_adv.evaluation.report.files import finish
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import GEOMETRY, Norm
@@ -69,6 +71,9 @@ def evaluate(
     confidence: float | None = None,
     max_queries: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    certify: bool = False,
+    certify_method: Method | str | None = None,
+    seconds_per_image: float = 0.0,
     seed: int = 0,
     num_images: int | None = None,
     dataset: str | None = None,
@@ -102,6 +107,11 @@ def evaluate(
         max_queries: most forward and backward passes of each attack for an image and budget, as in
             `attack`; None: no limit.
         settings: attack -> setting -> value, for settings that are not the attack's own.
+        certify: whether to prove of each image a radius within which no attack can succeed, as
+            `certify_radius` does, and to set it beside what the attacks found; in linf, l2 and l1,
+            for the models that `certify` takes.
+        certify_method: of the bounds, as `certify` takes it; None: "crown".
+        seconds_per_image: with "sdp", how long an image may be branched on; 0: not at all.
         seed: of random targets and of attacks that draw at random.
         num_images: the first so many are measured; all if None.
         dataset: a name that `load` takes; the model's own, or MNIST, if None.
@@ -120,6 +130,8 @@ def evaluate(
     Raises:
         ValueError: an argument out of form or range; a file that is no model; a folder that holds
             something else.
+        BelowRadiusError: an attack changed a class inside a certified radius: one of the two is
+            wrong.
         OSError: a file cannot be read, or the folder not be written.
 
     Example:
@@ -131,6 +143,7 @@ def evaluate(
         [96, 6]
     """
     yes_or_no(progress, "progress")
+    method = as_certify_method(certify, certify_method, seconds_per_image)
     names = _texts(attacks, "attacks")
     num_steps = None if num_steps is None else int(whole(num_steps, "num_steps"))
     step_size = None if step_size is None else float(real(step_size, "step_size", ABOVE_0))
@@ -164,6 +177,8 @@ def evaluate(
         confidence=confidence,
         max_queries=max_queries,
         attack_settings=settings,
+        certify_method=method,
+        seconds_per_image=float(seconds_per_image),
         seed=int(whole(seed, "seed", 0, UINT32)),
         num_images=num_images,
     )
@@ -182,6 +197,8 @@ def make_plan(
     epsilons: Any,
     num_images: int | None,
     chunk_size: int | None = None,
+    certify_method: Method | None = None,
+    seconds_per_image: float = 0.0,
     **settings: Any,
 ) -> Plan:
     """Make the plan of an evaluation.
@@ -194,13 +211,15 @@ def make_plan(
         epsilons: budgets, or a text of them; None: eleven from 0 to the norm's default.
         num_images: None: all.
         chunk_size: None: a thousand, fewer of large images.
+        certify_method: of the bounds; None: nothing is certified.
+        seconds_per_image: for branching.
         settings: the other settings of a `Plan`.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: a setting out of form or range.
+        ValueError: a setting out of form or range; a model or a norm that cannot be certified.
         OSError: the data cannot be read.
     """
     there = data.count()
@@ -210,6 +229,12 @@ def make_plan(
         # As many images as are kept in memory several times over without harm.
         fitting = _MOST_NUMBERS // math.prod(loaded.shape)
         chunk_size = max(_FEWEST_IMAGES, min(_MOST_IMAGES, fitting))
+    if certify_method is not None:
+        given: dict[str, Any] = {"method": certify_method, "seconds_per_image": seconds_per_image}
+        try:
+            require_certifiable(loaded.model, loaded.shape, norm=norm, **given)
+        except ValueError as error:
+            raise ValueError(f"no radius can be certified: {error}") from error
     return Plan(
         checkpoint=loaded.digest,
         reading=reading,
@@ -220,6 +245,8 @@ def make_plan(
         norm=norm,
         epsilons=as_epsilons(epsilons, norm),
         chunk_size=chunk_size,
+        certify_method=certify_method,
+        seconds_per_image=seconds_per_image,
         versions=run_card.versions(),
         **settings,
     )

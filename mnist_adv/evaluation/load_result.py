@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 
 from mnist_adv.attacks import AttackResult
-from mnist_adv.evaluation.analyse import statistics
+from mnist_adv.evaluation.analyse import band, statistics
+from mnist_adv.evaluation.analyse.band import Band
 from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.optimum import Optimum
 from mnist_adv.records import read_record
 from mnist_adv.verdict.judge import measure
+from mnist_adv.verdict.radii import BelowRadiusError
 from mnist_adv.verdict.recheck import require_consistent
 
 _KINDS = (AttackResult, Optimum, Evaluation)
@@ -91,6 +94,21 @@ def _check_evaluation(evaluation: Evaluation) -> None:
         raise ValueError("there are not as many images as the settings say")
     if statistics.curves(table) != evaluation.curves:
         raise ValueError("the curves are not what follows from the cases")
+    try:
+        expected = band.find(table, evaluation.beside)
+    except BelowRadiusError as error:
+        raise ValueError(str(error)) from error
+    if not _same(evaluation.band, expected):
+        raise ValueError("the band is not what follows from the cases")
+
+
+def _same(one: Band | None, other: Band | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        for field in dataclasses.fields(one)
+    )
 
 
 def _check_optimum(optimum: Optimum) -> None:

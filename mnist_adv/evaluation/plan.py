@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.arguments import ABOVE_0, FLOAT32, UINT32, real, whole
+from mnist_adv.arguments import ABOVE_0, FLOAT32, UINT32, choose, real, shown, whole, yes_or_no
+from mnist_adv.certification.method import Method
 from mnist_adv.geometry.norms import Norm
 
 
@@ -67,6 +68,9 @@ class Plan:
         confidence: the least probability of the new class; None: any.
         max_queries: most forward and backward passes of each attack for an image and budget, at
             least 1; None: any.
+        certify_method: of the bounds by which each image's certified radius is sought; None: none
+            is.
+        seconds_per_image: for branching, at least 0.
 
     Raises:
         ValueError: a setting out of range.
@@ -90,6 +94,8 @@ class Plan:
     attack_settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     confidence: float | None = None
     max_queries: int | None = None
+    certify_method: Method | None = None
+    seconds_per_image: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_images", "chunk_size", "num_steps", "max_queries"):
@@ -98,6 +104,7 @@ class Plan:
         if self.step_size is not None:
             real(self.step_size, "step_size", ABOVE_0)
         whole(self.seed, "seed", 0, UINT32)
+        real(self.seconds_per_image, "seconds_per_image", 0)
         if not self.attacks or len(set(self.attacks)) < len(self.attacks):
             raise ValueError(
                 f"attacks must be names, each once. Received: {', '.join(self.attacks) or 'none'}"
@@ -228,6 +235,31 @@ def parse_epsilons(text: str) -> tuple[float, ...]:
     # Rounded, or 0.1 + 0.2 would be a budget of 0.30000000000000004.
     between = tuple(round(before[-1] + step * number, 12) for number in range(1, count))
     return (*before, *between, last)
+
+
+def as_certify_method(certify: Any, method: Any, seconds_per_image: Any) -> Method | None:
+    """Bring what is to be certified into one form.
+
+    Args:
+        certify: whether anything is.
+        method: of the bounds, or its name; None: "crown".
+        seconds_per_image: for branching.
+
+    Returns:
+        The method; None: nothing is certified.
+
+    Raises:
+        ValueError: no such method or seconds, or some and nothing to be certified.
+    """
+    real(seconds_per_image, "seconds_per_image", 0)
+    if not yes_or_no(certify, "certify"):
+        if method is not None or seconds_per_image:
+            raise ValueError(
+                "certify_method and seconds_per_image go with certify. "
+                f"Received: {shown(method)} and {shown(seconds_per_image)} without it"
+            )
+        return None
+    return Method.CROWN if method is None else choose(Method, method, "certify_method")
 
 
 def _digest(content: Any) -> str:

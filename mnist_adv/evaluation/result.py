@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_adv.evaluation.analyse.band import Band
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
 from mnist_adv.evaluation.analyse.check import Check
 from mnist_adv.evaluation.analyse.costs import Costs
@@ -35,6 +36,7 @@ class Evaluation:
         beside: the attacks beside the certified optimum, where it is known.
         costs: how often each attack evaluated the model, and how fast it was.
         warnings: what is wrong with the model itself, one sentence each.
+        band: what is proved beside what is broken, if that was asked for.
     """
 
     table: Table
@@ -44,6 +46,7 @@ class Evaluation:
     beside: BesideOptimum | None
     costs: Costs
     warnings: list[str]
+    band: Band | None = None
 
     @property
     def sound(self) -> bool:
@@ -63,7 +66,7 @@ class Evaluation:
         """
         from mnist_adv.evaluation.report.figures import security_curve
 
-        return security_curve(self.table, self.drawn)
+        return security_curve(self.table, self.drawn, self.band)
 
     def to_dataframe(self, *, cases: bool = False) -> pd.DataFrame:
         """Tabulate the results: one row per attack, form of the images and epsilon.
@@ -73,7 +76,7 @@ class Evaluation:
 
         Returns:
             Shares of success and robust accuracy, with the ends of their 95 % intervals; or what
-            was measured of each case.
+            was measured of each case. What is certified is a column of either.
 
         Raises:
             ImportError: pandas is not installed.
@@ -81,7 +84,9 @@ class Evaluation:
         from mnist_adv.drawing.notebook import data_frame
 
         if cases:
-            return data_frame(case_columns(self.table))
+            of_cases = None if self.band is None else self.band.of_cases(self.table)
+            return data_frame(case_columns(self.table, of_cases))
+        band = self.band
         rows = [
             {
                 "attack": curve.name,
@@ -93,6 +98,7 @@ class Evaluation:
                 "robust_accuracy": curve.robust[number].value,
                 "robust_low": curve.robust[number].interval[0],
                 "robust_high": curve.robust[number].interval[1],
+                **({} if band is None else {"certified_accuracy": band.certified[number].value}),
             }
             for curve in self.drawn
             for number, epsilon in enumerate(self.table.plan.epsilons)
@@ -116,12 +122,19 @@ class Evaluation:
         last = len(plan.epsilons) - 1
         shown = sorted({round(last * number / _MOST) for number in range(_MOST + 1)})
         robust = ", ".join(f"{worst.robust[i].value:.2%} at {plan.epsilons[i]:g}" for i in shown)
+        band, certified = self.band, ""
+        if band is not None:
+            shares = ", ".join(
+                f"{band.certified[i].value:.2%} at {plan.epsilons[i]:g}" for i in shown
+            )
+            certified = f"certified accuracy ({band.method}) {shares}"
         failed = sum(not check.holds for check in self.checks if check.decisive)
         weak = [check for check in self.checks if not check.holds and not check.decisive]
         parts = [
             f"{plan.dataset} {plan.split}, {plan.num_images} images, {', '.join(plan.attacks)}",
             f"clean accuracy {clean_accuracy(self.table).value:.2%}",
             f"robust accuracy ({plan.norm.value}) {robust}",
+            certified,
             f"{failed} of {len(self.checks)} checks FAIL" if failed else "",
             f"attacks may be weak: {weak[0].detail}" if weak else "",
             f"look at the model first: {self.warnings[0]}" if self.warnings else "",

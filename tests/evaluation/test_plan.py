@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mnist_adv.certification.method import Method
 from mnist_adv.evaluation.measure.store import Store, pack
 from mnist_adv.evaluation.plan import Chunk, Plan, Targets, list_cases, parse_epsilons
 from mnist_adv.geometry.norms import Norm
@@ -120,6 +121,8 @@ OTHER: dict[str, Any] = {
     "attack_settings": {"pgd": {"momentum": 0.5}},
     "confidence": 0.9,
     "max_queries": 100,
+    "certify_method": Method.IBP,
+    "seconds_per_image": 1.0,
 }
 
 

@@ -52,12 +52,16 @@ class BesideOptimum:
     Attributes:
         lower_bound: `[r]`, no smaller change of a case's image meets its goal.
         distance: `[r]`, the smallest known change that does; infinite if there is none.
+        proved: `[r]`, no smaller change makes a case's image misclassified, in float32 either.
+        escape: `[r]`, the smallest known change that does.
         curve: success and robust accuracy of an attack that always finds the optimum.
         found: each attack beside it.
     """
 
     lower_bound: np.ndarray
     distance: np.ndarray
+    proved: np.ndarray
+    escape: np.ndarray
     curve: Curve
     found: tuple[Found, ...]
 
@@ -89,7 +93,7 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
     if parts is None or (plan.norm is Norm.L0 and plan.targeted):
         return None
     norm = plan.norm.value
-    lower, distance, escape = np.empty((3, len(table)))
+    lower, distance, proved, escape = np.empty((4, len(table)))
     for cases in _blocks(table["index"]):
         index, labels = table["index"][cases], table["label"][cases]
         first = int(index[0])
@@ -97,14 +101,18 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
         _, ones, of_image = np.unique(index, return_index=True, return_inverse=True)
         optimum = smallest_perturbation(*parts, images, norm=norm, labels=labels[ones])
         escape[cases] = optimum.upper_bound[of_image]
+        bound = proved[cases] = _with_rounding(parts, optimum)[of_image]
         if plan.targeted:
             images, targets = images[index - first], table["target"][cases]
             optimum = smallest_perturbation(*parts, images, norm=norm, targets=targets)
+            bound = _with_rounding(parts, optimum)
         lower[cases], distance[cases] = optimum.lower_bound, optimum.upper_bound
-        _require_bounds(table, parts, optimum, cases)
+        _require_bounds(table, bound, cases)
     return BesideOptimum(
         lower_bound=lower,
         distance=distance,
+        proved=proved,
+        escape=escape,
         curve=statistics.curve(table, statistics.OPTIMUM, "float", distance, escape),
         found=tuple(
             _found(table, name, number, lower, distance) for number, name in enumerate(plan.attacks)
@@ -123,12 +131,13 @@ def _blocks(index: np.ndarray) -> list[slice]:
     return blocks
 
 
-def _require_bounds(
-    table: Table, parts: tuple[np.ndarray, np.ndarray], optimum: Optimum, cases: slice
-) -> None:
+def _with_rounding(parts: tuple[np.ndarray, np.ndarray], optimum: Optimum) -> np.ndarray:
     # The float images are not kept: the rounding is that of an image whose pixels are all 1.
     rounding = float32_rounding(*parts, np.ones([1, len(parts[0])]))
-    bound = bounds_with_rounding(*parts, optimum, rounding)
+    return bounds_with_rounding(*parts, optimum, rounding)
+
+
+def _require_bounds(table: Table, bound: np.ndarray, cases: slice) -> None:
     for form in FORMS:
         for name, distance in zip(table.plan.attacks, table.distance(form)[:, cases]):
             names = [f"{name} on image {index}" for index in table["index"][cases]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -111,16 +112,20 @@ def read_table(store: Store) -> Table:
     Returns:
         The table, in the order of images and targets.
     """
-    parts = list(store.read(_NAMES))
-    columns = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in _NAMES}
+    names = _NAMES if store.plan.certify_method is None else (*_NAMES, "proved_radius")
+    parts = list(store.read(names))
+    columns = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in names}
     return Table(store.plan, columns)
 
 
-def case_columns(table: Table) -> dict[str, np.ndarray]:
+def case_columns(
+    table: Table, of_cases: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Arrange the table by cases: one entry per image, target and attack.
 
     Args:
         table: all cases.
+        of_cases: name -> `[r]`, what else is known of each case.
 
     Returns:
         Name -> `[r * attacks]`, attacks of one case in a row; the names of the CSV's columns.
@@ -133,21 +138,23 @@ def case_columns(table: Table) -> dict[str, np.ndarray]:
         "attack": np.tile(np.array(table.plan.attacks), len(table)),
         "verdict": table.verdicts().T.ravel(),
         **{name: table[name].T.ravel() for name in ("num_steps", "budget", *found, *_COSTS[1:])},
+        **{name: np.repeat(values, count) for name, values in (of_cases or {}).items()},
     }
 
 
-def to_csv(table: Table) -> bytes:
+def to_csv(table: Table, of_cases: Mapping[str, np.ndarray] | None = None) -> bytes:
     """Write the table for spreadsheets: one line per image, target and attack.
 
     Args:
         table: all cases.
+        of_cases: name -> `[r]`, what else is known of each case.
 
     Returns:
         CSV with a header; empty cells where there is no number.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = case_columns(table)
+    columns = case_columns(table, of_cases)
     writer.writerow(columns)
     for row in zip(*columns.values()):
         writer.writerow(map(_cell, row))

@@ -18,22 +18,28 @@ from mnist_adv.attacks import attack
 from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.result import AttackResult
+from mnist_adv.certification.api import certify_radius
+from mnist_adv.certification.method import Method
 from mnist_adv.data import datasets
 from mnist_adv.data.images import Shape
 from mnist_adv.evaluation.in_memory import ImagesInMemory, ModelInMemory
 from mnist_adv.evaluation.measure.store import Timing, pack
 from mnist_adv.evaluation.plan import Plan, list_cases
+from mnist_adv.geometry.norms import GEOMETRY
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.logits import predict
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.quantize.levels import to_levels
 from mnist_adv.verdict.judge import Verdict, judge_goal
+from mnist_adv.verdict.radii import require_outside
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
+# Of the search of certified radii: radii above the largest budget, and steps between two of them.
+_DOUBLINGS, _BISECTIONS = 5, 8
 # Forward and backward passes of the model, over all budgets, at which distances are recorded.
 MARKS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -91,12 +97,15 @@ def compute(
         `num_queries` and `num_gradients`, over all budgets;
         `distance_at_10` and so on for all `MARKS`, the smallest distance found with at most so
         many passes, of float images, infinite where nothing was found;
+        `proved_radius`, `[r]`, up to which the label is proved, -1 where it is not even that of the
+        clean image, if the plan asks for it;
         `moved_at_zero`, the largest change of a pixel within budget 0; `levels`, uint8
         `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
         OSError: model or data cannot be read.
+        BelowRadiusError: an attack changed a class inside a radius in which it is proved.
     """
     model = _open_model(places, places.data(plan), plan.checkpoint)
     chunk = plan.chunks()[number]
@@ -114,13 +123,21 @@ def compute(
         record, timing[name] = _run_attack(plan, model, name, cases, targets, donors, progress)
         records.append(record)
         timing[name]["all"] = time.perf_counter() - began
+    index = chunk.first + images
+    measured = {name: np.stack([record[name] for record in records]) for name in records[0]}
+    if plan.certify_method is not None:
+        proved = _prove(plan, plan.certify_method, model, loaded, progress)[images]
+        for form in FORMS:
+            escapes = measured[f"{form}_escape"]
+            require_outside(proved, escapes, plan.attacks, index, plan.norm.value)
+        measured["proved_radius"] = proved
     content = pack(
         {
-            "index": chunk.first + images,
+            "index": index,
             "label": cases.labels,
             "target": targets,
             "clean_prediction": logits.argmax(axis=1)[images],
-            **{name: np.stack([record[name] for record in records]) for name in records[0]},
+            **measured,
         },
         plan.chunk_digest(chunk),
     )
@@ -136,6 +153,32 @@ def _open_model(places: Places, data: datasets.DataSource, digest: str) -> Model
             f"is {loaded.digest[:16]}..., not {digest[:16]}..."
         )
     return loaded.model
+
+
+def _prove(
+    plan: Plan,
+    method: Method,
+    model: Model,
+    loaded: datasets.Dataset,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Find each image's certified radius, whatever attacks found."""
+    largest = plan.epsilons[-1] or GEOMETRY[plan.norm].default_epsilon
+    begin = getattr(progress, "begin", None)
+    if begin is not None:
+        begin(f"certify {method.value}", len(loaded.images))
+    return certify_radius(
+        model,
+        loaded.images,
+        loaded.labels,
+        norm=plan.norm,
+        method=method,
+        epsilons=[*plan.epsilons, *(largest * 2.0**power for power in range(_DOUBLINGS))],
+        num_steps=_BISECTIONS,
+        seconds_per_image=plan.seconds_per_image,
+        attack=False,
+        progress=progress,
+    ).proved_radius
 
 
 def _run_attack(

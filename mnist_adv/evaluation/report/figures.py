@@ -14,20 +14,23 @@ from matplotlib.figure import Figure
 
 from mnist_adv.drawing.canvas import clipped, rasterise, without_grey_channel
 from mnist_adv.drawing.pairs import Picture
+from mnist_adv.evaluation.analyse.band import CERTIFIED, OPEN, Band
 from mnist_adv.evaluation.analyse.statistics import OPTIMUM, Curve, Matrices, Share
 from mnist_adv.evaluation.analyse.table import Table
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 _BLACK, _GREY, _PALE = "#000000", "#777777", "#d9d9d9"
+_GREEN = "#00693e"
 _MOST_CLASSES, _LONGEST_NAME = 26, 12
 
 
-def security_curve(table: Table, curves: Sequence[Curve]) -> Picture:
+def security_curve(table: Table, curves: Sequence[Curve], band: Band | None = None) -> Picture:
     """Draw success and robust accuracy against epsilon, with Wilson's intervals.
 
     Args:
         table: for the budgets.
         curves: from `statistics.curves`.
+        band: what is proved beside what is broken; None: not known.
 
     Returns:
         The figure.
@@ -45,6 +48,11 @@ def security_curve(table: Table, curves: Sequence[Curve]) -> Picture:
             axis.plot(epsilons, values, style, color=colour, label=label, marker=".", markersize=4)
             if curve.form == "float":
                 axis.fill_between(epsilons, low, high, color=colour, alpha=0.2, linewidth=0)
+    if band is not None:
+        proved, unbroken = _ends(band.certified)[0], _ends(band.unbroken)[0]
+        left.fill_between(epsilons, proved, unbroken, color=_GREEN, alpha=0.15, lw=0, label=OPEN)
+        label = f"{CERTIFIED} ({band.method})"
+        left.plot(epsilons, proved, color=_GREEN, label=label, marker=".", markersize=4)
     goal = table.plan.targets.value.replace("_", " ")
     left.set(title="robust accuracy: images still classified correctly")
     kind = "the label left" if not table.plan.targeted else f"the target reached ({goal})"

@@ -12,7 +12,7 @@ import numpy as np
 
 from mnist_adv import diagnostics, files
 from mnist_adv.drawing.canvas import png, rasterise
-from mnist_adv.evaluation.analyse import beside_optimum, costs, statistics
+from mnist_adv.evaluation.analyse import band, beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
 from mnist_adv.evaluation.analyse.table import Table, read_table, to_csv
 from mnist_adv.evaluation.measure.chunk import Places
@@ -44,6 +44,8 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
     beside = beside_optimum.find(table, model, places)
+    between = band.find(table, beside)
+    radii = None if between is None else between.of_cases(table)
     spent = costs.find(store, table, beside)
     warnings = _warnings(store, places, model)
     drawn = curves if beside is None else [*curves, beside.curve]
@@ -54,7 +56,7 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
     every = np.concatenate(list(galleries.values()))
     shown = cases.fetch(store, table, places, model, every)
     pictures = {
-        "curve": rasterise(figures.security_curve(table, drawn)),
+        "curve": rasterise(figures.security_curve(table, drawn, between)),
         "distances": figures.distances(table),
         **{
             f"matrix_{name}": figures.class_matrices(
@@ -71,12 +73,14 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
         name: [_extreme(table, case) for case in galleries.get(name, ())]
         for name in ("easiest", "hardest")
     }
-    found = Evaluation(table, curves, checks, pictures, beside, spent, warnings)
+    found = Evaluation(table, curves, checks, pictures, beside, spent, warnings, between)
     folder = store.folder
     record = page.record(found, extremes)
     files.write(folder / "summary.json", json_bytes(record))
-    files.write(folder / "images.csv", to_csv(table))
-    files.write(folder / "results.npz", pack(_arrays(table), table.plan.digest))
+    files.write(folder / "images.csv", to_csv(table, radii))
+    files.write(
+        folder / "results.npz", pack({**_arrays(table), **(radii or {})}, table.plan.digest)
+    )
     for name, pixels in pictures.items():
         files.write(folder / f"{name}.png", png(pixels))
     seen = {name: [shown[row] for row in rows] for name, rows in galleries.items()}

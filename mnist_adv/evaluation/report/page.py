@@ -12,6 +12,7 @@ import numpy as np
 
 from mnist_adv.drawing.canvas import clipped, png
 from mnist_adv.evaluation.analyse import statistics
+from mnist_adv.evaluation.analyse.band import CERTIFIED, Band
 from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.chunk import MARKS
@@ -45,6 +46,7 @@ _UNSET = {
     "attack_settings": "each attack's own",
     "confidence": "any",
     "max_queries": "no limit",
+    "certify_method": "not certified",
 }
 _GOALS = {
     Targets.UNTARGETED: "away from the label",
@@ -115,6 +117,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
             for curve in found.curves
         ],
         **extremes,
+        "band": None if found.band is None else found.band.record(),
         "optimum": None if found.beside is None else found.beside.record(),
         "costs": found.costs.record(),
         "over_queries": {"passes": list(MARKS), "median_distance": table.medians_over_queries()},
@@ -151,7 +154,9 @@ def lines(found: Evaluation) -> list[str]:
         said += ["", "success (share of the cases whose target is reached):"]
         said += _by_epsilon(found, "success")
     said += ["", "robust accuracy (share of the images classified correctly after the attack):"]
-    said += _by_epsilon(found, "robust")
+    said += _by_epsilon(found, "robust", found.band)
+    if found.band is not None:
+        said += ["", f"{plan.norm.value}: {found.band.sentence}"]
     said += [f"doctor: {warning}" for warning in found.warnings]
     failed = [check for check in found.checks if not check.holds]
     said.append(f"checks: {len(found.checks) - len(failed)} of {len(found.checks)} hold")
@@ -159,7 +164,7 @@ def lines(found: Evaluation) -> list[str]:
     return said
 
 
-def _by_epsilon(found: Evaluation, what: str) -> list[str]:
+def _by_epsilon(found: Evaluation, what: str, band: Band | None = None) -> list[str]:
     """Lay out a table: a line per epsilon, a column per attack."""
     plan = found.table.plan
     floats, saved = summary(found.curves), summary(found.curves, "saved")
@@ -167,6 +172,8 @@ def _by_epsilon(found: Evaluation, what: str) -> list[str]:
     columns.append((f"{saved[-1].name} in 8 bits", getattr(saved[-1], what)))
     if found.beside is not None:
         columns.append((found.beside.curve.name, getattr(found.beside.curve, what)))
+    if band is not None:
+        columns.append((f"{CERTIFIED} ({band.method})", band.certified))
     heads = [f"{plan.norm.value} epsilon", *(name for name, _ in columns)]
     rows = [
         [f"{epsilon:g}", *(f"{shares[number].value:.2%}" for _, shares in columns)]
@@ -176,6 +183,8 @@ def _by_epsilon(found: Evaluation, what: str) -> list[str]:
     rows[-1] += [_distance(saved[-1].median)]
     if found.beside is not None:
         rows[-1].append(_distance(found.beside.curve.median))
+    if band is not None:
+        rows[-1].append("")
     widths = [max(len(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
     return [
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths))
@@ -215,6 +224,11 @@ def page(
             (f"robust accuracy at {largest}", last.robust[-1]),
             (f"success at {largest}", last.success[-1]),
             ("the same, rounded to 8 bits", summary(found.curves, "saved")[-1].success[-1]),
+            *(
+                ((f"certified at {largest}", found.band.certified[-1]),)
+                if found.band is not None
+                else ()
+            ),
         ),
         attacks=list(zip(summary(found.curves), summary(found.curves, "saved"))),
         distance=_distance,
@@ -270,7 +284,16 @@ def data(
         },
         "over_queries": {"passes": list(MARKS), "medians": table.medians_over_queries()},
         "galleries": {
-            name: [_shown(case, class_names) for case in cases] for name, cases in galleries.items()
+            name: [_shown(case, class_names, found) for case in cases]
+            for name, cases in galleries.items()
+        },
+        "band": None
+        if found.band is None
+        else {
+            "method": found.band.method,
+            "certified": [_point(share) for share in found.band.certified],
+            "unbroken": [_point(share) for share in found.band.unbroken],
+            "open": [_point(share) for share in found.band.open],
         },
     }
 
@@ -279,8 +302,12 @@ def _point(share: Share) -> list[float]:
     return [share.count, share.total, *share.interval]
 
 
-def _shown(case: Case, class_names: Sequence[str]) -> dict[str, Any]:
+def _shown(case: Case, class_names: Sequence[str], found: Evaluation) -> dict[str, Any]:
     """Turn a case into JSON, with the classes that matter most to it."""
+    proved: float | str = ""
+    if found.band is not None:
+        image = np.searchsorted(np.unique(found.table["index"]), case.index)
+        proved = float(found.band.proved_radius[image])
     likeliest = np.argsort(-np.maximum(case.before, case.after), kind="stable")[:_MOST_BARS]
     return {
         "index": case.index,
@@ -288,6 +315,7 @@ def _shown(case: Case, class_names: Sequence[str]) -> dict[str, Any]:
         "target": class_names[case.target] if case.target >= 0 else "",
         "attack": case.attack,
         "distance": case.distance if np.isfinite(case.distance) else "",
+        "proved": proved,
         "clean": base64.b64encode(png(case.clean)).decode(),
         "changed": base64.b64encode(png(case.changed)).decode(),
         "sees": [class_names[int(each.argmax())] for each in (case.before, case.after)],

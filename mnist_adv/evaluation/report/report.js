@@ -4,7 +4,14 @@ const SVG = "http://www.w3.org/2000/svg";
 const hidden = new Set();
 const redraw = [];
 const attacks = [...new Set(data.curves.map((curve) => curve.name))];
-const special = { "worst case": "var(--worst)", "certified optimum": "var(--optimum)" };
+const certified = data.band && `certified (${data.band.method})`;
+const open = "neither proved nor broken";
+const special = {
+  "worst case": "var(--worst)",
+  "certified optimum": "var(--optimum)",
+  [certified]: "var(--certified)",
+  [open]: "var(--certified)",
+};
 const colour = (name) => special[name] || `var(--s${attacks.indexOf(name) % 8})`;
 const percent = (share) => `${(100 * share).toFixed(2)}%`;
 const short = (number) => String(Number(number.toPrecision(6)));
@@ -189,9 +196,29 @@ function curves(what) {
   });
 }
 
+// What is proved, and up to what is not broken.
+function band() {
+  if (!data.band) return [];
+  const share = ([count, total]) => count / total;
+  const told = (name, points) => (i) => `${name}: ${percent(share(points[i]))} (${points[i][0]} of ${points[i][1]})`;
+  const proved = data.band.certified.map(share);
+  return [
+    {
+      name: open,
+      style: "area",
+      values: proved.map(() => null),
+      low: proved,
+      high: data.band.unbroken.map(share),
+      tell: told(open, data.band.open),
+    },
+    { name: certified, style: "solid", values: proved, tell: told(certified, data.band.certified) },
+  ];
+}
+
 const legend = document.getElementById("legend");
-for (const name of attacks) {
-  const kind = name === "certified optimum" ? "dashed" : "";
+const kinds = { "certified optimum": "dashed", [open]: "area" };
+for (const name of data.band ? [...attacks, certified, open] : attacks) {
+  const kind = kinds[name] || "";
   const button = element("button", { type: "button", class: kind, "aria-pressed": "true" }, name);
   button.style.setProperty("--colour", colour(name));
   button.addEventListener("click", () => {
@@ -202,7 +229,7 @@ for (const name of attacks) {
   legend.append(button);
 }
 const epsilon = `${data.norm} epsilon`;
-chart("robust", data.epsilons, epsilon, curves("robust"));
+chart("robust", data.epsilons, epsilon, [...band(), ...curves("robust")]);
 chart("success", data.epsilons, epsilon, curves("success"));
 const far = data.distances;
 chart("distances", far.grid, `${data.norm} distance`, Object.entries(far.counts).map(([name, counts]) => ({
@@ -230,6 +257,7 @@ const large = document.getElementById("large");
 const source = (content) => `data:image/png;base64,${content}`;
 const lengthOf = ({ distance }) =>
   distance === "" ? "not met" : distance === 0 ? "so when clean" : `${data.norm} ${Number(distance.toPrecision(3))}`;
+const provedOf = ({ proved }) => (proved > 0 ? `, proved up to ${Number(proved.toPrecision(3))}` : "");
 
 // Red where the image became brighter, blue where it became darker.
 async function difference(shown, canvas) {
@@ -263,7 +291,7 @@ async function enlarge(shown) {
   const close = element("button", { type: "button", "aria-label": "close" }, "✕");
   close.addEventListener("click", () => large.close());
   const goal = shown.target ? ` (target ${shown.target})` : "";
-  const words = `#${shown.index}: ${shown.label}${goal}, ${shown.attack}, ${lengthOf(shown)}`;
+  const words = `#${shown.index}: ${shown.label}${goal}, ${shown.attack}, ${lengthOf(shown)}${provedOf(shown)}`;
   const canvas = element("canvas", { role: "img", "aria-label": "perturbation" });
   const scale = element("figcaption", {}, "perturbation");
   const three = element("div", { class: "three" },
@@ -295,7 +323,7 @@ for (const [name, cases] of Object.entries(data.galleries)) {
       element("img", { src: source(shown.clean), alt: `clean, ${shown.label}`, loading: "lazy" }),
       element("img", { src: source(shown.changed), alt: `result, ${shown.sees[1]}`, loading: "lazy" }));
     const button = element("button", { type: "button", class: shown.distance === "" ? "missed" : "" }, images,
-      `#${shown.index}: ${shown.label} → ${shown.sees[1]}`, element("br"), element("small", {}, lengthOf(shown)));
+      `#${shown.index}: ${shown.label} → ${shown.sees[1]}`, element("br"), element("small", {}, lengthOf(shown) + provedOf(shown)));
     button.addEventListener("click", () => enlarge(shown));
     gallery.append(button);
   }

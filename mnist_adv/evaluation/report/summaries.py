@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_adv.evaluation.analyse.band import Band
 from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.plan import Plan
@@ -39,6 +40,7 @@ def hparams(plan: Plan) -> dict[str, Any]:
         "num_steps": plan.num_steps,
         "step_size": plan.step_size,
         "attack": ", ".join(plan.attacks),
+        "certify_method": None if plan.certify_method is None else plan.certify_method.value,
     }
 
 
@@ -57,10 +59,22 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
             _write_curve(table, curve, rounded)
     with writing(folder):  # the worst case of several attacks, or the one attack
         _write_curve(table, floats[-1], saved[-1])
+        if evaluation.band is not None:
+            _write_band(table, evaluation.band)
         for name, pixels in evaluation.pictures.items():
             tf.summary.image(f"evaluation/{name}", pixels[np.newaxis], step=0)
         said = page.lines(evaluation)
         tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said), step=0)
+
+
+def _write_band(table: Table, band: Band) -> None:
+    """Write certified accuracy beside robust accuracy, and both radii."""
+    for epsilon, share in zip(table.plan.epsilons, band.certified):
+        step = round(1000 * epsilon)
+        tf.summary.scalar("evaluation/certified_accuracy", share.value, step=step)
+    for name, radii in (("proved", band.proved_radius), ("broken", band.broken_radius)):
+        known = radii[np.isfinite(radii) & (radii >= 0)]
+        tf.summary.histogram(f"evaluation/{name}_radius", known, step=step)
 
 
 def _write_curve(table: Table, curve: Curve, rounded: Curve) -> None:
