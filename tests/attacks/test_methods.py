@@ -230,7 +230,7 @@ def donors(name: str, test_set: Any) -> dict[str, Any]:
 
 
 BASELINES = ["uniform_noise", "gaussian_noise", "salt_and_pepper", "blend"]
-ALONE = ("fgsm", "bim", "apgd_dlr", "apgd_t", "autoattack_plus")
+ALONE = ("fgsm", "bim", "apgd_dlr", "apgd_t", "autoattack_plus", "autoattack_rand")
 BUDGETED = [name for name, row in ATTACKS.items() if not row.attack.minimal]
 GROWING = {
     Norm.LINF: (0.0, 0.1, 0.3),

@@ -270,7 +270,7 @@ def test_settings_of_an_attack_are_checked_when_it_is_made(
 def test_a_budget_at_the_end_of_float32_is_no_limit() -> None:
     labels = np.asarray(MODEL(IMAGES)).argmax(axis=1)
     for name, row in ATTACKS.items():
-        if row.attack.needs_donors or row.attack.minimal:
+        if row.attack.needs_donors or row.attack.minimal or name.startswith("autoattack_"):
             continue
         for norm in row.attack.norms:
             found = library.attack(
