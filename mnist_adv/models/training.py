@@ -18,7 +18,7 @@ from mnist_adv.models.worst_margins import worst_margins
 from mnist_adv.tensors.lazy import tf
 
 # Epsilon rises from 0 over so much of a training.
-_RAMP = 3 / 8
+_RAMP = 1 / 2
 
 
 @dataclasses.dataclass(frozen=True)

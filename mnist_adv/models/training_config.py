@@ -9,7 +9,7 @@ from mnist_adv.arguments import ABOVE_0, UINT32, real, shown, whole
 DEFENDED_NORMS = ("linf", "l2", "l1")
 
 # Worst margins have steeper gradients than clean ones.
-_LEARNING_RATE, _DEFENDED_LEARNING_RATE = 1.3, 0.3
+_LEARNING_RATE, _DEFENDED_LEARNING_RATE = 1.3, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,12 @@ class TrainingConfig:
         batch_size: images per step; the few that do not fill an epoch's last batch are left
             out of that epoch.
         learning_rate: of the first step; it falls to zero along a cosine. None, which becomes the
-            number: 1.3, or 0.3 with `defend`.
+            number: 1.3, or 0.5 with `defend`.
         seed: of the order of the images; the weights start at zero.
         defend: "linf", "l2" or "l1": train on the worst image inside the ball of this norm and
             [0, 1]; None: on the images as they are.
         epsilon: the ball's radius in pixel units, above 0; with `defend` alone. It rises from 0
-            along a line over the first three eighths of the steps.
+            along a line over the first half of the steps.
 
     Example:
         >>> import mnist_adv
@@ -34,7 +34,7 @@ class TrainingConfig:
         >>> config.num_epochs, config.seed
         (5, 0)
         >>> mnist_adv.TrainingConfig(defend="linf", epsilon=0.1).learning_rate
-        0.3
+        0.5
     """
 
     num_epochs: int = 8

@@ -94,7 +94,7 @@ def test_a_defended_training_goes_on_to_the_same_bits(sets: tuple[Dataset, Datas
 
 
 def test_epsilon_rises_from_0_to_what_was_asked(sets: tuple[Dataset, Dataset]) -> None:
-    # One step is at epsilon 0; after three eighths of the steps nothing changes any more.
+    # One step is at epsilon 0; after half of the steps nothing changes any more.
     few = some(sets[0], 20)
     config = TrainingConfig(num_epochs=1, batch_size=20, learning_rate=0.5)
     defended = dataclasses.replace(config, defend="linf", epsilon=0.3)
