@@ -16,6 +16,7 @@ import pytest
 from mnist_adv import evaluate
 from mnist_adv.data.datasets import to_float
 from mnist_adv.models.linear import LinearModel
+from tests.certification.support import perceptron, random_layers
 
 pytestmark = [
     pytest.mark.slow,
@@ -253,3 +254,49 @@ def test_nothing_is_cut_on_a_phone(browser: Any, folder: pathlib.Path, dark: boo
     sizes = browser.execute_script("""
         return [...document.querySelectorAll(".chart svg")].map(svg => svg.clientWidth)""")
     assert len(sizes) == 4 and min(sizes) > 330
+
+
+def test_the_band_lies_between_what_is_proved_and_what_is_broken(
+    browser: Any, tmp_path: pathlib.Path
+) -> None:
+    model = perceptron(random_layers(36, 12, 3, seed=3))
+    labels = np.asarray(model(to_float(LEVELS))).argmax(axis=1)
+    labels[0] = (labels[0] + 1) % 3
+    options: dict[str, Any] = {"epsilons": EPSILONS, "num_steps": 5, "progress": False}
+    folder = tmp_path / "it"
+    evaluate(model, LEVELS, labels, certify=True, folder=folder, **options)
+    with (folder / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    proved = np.array([float(row["proved_radius"]) for row in rows])
+    broken = np.array([float(row["broken_radius"] or "inf") for row in rows])
+    certified = [(proved >= epsilon).mean() for epsilon in EPSILONS]
+    unbroken = [(broken > epsilon + 1e-6).mean() for epsilon in EPSILONS]
+    assert certified != unbroken
+    for width, dark in ((1400, False), (400, True)):
+        show(browser, folder, width, dark=dark)
+        (bottom, *_, top), points, line = browser.execute_script("""
+            const chart = document.getElementById("robust");
+            const grid = [...chart.querySelectorAll("line.grid")].slice(0, 5);
+            const places = (each) => [...each.points].map(point => point.y);
+            return [grid.map(line => +line.getAttribute("y1")),
+                    places(chart.querySelector("polygon")),
+                    places(chart.querySelector("polyline[data-name='certified (crown)']"))];""")
+        heights = (bottom - np.array(points)) / (bottom - top)
+        np.testing.assert_allclose(heights, [*unbroken, *certified[::-1]], atol=2e-3)
+        shares = (bottom - np.array(line)) / (bottom - top)
+        np.testing.assert_allclose(shares, certified, atol=2e-3)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    cells = browser.execute_script("""
+        return [...document.querySelectorAll("table.band td[data-what]")]
+          .map(td => [Number(td.parentNode.dataset.epsilon), td.dataset.what,
+                      td.firstChild.textContent]);""")
+    told = {(epsilon, what): text for epsilon, what, text in cells}
+    for epsilon, low, high in zip(EPSILONS, certified, unbroken):
+        for what, share in (("certified", low), ("open", high - low), ("broken", 1 - high)):
+            assert told[epsilon, what] == f"{share:.2%}"
+    first = browser.find_element("css selector", "#gallery-mosaic button:nth-child(2)")
+    assert f"proved up to {proved[1]:.3g}" in first.text
+    # A click on the name takes the band away.
+    browser.find_element("xpath", "//button[text()='neither proved nor broken']").click()
+    assert not browser.find_elements("css selector", "#robust polygon[fill='var(--certified)']")
+    assert not browser.get_log("browser")
