@@ -58,10 +58,21 @@ class Perceptron(tf.Module):
         Returns:
             `[n, num_classes]` logits in the dtype of the images.
         """
-        values = as_rows(images, self.weights[0].shape[0])
-        for number, (weights, bias) in enumerate(zip(self.weights, self.biases)):
-            if number:
-                values = activate(self.activation, values)
+        pixels = as_rows(images, self.weights[0].shape[0])
+        weights, bias = (tf.cast(part[0], pixels.dtype) for part in (self.weights, self.biases))
+        return self.after_first_layer(pixels @ weights + bias)
+
+    def after_first_layer(self, values: Any) -> Any:
+        """Compute logits from what the first layer gives, which is affine in the pixels.
+
+        Args:
+            values: `[n, outputs of the first layer]`, before the activation.
+
+        Returns:
+            `[n, num_classes]` logits in the dtype of the values.
+        """
+        for weights, bias in zip(self.weights[1:], self.biases[1:]):
+            values = activate(self.activation, values)
             values = values @ tf.cast(weights, values.dtype) + tf.cast(bias, values.dtype)
         return values
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from mnist_adv.attacks.methods import first_layer
 from mnist_adv.attacks.methods.restarts import Restarted, aimed
 from mnist_adv.attacks.methods.windows import Windows, repaint, spend_budget, tiles
 from mnist_adv.attacks.task import Inputs, State, Task
@@ -35,6 +36,7 @@ class Square(Restarted):
     area: float = 0.3
 
     norms = (Norm.LINF, Norm.L2, Norm.L1)
+    images_kept = 8  # measured: more lanes leave the cache
     most_restarts = 2**10  # of 2**20 steps, within int32
 
     @override
@@ -47,6 +49,7 @@ class Square(Restarted):
             image = spend_budget(task.norm, inputs, first)
         return {
             **self.lead(task, inputs),
+            **(first_layer.begin(task, image) if self._follows(task) else {}),
             "image": image,
             "kept": inputs["clean"],
             "kept_value": tf.fill([inputs["clean"].shape[0]], float("inf")),
@@ -54,8 +57,12 @@ class Square(Restarted):
 
     @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
-        task, inputs = aimed(task, inputs, state)
-        return task.evaluate(self.loss, inputs, state["image"])
+        led, towards = aimed(task, inputs, state)
+        if not self._follows(task):
+            return led.evaluate(self.loss, towards, state["image"])
+        values, logits = first_layer.follow(task, inputs, state, Windows(task.shape, task.norm))
+        objective = led.objective(self.loss)(logits, towards["classes"])
+        return {"logits": logits, "objective": objective, "values": values}
 
     @override
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
@@ -64,13 +71,26 @@ class Square(Restarted):
         kept_value = tf.where(better, state["objective"], state["kept_value"])
         stream = state["number"] + inputs["restart"] * 2**20
         windows = Windows(task.shape, task.norm)
-        painted = _repaint if task.norm is Norm.LINF else repaint
-        image = painted(windows, inputs, kept, self._side(windows, inputs, state), stream)
-        return {"image": image, "kept": kept, "kept_value": kept_value}
+        side = self._side(windows, inputs, state)
+        if task.norm is not Norm.LINF:
+            image = repaint(windows, inputs, kept, side, stream)
+            return {"image": image, "kept": kept, "kept_value": kept_value}
+        draws = uniform(inputs["keys"], stream, (2 + windows.shape[2],))
+        row, column = windows.place(draws, side)
+        image = _repaint(windows, inputs, kept, (row, column, side), draws[:, 2:])
+        following = {"image": image, "kept": kept, "kept_value": kept_value}
+        if self._follows(task):
+            values = tf.where(better[:, tf.newaxis], state["values"], state["kept_values"])
+            following |= {"kept_values": values, "row": row, "column": column, "side": side}
+        return following
 
     @override
     def cost(self, task: Task) -> tuple[int, int]:
         return 1, 0
+
+    def _follows(self, task: Task) -> bool:
+        # In the other norms every pixel may change.
+        return task.norm is Norm.LINF and first_layer.is_followed(task)
 
     def _side(self, windows: Windows, inputs: Inputs, state: State) -> Any:
         total = tf.cast(inputs["num_steps"], tf.float32)
@@ -89,9 +109,9 @@ def _stripes(task: Task, inputs: Inputs, stream: Any) -> Any:
     return task.clip(inputs["clean"] + per_image(inputs["epsilon"]) * change)
 
 
-def _repaint(windows: Windows, inputs: Inputs, kept: Any, side: Any, stream: Any) -> Any:
-    draws = uniform(inputs["keys"], stream, (2 + windows.shape[2],))
-    row, column = windows.place(draws, side)
-    sign = windows.per_channel(tf.where(draws[:, 2:] < 0.5, -1.0, 1.0))
+def _repaint(
+    windows: Windows, inputs: Inputs, kept: Any, place: tuple[Any, Any, Any], draws: Any
+) -> Any:
+    sign = windows.per_channel(tf.where(draws < 0.5, -1.0, 1.0))
     changed = tf.clip_by_value(inputs["clean"] + sign * per_image(inputs["epsilon"]), 0, 1)
-    return tf.where(windows.mark(row, column, side), changed, kept)
+    return tf.where(windows.mark(*place), changed, kept)

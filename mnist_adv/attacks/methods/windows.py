@@ -97,6 +97,24 @@ class Windows:
             inside = inside & (position >= per_image(first)) & (position < per_image(first + side))
         return inside
 
+    def pixel(self, row: Any, column: Any, side: Any, number: Any) -> Any:
+        """Find one pixel of each window.
+
+        Args:
+            row: `[n]`, of the window's first row.
+            column: `[n]`, of its first column.
+            side: `[n]`.
+            number: int32, counted along the window's rows; channels count as pixels.
+
+        Returns:
+            Its place in a flat image, `[n]` int32, inside the image whatever the number is.
+        """
+        height, width, channels = self.shape
+        row, column, side = (tf.cast(values, tf.int32) for values in (row, column, side))
+        along = side * channels
+        place = (row + number // along) * width * channels + column * channels + number % along
+        return tf.minimum(place, height * width * channels - 1)
+
     def patterns(self, row: Any, column: Any, side: Any, turned: Any) -> Any:
         """Give every window its pattern, looked up in one table.
 
