@@ -210,8 +210,8 @@ def certify_radius(
             # Semidefinite bounds are for one image, and branch on it alone.
             for part in which[:, np.newaxis] if step is Method.SDP else (which,):
                 widen(part, functools.partial(prover.bound, step, part, seconds / num_trials))
-        if progress is not None:
-            progress(len(which))
+                if progress is not None and step is chosen:
+                    progress(len(part))
     return prover.result(np.maximum(proved, 0), proved, adversarial, distance, margin)
 
 
