@@ -8,7 +8,7 @@ import math
 import os
 import reprlib
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -21,6 +21,19 @@ FLOAT32 = float(np.finfo(np.float32).max)
 ABOVE_0 = float(np.finfo(np.float32).tiny)
 
 Choice = TypeVar("Choice", bound=enum.Enum)
+
+
+class _ChoiceType(enum.EnumMeta):
+    """Looks members up by `choose`, which says what is allowed."""
+
+    def __call__(cls, value: Any, *names: Any, **settings: Any) -> Any:
+        if names or settings:
+            return super().__call__(value, *names, **settings)
+        return choose(cast(type[enum.Enum], cls), value, cls.__name__)
+
+
+class NamedChoice(enum.Enum, metaclass=_ChoiceType):
+    """An enumeration of texts, of which another text or value is refused with those allowed."""
 
 
 def shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from mnist_adv.arguments import choose, real, whole, yes_or_no
+from mnist_adv.arguments import as_array, choose, real, shown, whole, yes_or_no
 from mnist_adv.certification.bounds import Bounder
 from mnist_adv.certification.method import BRANCHING, Method
 from mnist_adv.certification.propagation import UNITS, Propagation
@@ -181,7 +181,9 @@ def certify_radius(
     whole(num_steps, "num_steps")
     seconds = float(real(seconds_per_image, "seconds_per_image", 0))
     yes_or_no(attack, "attack")
-    first = np.unique(np.append(real(epsilons, "epsilons", 0, count=np.size(epsilons)), 0.0))
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress must be a function or None. Received: {shown(progress)}")
+    first = np.unique(np.append(_radii(epsilons), 0.0))
     adversarial, distance = prover.images.copy(), np.where(prover.correct, np.inf, 0.0)
     right = np.flatnonzero(prover.correct)
     if attack and len(right):
@@ -213,6 +215,11 @@ def certify_radius(
                 if progress is not None and step is chosen:
                     progress(len(part))
     return prover.result(np.maximum(proved, 0), proved, adversarial, distance, margin)
+
+
+def _radii(values: Any) -> np.ndarray:
+    radii = as_array(values, "epsilons", "numbers")
+    return real(radii if radii.size else np.zeros(1), "epsilons", 0, count=radii.size or 1)
 
 
 def _between(first: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
+from mnist_adv.arguments import NamedChoice
 
 
-class Method(enum.Enum):
+class Method(NamedChoice):
     """How margins are bounded: each is tighter and slower than the one before."""
 
     IBP = "ibp"

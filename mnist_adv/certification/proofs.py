@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mnist_adv import files
-from mnist_adv.arguments import as_path, real
+from mnist_adv.arguments import as_path, real, shown
 from mnist_adv.certification.bounds import Bounder
 from mnist_adv.certification.network import Network
 from mnist_adv.certification.propagation import UNITS, Propagation
@@ -56,6 +56,8 @@ def write_proofs(
     """
     where = pathlib.Path(as_path(folder, "folder"))
     seconds = float(real(seconds_per_image, "seconds_per_image", 0))
+    if not isinstance(found, Certification):
+        raise ValueError(f"found must be a Certification. Received: {shown(found)}")
     shape = found.images.shape[1:]
     network = read_network(as_model(model, found.images), (shape[0], shape[1], shape[2]))
     ball = Ball(found.norm, *found.bounds)

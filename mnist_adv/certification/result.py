@@ -7,6 +7,7 @@ import enum
 
 import numpy as np
 
+from mnist_adv.arguments import NamedChoice
 from mnist_adv.geometry.norms import Norm
 
 # Absolute: of a float64 distance, and of a float64 margin that must be below 0.
@@ -21,7 +22,7 @@ class Certainty(enum.Enum):
     UNRESOLVED = "unresolved: neither is known"
 
 
-class Arithmetic(enum.Enum):
+class Arithmetic(NamedChoice):
     """Which network a proof holds for."""
 
     FLOAT32 = "float32"

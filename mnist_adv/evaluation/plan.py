@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from mnist_adv.arguments import ABOVE_0, FLOAT32, UINT32, choose, real, shown, whole, yes_or_no
+from mnist_adv.arguments import (
+    ABOVE_0,
+    FLOAT32,
+    UINT32,
+    NamedChoice,
+    choose,
+    real,
+    shown,
+    whole,
+    yes_or_no,
+)
 from mnist_adv.certification.method import Method
 from mnist_adv.geometry.norms import Norm
 
 
-class Targets(enum.Enum):
+class Targets(NamedChoice):
     """Which classes the attacks have to reach."""
 
     UNTARGETED = "untargeted"

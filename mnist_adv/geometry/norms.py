@@ -7,18 +7,18 @@ A norm is one row of the table at the end. Everything works on whole batches: pe
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 from collections.abc import Callable
 from typing import Any
 
+from mnist_adv.arguments import NamedChoice
 from mnist_adv.geometry.selection import capped_threshold, fill, largest, soft_threshold
 from mnist_adv.tensors.lazy import tf
 
 _PIXELS = (1, 2, 3)
 
 
-class Norm(enum.Enum):
+class Norm(NamedChoice):
     """How the size of a perturbation is measured."""
 
     LINF = "linf"

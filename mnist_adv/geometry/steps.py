@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Any
 
+from mnist_adv.arguments import NamedChoice
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.tensors.lazy import tf
 
 
-class Step(enum.Enum):
+class Step(NamedChoice):
     """The rule that turns a gradient into a direction.
 
     STEEPEST: the norm's own direction of steepest ascent, of norm 1: for linf the sign, for l2

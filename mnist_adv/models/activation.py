@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
+from mnist_adv.arguments import NamedChoice
 
 
-class Activation(enum.Enum):
+class Activation(NamedChoice):
     """The activation between two layers; the last layer has none, its outputs are the logits."""
 
     RELU = "relu"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_adv.arguments import choose
+from mnist_adv.arguments import NamedChoice, choose
 from mnist_adv.data.images import Bounds, Shape
 from mnist_adv.models.linear import LinearModel, linear_parts
 from mnist_adv.tensors.lazy import tf
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from mnist_adv.models.model import Model
 
 
-class PixelScale(enum.Enum):
+class PixelScale(NamedChoice):
     """The numbers that the model expects for a pixel.
 
     0..1, 0..255, -1..1; or what the models of `keras.applications` were trained on: "tf" is -1..1,
@@ -34,7 +33,7 @@ class PixelScale(enum.Enum):
     CAFFE = "caffe"
 
 
-class Polarity(enum.Enum):
+class Polarity(NamedChoice):
     """Whether ink is light or dark: MNIST's digits are light on dark, scanned ones not."""
 
     LIGHT_ON_DARK = "light_on_dark"

@@ -9,6 +9,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -298,7 +299,9 @@ def _check_convert(
 ) -> str:
     path = work / json.loads(out)["saved"]
     ours = checkpoints.restore(made / "checkpoints").W.numpy()
-    if path.is_file():
+    if path.suffix == ".keras":
+        found = keras.models.load_model(path, compile=False).get_weights()
+    elif path.is_file():
         with np.load(path) as arrays:
             found = [arrays[name] for name in arrays.files]
     else:  # a checkpoint, of TF1 or of ours

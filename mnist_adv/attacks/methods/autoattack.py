@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 
 import numpy as np
 from typing_extensions import override
 
+from mnist_adv.arguments import NamedChoice
 from mnist_adv.attacks.base import Outcome, Run
 from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.ensemble import Ensemble, Part
@@ -18,7 +18,7 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.losses import Loss
 
 
-class Version(enum.Enum):
+class Version(NamedChoice):
     """Which parts there are."""
 
     STANDARD = "standard"
