@@ -110,12 +110,30 @@ def _table(rows: dict[str, collections.Counter[Outcome]]) -> list[str]:
     return [*lines, f"| **all** | **{total.total()}** | {' | '.join(cells)} |"]
 
 
-def _write(lines: list[str]) -> None:
-    """Put the table in its place in docs/reliability.md."""
-    before, _, rest = _PAGE.read_text().partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    text = "\n".join([_BEGIN, "", *lines, "", _END])
-    _PAGE.write_text(f"{before}{text}{after}")
+def write_rows(page: str, rows: dict[str, collections.Counter[Outcome]]) -> str:
+    """Put the rows of campaigns into a page's table, in place of their earlier ones.
+
+    Args:
+        page: the text with the table.
+        rows: of campaigns whose trials were all made.
+
+    Returns:
+        The text with the rows of both, in the order of the campaigns.
+    """
+    before, _, rest = page.partition(_BEGIN)
+    table, _, after = rest.partition(_END)
+    merged = {**_read_rows(table), **rows}
+    ordered = {each.name: merged[each.name] for each in CAMPAIGNS if each.name in merged}
+    return f"{before}{_BEGIN}\n\n" + "\n".join(_table(ordered)) + f"\n\n{_END}{after}"
+
+
+def _read_rows(table: str) -> dict[str, collections.Counter[Outcome]]:
+    found = {}
+    for line in table.splitlines():
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if len(cells) == 1 + len(Outcome) and all(cell.isdecimal() for cell in cells):
+            found[name] = collections.Counter(dict(zip(Outcome, map(int, cells[1:]))))
+    return found
 
 
 def main(arguments: Any = None) -> int:
@@ -131,7 +149,7 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--only", action="append", help="a part of a campaign's name")
     parser.add_argument("--count", type=int, help="most trials of a campaign")
     parser.add_argument("--trial", type=int, help="this one alone")
-    parser.add_argument("--write", action="store_true", help="the table into docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="whole rows into docs/reliability.md")
     given = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rows = {}
@@ -141,10 +159,14 @@ def main(arguments: Any = None) -> int:
             if given.trial is not None:
                 numbers = range(given.trial, given.trial + 1)
             rows[campaign.name] = _run(campaign, numbers)
-    lines = _table(rows)
-    print(*lines, sep="\n")
+    print(*_table(rows), sep="\n")
     if given.write:
-        _write(lines)
+        whole = {
+            campaign.name: rows[campaign.name]
+            for campaign in CAMPAIGNS
+            if campaign.name in rows and rows[campaign.name].total() == campaign.count
+        }
+        _PAGE.write_text(write_rows(_PAGE.read_text(), whole))
     return int(any(outcome.is_defect for counted in rows.values() for outcome in counted))
 
 

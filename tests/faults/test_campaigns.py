@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 
 import pytest
 
-from tests.faults.campaign import Campaign
+from tests.faults.__main__ import write_rows
+from tests.faults.campaign import Campaign, Outcome
 from tests.faults.campaigns import CAMPAIGNS
 
 
@@ -25,3 +27,17 @@ def test_first_trials(campaign: Campaign, tmp_path: pathlib.Path) -> None:
         work.mkdir()
         ended = campaign.trial(number, made, work)
         assert not ended.outcome.is_defect, (number, *ended)
+
+
+def test_a_row_that_is_written_leaves_the_others_and_counts_all() -> None:
+    first, second = CAMPAIGNS[0].name, CAMPAIGNS[-1].name
+    page = write_rows(
+        "before\n<!-- begin: make torture --><!-- end: make torture -->\nafter",
+        {second: collections.Counter({Outcome.REFUSED: 3})},
+    )
+    rows = {first: collections.Counter({Outcome.UNHARMED: 2, Outcome.SILENT: 1})}
+    page = write_rows(page, rows)
+    assert f"| {first} | 3 | 2 | 0 | 0 | 1 | 0 | 0 | 0 |\n| {second} | 3 | 0 | 3 |" in page
+    assert "| **all** | **6** | **2** | **3** | **0** | **1** |" in page
+    assert page.startswith("before\n") and page.endswith("\nafter")
+    assert write_rows(page, rows) == page
