@@ -123,6 +123,8 @@ def _rate(task: Task, attack: Attack, inputs: Inputs, state: State) -> tuple[Any
         return status, tf.where(adversarial, distance, state["objective"])
     # The largest of logits that are not finite is a class, not a prediction.
     finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    if task.beyond_rounding:
+        finite &= task.is_adversarial(inputs, logits)
     reached = tf.cast(task.goal.reached(logits, classes) & finite, tf.int32)
     if task.confidence is None:
         return int(Status.ADVERSARIAL) * reached, state["objective"]

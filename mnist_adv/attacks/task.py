@@ -57,6 +57,8 @@ class Task:
         bounds: of the pixels as they came; in the loop they lie in [0, 1].
         blocked: whether the model is evaluated in blocks; see `blocks`.
         randomized: whether the model draws at random: XLA's draws would not repeat.
+        beyond_rounding: whether attacks with a budget, too, count no success that rounding of the
+            logits could undo, as those do that seek the smallest change.
     """
 
     model: Model = dataclasses.field(compare=False)
@@ -68,6 +70,7 @@ class Task:
     bounds: Bounds = UNIT
     blocked: bool = False
     randomized: bool = False
+    beyond_rounding: bool = False
     _identity: Any = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:

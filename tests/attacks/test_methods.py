@@ -485,3 +485,16 @@ def test_a_model_that_xla_cannot_compile_is_attacked_all_the_same(xla: None, net
     with pytest.warns(NotCompiledWarning):
         result = attack(wrapped, images, labels=labels)
     assert result.success.all()
+
+
+def test_a_bisection_counts_no_success_that_rounding_could_undo() -> None:
+    def nearly_tied(images: tf.Tensor) -> tf.Tensor:
+        rise = 1e-4 * images[:, 0, 0, 0]
+        return tf.stack([100 + 0 * rise, 100 + rise], axis=1)
+
+    black = np.zeros([1, 2, 2, 1], np.float32)
+    inside = attack(nearly_tied, black, labels=0, method="pgd", norm="linf", epsilon=1)
+    assert inside.success[0] and inside.num_steps[0] < 5  # ends as soon as its goal is met
+    found = attack(nearly_tied, black, labels=0, method="bisection", norm="linf")
+    # The first run, in the whole cube, goes on to its last step; no smaller budget is tried.
+    assert found.num_queries[0] == 41
