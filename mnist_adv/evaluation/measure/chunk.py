@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_adv.arguments import FLOAT32
 from mnist_adv.attacks import attack
 from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.registry import ATTACKS
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 NORMS = ("linf", "l2", "l1", "l0")
 FORMS = ("float", "saved")
-# Of the search of certified radii: radii above the largest budget, and steps between two of them.
-_DOUBLINGS, _BISECTIONS = 5, 8
+# Of the search of certified radii: those above the largest budget, and steps between two of them.
+_ABOVE, _BISECTIONS = 2.0 ** np.arange(1, 5), 8
 # Forward and backward passes of the model, over all budgets, at which distances are recorded.
 MARKS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -173,7 +174,7 @@ def _prove(
         loaded.labels,
         norm=plan.norm,
         method=method,
-        epsilons=[*plan.epsilons, *(largest * 2.0**power for power in range(_DOUBLINGS))],
+        epsilons=np.minimum([*plan.epsilons, *largest * _ABOVE], FLOAT32),
         num_steps=_BISECTIONS,
         seconds_per_image=plan.seconds_per_image,
         attack=False,
