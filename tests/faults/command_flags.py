@@ -299,7 +299,7 @@ def _check_convert(
 ) -> str:
     path = work / json.loads(out)["saved"]
     ours = checkpoints.restore(made / "checkpoints").W.numpy()
-    if path.suffix == ".keras":
+    if path.suffix == ".keras" and path.is_file():
         found = keras.models.load_model(path, compile=False).get_weights()
     elif path.is_file():
         with np.load(path) as arrays:

@@ -67,10 +67,22 @@ def write(folder: pathlib.Path, evaluation: Evaluation) -> None:
         tf.summary.text("evaluation/card", "\n".join(f"    {line}" for line in said), step=0)
 
 
+def step_of(epsilon: float) -> int:
+    """Turn a budget into TensorBoard's step, thousandths of it.
+
+    Args:
+        epsilon: in pixel units.
+
+    Returns:
+        The step; of budgets beyond 9.2e15 the largest that there is.
+    """
+    return min(round(1000 * epsilon), 2**63 - 1)
+
+
 def _write_band(table: Table, band: Band) -> None:
     """Write certified accuracy beside robust accuracy, and both radii."""
     for epsilon, share in zip(table.plan.epsilons, band.certified):
-        step = round(1000 * epsilon)
+        step = step_of(epsilon)
         tf.summary.scalar("evaluation/certified_accuracy", share.value, step=step)
     for name, radii in (("proved", band.proved_radius), ("broken", band.broken_radius)):
         known = radii[np.isfinite(radii) & (radii >= 0)]
@@ -79,7 +91,7 @@ def _write_band(table: Table, band: Band) -> None:
 
 def _write_curve(table: Table, curve: Curve, rounded: Curve) -> None:
     """Write success and robust accuracy; a curve begins at budget 0, where no image changes."""
-    steps = [round(1000 * epsilon) for epsilon in table.plan.epsilons]
+    steps = [step_of(epsilon) for epsilon in table.plan.epsilons]
     points = list(zip(steps, curve.success, rounded.success, curve.robust))
     if table.plan.epsilons[0] > 0:
         wanted = table["target"] if table.plan.targeted else table["label"]
