@@ -20,7 +20,7 @@ from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import NORMS, Ball
 from mnist_adv.certification.result import Arithmetic, Certification
 from mnist_adv.certification.semidefinite import as_hidden, make_margin, search
-from mnist_adv.certification.witness import find_witnesses
+from mnist_adv.certification.witness import check_witnesses, find_witnesses
 from mnist_adv.data.images import UNIT, Bounds, Shape, as_batch, as_classes, checked_bounds
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
@@ -50,7 +50,7 @@ def certify(
     """Prove that no image within a radius gets another class, or find one that does.
 
     Each image is bounded by the quickest method first; those that it leaves by the next, up to
-    `method`. What is still open is attacked, before semidefinite bounds are tried or after all.
+    `method`. What is still open is attacked, before the slower methods that take images one by one.
 
     A proof holds for the network as float32 computes it, with products and sums in whatever order
     and each of them rounded to nearest, and with sigmoid and tanh within 1e-6 of exact; not for
@@ -67,10 +67,11 @@ def certify(
         norm: of the ball, "linf", "l2" or "l1".
         epsilon: its radius in pixel units, at least 0, one number or `[n]`.
         method: the tightest bounds that are tried: "ibp" (intervals), "crown" (backward linear
-            bounds), "alpha_crown" (with optimised slopes), or "sdp" (semidefinite bounds, for one
-            hidden layer of ReLU and L-inf: by far the tightest, a second for an image and class).
-        seconds_per_image: with "sdp", how long an image that its bounds leave open may be branched
-            on; 0: not at all.
+            bounds), "alpha_crown" (with optimised slopes), "beta_crown" (with slopes that are
+            optimised for hidden neurons too), or "sdp" (semidefinite bounds, for one hidden layer
+            of ReLU and L-inf: by far the tightest, a second for an image and class).
+        seconds_per_image: with "beta_crown" or "sdp", how long an image that its bounds leave open
+            may be branched on, hidden neurons of ReLU being active or inactive; 0: not at all.
         attack: whether to look for an image of another class where nothing is proved.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -91,7 +92,8 @@ def certify(
 
     References:
         Gowal et al., 2018 (intervals). Zhang et al., 2018 (CROWN). Singh et al., 2019 (DeepPoly).
-        Xu et al., 2021 (alpha-CROWN). Raghunathan et al., 2018 (semidefinite).
+        Xu et al., 2021 (alpha-CROWN). Wang et al., 2021 (beta-CROWN). Raghunathan et al., 2018
+        (semidefinite).
     """
     prover = _Prover(model, images, labels, norm, bounds, arithmetic)
     chosen = choose(Method, method, "method")
@@ -105,17 +107,17 @@ def certify(
     def left() -> np.ndarray:
         return np.flatnonzero((margin.min(axis=1) <= 0) & np.isinf(distance))
 
-    for step in _up_to(chosen):
-        if step is Method.SDP:
-            continue
+    for step in (Method.IBP, Method.CROWN, Method.ALPHA_CROWN):
         which = left()
         margin[which] = np.maximum(margin[which], prover.bound(step, which, 0.0, radii[which]))
+        if step is chosen:
+            break
     which = left()
     if attack and len(which):
         adversarial[which], distance[which] = prover.attack(which, radii[which], seed)
-    if chosen is Method.SDP:
-        which = left()
-        margin[which] = prover.tighten(which, radii[which], margin[which], seconds)
+    if chosen in BRANCHING and len(which := left()):
+        tightened = prover.tighten(chosen, which, radii[which], margin[which], seconds)
+        margin[which], adversarial[which], distance[which] = tightened
     least = margin.min(axis=1)
     return prover.result(radii, np.where(least > 0, radii, -1.0), adversarial, distance, least)
 
@@ -147,13 +149,15 @@ def certify_radius(
         images: one image or a batch `[n, h, w, c]`, floats inside the bounds.
         labels: the classes that they have, one integer or `[n]`.
         norm: of the ball, "linf", "l2" or "l1".
-        method: of the bounds, as `certify` takes it; "sdp" widens what "crown" proves.
+        method: of the bounds, as `certify` takes it; "beta_crown" and
+            "sdp" widen what "crown" proves.
         epsilons: radii in pixel units, at least 0, that are tried before those between them: of
             each it is known whether the method proves it.
         num_steps: of the bisection; each halves the interval in which the largest radius lies that
             the method proves.
-        seconds_per_image: with "sdp", how long an image may be branched on, in equal parts at each
-            radius that is tried; 0: not at all. What is proved then depends on the machine.
+        seconds_per_image: with "beta_crown" or "sdp", how long an image may be branched on, in
+            equal parts at each radius that is tried; 0: not at all. What is proved then depends on
+            the machine.
         attack: whether to look for the nearest image of another class.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -208,9 +212,8 @@ def certify_radius(
         progress(prover.count - len(right))
     for start in range(0, len(right), prover.block):
         which = right[start : start + prover.block]
-        for step in (Method.CROWN, Method.SDP) if chosen is Method.SDP else (chosen,):
-            # Semidefinite bounds are for one image, and branch on it alone.
-            for part in which[:, np.newaxis] if step is Method.SDP else (which,):
+        for step in (Method.CROWN, chosen) if chosen in BRANCHING else (chosen,):
+            for part in which[:, np.newaxis] if step in BRANCHING else (which,):
                 widen(part, functools.partial(prover.bound, step, part, seconds / num_trials))
                 if progress is not None and step is chosen:
                     progress(len(part))
@@ -306,41 +309,79 @@ class _Prover:
     def bound(
         self, method: Method, which: np.ndarray, seconds: float, radii: np.ndarray
     ) -> np.ndarray:
-        # The margins `[n, k]` of some images; with "sdp", no further than the first that fails.
+        # The margins `[n, k]` of some images.
         if not len(which):
             return np.zeros((0, self.network.num_classes))
-        if method is Method.SDP:
+        if method in BRANCHING:
             found = self.bound(Method.CROWN, which, 0.0, radii)
-            return self.tighten(which, radii, found, seconds, all_classes=False)
+            return self.tighten(method, which, radii, found, seconds, all_classes=False)[0]
         return self._bounder.margins(self._pixels(which), self.labels[which], radii, method)
 
     def tighten(
         self,
+        method: Method,
         which: np.ndarray,
         radii: np.ndarray,
         margins: np.ndarray,
         seconds: float,
         *,
         all_classes: bool = True,
-    ) -> np.ndarray:
-        # Semidefinite bounds of the margins `[n, k]` that are not proved, the least first; unless
-        # `all_classes`, none after one that fails.
-        found = margins.copy()
-        hidden = as_hidden(self.network)
-        pixels, labels = self._pixels(which), self.labels[which]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Tighter margins `[n, k]` of what is not proved, and images that were met with their
+        # distances; unless `all_classes`, no more of an image once one of its margins fails.
+        found, images = margins.copy(), self.images[which]
+        tighten = self._semidefinite if method is Method.SDP else self._branched
         hidden_bar = None if all_classes else True  # None: shown on a terminal
-        numbers = tqdm(range(len(which)), "semidefinite bounds", leave=False, disable=hidden_bar)
-        for number in numbers:
-            until = time.monotonic() + seconds
-            region, intervals = self._bounder.intervals(pixels[[number]], radii[[number]])
+        for number in tqdm(range(len(which)), method.value, leave=False, disable=hidden_bar):
             order = found[number].argsort()
-            for other in order[found[number, order] <= 0]:
-                margin = make_margin(hidden, region, intervals, int(labels[number]), int(other))
-                _, bound = search(margin, until - time.monotonic())
-                found[number, other] = max(bound, found[number, other])
-                if bound <= 0 and not all_classes:
-                    break
-        return found
+            others = order[found[number, order] <= 0]
+            if len(others):
+                bounds, met = tighten(
+                    int(which[number]), radii[number], others, seconds, all_classes
+                )
+                found[number, others] = np.maximum(bounds, found[number, others])
+                images[number] = images[number] if met is None else met
+        distance = check_witnesses(
+            self.model,
+            self.images[which],
+            images,
+            self.labels[which],
+            norm=self.norm,
+            epsilon=radii,
+            bounds=self.bounds,
+        )
+        there = np.isfinite(distance)[:, np.newaxis, np.newaxis, np.newaxis]
+        return found, np.where(there, images, self.images[which]), distance
+
+    def _semidefinite(
+        self, number: int, radius: float, others: np.ndarray, seconds: float, all_classes: bool
+    ) -> tuple[np.ndarray, None]:
+        until = time.monotonic() + seconds
+        hidden, label = as_hidden(self.network), int(self.labels[number])
+        region, intervals = self._bounder.intervals(
+            self._pixels(np.array([number])), np.array([radius])
+        )
+        bounds = np.full(len(others), -np.inf)
+        for place, other in enumerate(others):
+            margin = make_margin(hidden, region, intervals, label, int(other))
+            _, bounds[place] = search(margin, until - time.monotonic())
+            if bounds[place] <= 0 and not all_classes:
+                break
+        return bounds, None
+
+    def _branched(
+        self, number: int, radius: float, others: np.ndarray, seconds: float, _: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        pixels = self._pixels(np.array([number]))[0]
+        identity = np.eye(self.network.num_classes)
+        rows = identity[self.labels[number]] - identity[others]
+        whole = self._bounder.refine(pixels, radius)
+        found = self._bounder.brancher.search(whole, rows, seconds)
+        if found.margin >= 0:
+            return found.bounds, None
+        # Float32 pixels round off the radius.
+        nearer = pixels + (1 - 1e-6) * (found.image - pixels)
+        return found.bounds, nearer.reshape(self.images.shape[1:]).astype(np.float32)
 
     def _pixels(self, which: np.ndarray) -> np.ndarray:
         return self.images.reshape(self.count, -1)[which].astype(np.float64)
@@ -406,8 +447,3 @@ def _bounder(propagation: Propagation) -> Bounder:
     while len(_bounders) > _MOST_KEPT:
         _bounders.popitem(last=False)
     return _bounders[key]
-
-
-def _up_to(method: Method) -> list[Method]:
-    every = list(Method)
-    return every[: every.index(method) + 1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mnist_adv.certification.blocks import blocks
+from mnist_adv.certification.branching import Brancher, Whole
 from mnist_adv.certification.method import Method
 from mnist_adv.certification.optimisation import optimise
 from mnist_adv.certification.propagation import Interval, Propagation, Slopes
@@ -17,7 +19,9 @@ from mnist_adv.tensors.lazy import tf
 
 # Of coefficients that are in memory at one time, and of the rows and images among them.
 _MOST_NUMBERS, _MOST_ROWS, _MOST_IMAGES = 2**23, 512, 256
-_NUM_STEPS = 20  # of the optimisation of slopes
+_MOST_ROWS_HIDDEN = 128
+# Of the optimisation of slopes, and of those for hidden neurons.
+_NUM_STEPS, _NUM_STEPS_HIDDEN = 20, 10
 
 
 class Bounder:
@@ -56,6 +60,19 @@ class Bounder:
             self._compiled(functools.partial(propagation.through, number))
             for number in range(len(network.kinds))
         ]
+
+        def refined(
+            region: Region, intervals: Sequence[Interval], slopes: Sequence[Slopes], rows: Any
+        ) -> tuple[Any, list[Slopes]]:
+            _, best = optimise(propagation, region, intervals, slopes, rows, _NUM_STEPS_HIDDEN)
+            # As a proof has them.
+            rounded = [
+                (tf.cast(tf.cast(lower, tf.float32), tf.float64), upper) for lower, upper in best
+            ]
+            return propagation.backward(region, intervals, rounded, rows), rounded
+
+        self.brancher = Brancher(propagation)
+        self._refined = self._compiled(refined)
         self._tightened = self._compiled(tightened)
         self._optimised = self._compiled(optimised)
         self._margins = {
@@ -88,7 +105,7 @@ class Bounder:
         rows, others = margin_rows(labels, num_classes)
         # Of one size each, and of few sizes in all: programs are compiled for each.
         size = min(self.block, 2 ** max(0, len(pixels) - 1).bit_length())
-        for part, kept in _blocks(len(pixels), size):
+        for part, kept in blocks(len(pixels), size):
             region = self._region(pixels[part], epsilon[part])
             margins = np.asarray(self._bound(region, tf.constant(rows[part]), method))
             images = part[:kept, np.newaxis]
@@ -107,6 +124,56 @@ class Bounder:
         """
         region = self._region(pixels, epsilon)
         return region, self.propagate(region, Method.CROWN)[0]
+
+    def refine(self, pixels: np.ndarray, epsilon: float) -> Whole:
+        """Bound the values after every segment by slopes that are optimised for each neuron.
+
+        Args:
+            pixels: `[D]` inside the box.
+            epsilon: the radius, at least 0.
+
+        Returns:
+            What is then known.
+        """
+        region = self._region(pixels[np.newaxis], np.array([epsilon]))
+        intervals = [self._first(region)]
+        slopes: list[Slopes] = []
+        hidden = []
+        for number, through in enumerate(self._through):
+            intervals[-1] = self._tighten(number, region, intervals, slopes)
+            intervals[-1], kept = self._refine(number, region, intervals, slopes)
+            hidden.append(kept)
+            slope, interval = through(intervals[-1])
+            slopes.append(slope)
+            intervals.append(interval)
+        return Whole(region, intervals, slopes, hidden)
+
+    def _refine(
+        self,
+        number: int,
+        region: Region,
+        intervals: Sequence[Interval],
+        slopes: Sequence[Slopes],
+    ) -> tuple[Interval, tuple[np.ndarray, list[Any]]]:
+        """Optimise the slopes for the bounds of the neurons whose sign is not known."""
+        found = intervals[-1]
+        lower, upper = np.array(found.lower[0]), np.array(found.upper[0])
+        relu = self._propagation.network.kinds[number] == "relu"
+        index = np.flatnonzero(((lower < 0) & (upper > 0)) | (not relu))
+        if not number or not len(index):
+            return found, (np.zeros(0, np.int64), [])
+        identity = np.eye(len(lower))
+        rows = np.concatenate([identity[index], -identity[index]])
+        bounds, kept = [], []
+        for part, count in blocks(len(rows), min(_MOST_ROWS_HIDDEN, 2 * self._rows)):
+            some, best = self._refined(region, intervals, slopes, tf.constant(rows[part])[None])
+            bounds.append(np.asarray(some)[0, :count])
+            kept.append([np.asarray(pair[0])[0, :count].astype(np.float32) for pair in best])
+        below, above = np.split(np.concatenate(bounds), 2)
+        lower[index] = np.maximum(lower[index], below)
+        upper[index] = np.minimum(upper[index], -above)
+        interval = Interval(tf.constant(lower)[None], tf.constant(upper)[None], found.rounding)
+        return interval, (index, [np.concatenate(some) for some in zip(*kept)])
 
     def propagate(self, region: Region, method: Method) -> tuple[list[Interval], list[Slopes]]:
         """Bound the values after every segment, and choose the slopes of all nonlinearities.
@@ -178,7 +245,7 @@ class Bounder:
         relu = self._propagation.network.kinds[number] == "relu"
         loose = ((lower < 0) & (upper > 0)).any(axis=0) | (not relu)
         index = np.flatnonzero(loose)
-        for part, kept in _blocks(len(index), min(self._rows, lower.shape[1])):
+        for part, kept in blocks(len(index), min(self._rows, lower.shape[1])):
             ends = self._tightened(region, intervals, slopes, tf.constant(index[part]))
             low, high = (np.asarray(end)[:, :kept] for end in ends)
             chosen = index[part[:kept]]
@@ -203,15 +270,3 @@ def margin_rows(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.nd
     every = np.arange(num_classes - 1)
     others = every + (every >= labels[:, np.newaxis])
     return np.eye(num_classes)[labels][:, np.newaxis] - np.eye(num_classes)[others], others
-
-
-def _blocks(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut a row into blocks of one size.
-
-    Yields:
-        The places of a block, the last of which is repeated where it would be shorter, and how
-        many of them count.
-    """
-    for first in range(0, count, size):
-        kept = min(size, count - first)
-        yield np.minimum(np.arange(first, first + size), count - 1), kept

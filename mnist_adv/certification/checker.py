@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+_CASES = 256  # that are bounded at one time
 TOLERANCE = 1e-6  # of a claimed margin, relative to 1 and itself
 ERRORS = {"relu": 0.0, "sigmoid": 1e-6, "tanh": 1e-6, "maximum": 0.0}
 Arrays = Mapping[str, np.ndarray]
@@ -64,7 +65,7 @@ def _apply(kind: str, x: Any) -> Any:
 
 def _lines(kind: str, slopes: Any, low: Any, high: Any, upper: bool) -> Any:
     """Find how far lines of given slopes must be shifted to bound a nonlinearity on one side."""
-    # Slopes are [m, size, window], the ends [size, window], the shifts [m, size].
+    # Slopes are [m, size, window], the ends too or [size, window], the shifts [m, size].
     outward = 1e-14 * ((1 + np.abs(slopes)) * (1 + np.maximum(-low, high))).sum(axis=-1)
     if kind == "maximum":
         valid = (slopes >= 0).all() and (slopes <= 1).all()
@@ -114,7 +115,7 @@ def _minimum(proof: Arrays, ball: Any, rows: Any) -> Any:
     return rows @ proof["image"].astype(np.float64) - most
 
 
-def _backward(network: Any, proof: Arrays, known: Any, prefix: str, rows: Any, ball: Any) -> Any:
+def _backward(network: Any, proof: Arrays, known: Any, lines: Arrays, rows: Any, ball: Any) -> Any:
     """Bound linear functions `[m, size]` of the values after the last known segment from below."""
     segments, kinds, windows, inexact = network
     total = np.zeros(len(rows))
@@ -125,18 +126,31 @@ def _backward(network: Any, proof: Arrays, known: Any, prefix: str, rows: Any, b
         for matrix, _, _ in reversed(segments[i]):
             rows = rows @ matrix
         if i:
-            low, high = (end.reshape(-1, windows[i - 1]) for end in known[i - 1][:2])
+            low, high = (
+                end.reshape(*end.shape[:-1], -1, windows[i - 1]) for end in known[i - 1][:2]
+            )
             up, down = np.maximum(rows, 0), np.minimum(rows, 0)
             before = 0
             for part, name in ((up, "lower"), (down, "upper")):
-                slopes = proof[f"{prefix}{name}.{i - 1}"].astype(np.float64)
-                slopes = slopes.reshape(-1, *low.shape)
+                slopes = lines[f"{name}.{i - 1}"].astype(np.float64)
+                slopes = slopes.reshape(-1, *low.shape[-2:])
                 shift = _lines(kinds[i - 1], slopes, low, high, name == "upper")
                 total = total + (part * shift).sum(axis=1)
                 before = before + part[..., np.newaxis] * slopes
             total = total - inexact[i - 1] * np.abs(rows).sum(axis=1)
             rows = np.reshape(before, (len(rows), -1))
+            # Of a value at least 0 and such a number: what they make can be taken off.
+            rows = rows - lines.get(f"multiplier.{i - 1}", 0.0)
     return total + _minimum(proof, ball, rows)
+
+
+def _lines_of(proof: Arrays, prefix: str) -> dict[str, Any]:
+    """Take the slopes of lines out of a proof, by the ends of their names."""
+    return {
+        name.removeprefix(prefix): values
+        for name, values in proof.items()
+        if name.startswith((f"{prefix}lower.", f"{prefix}upper."))
+    }
 
 
 def _run(steps: Any, values: Any) -> Any:
@@ -159,6 +173,42 @@ def _covers(cases: list[dict[int, bool]]) -> bool:
             halves[case[neuron]].append({n: a for n, a in case.items() if n != neuron})
         return _covers(halves[False]) and _covers(halves[True])
     return False
+
+
+def _cases(network: Any, proof: Arrays, known: Any, row: Any, ball: Any, name: str) -> float:
+    """Bound one margin in cases, in which hidden values are at least 0 (1), or at most 0 (-1)."""
+    hidden = range(len(known) - 1)
+    signs = [proof[f"{name}.signs.{i}"] for i in hidden]
+    if not _covers([
+        {int(place): bool(case[place] > 0) for place in np.flatnonzero(case)}
+        for case in np.concatenate(signs, axis=1)
+    ]):
+        raise ValueError("cases do not cover all")
+    bounds = []
+    for first in range(0, len(signs[0]), _CASES):
+        lines: dict[str, Any] = {}
+        part, cut = slice(first, first + _CASES), []
+        for i, sign in enumerate(signs):
+            sign, (low, high, errors) = sign[part], known[i]
+            cut.append((
+                np.where(sign > 0, np.maximum(low, 0), low),
+                np.where(sign < 0, np.minimum(high, 0), high),
+                errors,
+            ))
+            multipliers = proof[f"{name}.multipliers.{i}"][part].astype(np.float64)
+            if not (multipliers >= 0).all():
+                raise ValueError("a multiplier is below 0")
+            lines[f"multiplier.{i}"] = np.sign(sign) * multipliers
+            for end in ("lower", "upper"):
+                slopes = proof[f"shared.{end}.{i}"]
+                if f"{name}.{end}.{i}" in proof:
+                    slopes = proof[f"{name}.{end}.{i}"][part]
+                if network[1][i] == "relu":
+                    slopes = np.where(sign > 0, 1.0, np.where(sign < 0, 0.0, slopes))
+                lines[f"{end}.{i}"] = slopes
+        rows = np.repeat(row[np.newaxis], len(cut[0][0]), axis=0)
+        bounds.append(_backward(network, proof, [*cut, known[-1]], lines, rows, ball).min())
+    return float(np.min(bounds))
 
 
 def _semidefinite(network: Any, proof: Arrays, known: Any, row: Any, ball: Any, name: str) -> float:
@@ -241,9 +291,17 @@ def check(arrays: Arrays, proof: Arrays) -> float:
     known = [_interval(segments[0], image - falls, image + rises, unit)]
     for i, kind in enumerate(kinds):
         rows = np.eye(len(known[i][0]))
-        low = _backward(network, proof, known, "shared.", rows, ball)
-        high = -_backward(network, proof, known, "shared.", -rows, ball)
+        shared = _lines_of(proof, "shared.")
+        low = _backward(network, proof, known, shared, rows, ball)
+        high = -_backward(network, proof, known, shared, -rows, ball)
         known[i] = np.maximum(known[i][0], low), np.minimum(known[i][1], high), known[i][2]
+        some = proof.get(f"hidden{i}.neurons", np.zeros(0, np.int64))
+        if len(some):  # which have slopes of their own: of bounds below, then above
+            own = {**shared, **_lines_of(proof, f"hidden{i}.")}
+            rows = np.concatenate([rows[some], -rows[some]])
+            low, high = np.split(_backward(network, proof, known, own, rows, ball), 2)
+            known[i][0][some] = np.maximum(known[i][0][some], low)
+            known[i][1][some] = np.minimum(known[i][1][some], -high)
         after = [
             end.reshape(-1, windows[i]).max(axis=1) if kind == "maximum" else _apply(kind, end)
             for end in known[i][:2]
@@ -253,11 +311,12 @@ def check(arrays: Arrays, proof: Arrays) -> float:
     size, label = len(known[-1][0]), int(proof["label"])
     others = np.delete(np.arange(size), label)
     rows = np.eye(size)[label] - np.eye(size)[others]
-    margins = _backward(network, proof, known, "", rows, ball)
+    margins = _backward(network, proof, known, _lines_of(proof, ""), rows, ball)
     for place, other in enumerate(others):
-        if f"leaves{other}.leaves" in proof:
-            found = _semidefinite(network, proof, known, rows[place], ball, f"leaves{other}")
-            margins[place] = max(margins[place], found)
+        for name, bound in (("leaves", _semidefinite), ("cases", _cases)):
+            if any(part.startswith(f"{name}{other}.") for part in proof):
+                found = bound(network, proof, known, rows[place], ball, f"{name}{other}")
+                margins[place] = max(margins[place], found)
     claimed = proof["margins"]
     short = margins < claimed - TOLERANCE * (1 + np.abs(claimed))
     if short.any() or not (margins > 0).all():

@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from mnist_adv import files
 from mnist_adv.arguments import as_path, real, shown
-from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.bounds import Bounder, margin_rows
+from mnist_adv.certification.branching import Cases, Whole
 from mnist_adv.certification.network import Network
-from mnist_adv.certification.propagation import UNITS, Propagation
+from mnist_adv.certification.propagation import UNITS, Propagation, Slopes
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball
 from mnist_adv.certification.result import Certification
-from mnist_adv.certification.semidefinite import Leaf, as_hidden, make_margin, search
+from mnist_adv.certification.semidefinite import Leaf, as_hidden, make_margin
+from mnist_adv.certification.semidefinite import search as search_leaves
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
 
@@ -107,24 +109,56 @@ def _proof_arrays(
         "bounds": found.bounds,
         "arithmetic": found.arithmetic.value,
     }
-    for prefix, every in (("shared.", shared), ("", slopes)):
-        for place, (lower, upper) in enumerate(every):
-            for name, values in (("lower", lower), ("upper", upper)):
-                values = np.asarray(values)[0]
-                arrays[f"{prefix}{name}.{place}"] = values.reshape(len(values), -1)
     others = np.delete(np.arange(network.num_classes), label)
     left = np.flatnonzero(margins <= 0)
-    if len(left) and found.norm is Norm.LINF and network.kinds == ("relu",):
+    semidefinite = found.norm is Norm.LINF and network.kinds == ("relu",)
+    if len(left) and not semidefinite and set(network.kinds) <= {"relu", "maximum"}:
+        whole = bounder.refine(pixels.astype(np.float64), epsilon)
+        rows = margin_rows(np.array([label]), network.num_classes)[0][0]
+        search = bounder.brancher.search(whole, rows, seconds, keep=True)
+        margins, shared = search.bounds, list(whole.slopes)
+        if search.cases is not None:
+            arrays |= _case_arrays(whole, search.cases, network, others)
+    arrays |= _line_arrays("shared.", shared) | _line_arrays("", slopes)
+    if len(left) and semidefinite:
         hidden = as_hidden(network)
         region, intervals = bounder.intervals(pixels[np.newaxis], np.array([epsilon]))
         margins = margins.copy()
         for missing in left:
             margin = make_margin(hidden, region, intervals, label, int(others[missing]))
-            leaves, margins[missing] = search(margin, until - time.monotonic())
+            leaves, margins[missing] = search_leaves(margin, until - time.monotonic())
             arrays |= _leaf_arrays(f"leaves{others[missing]}", leaves)
     if not (margins > 0).all():
         return None
     return {name: np.asarray(value) for name, value in {**arrays, "margins": margins}.items()}
+
+
+def _line_arrays(prefix: str, slopes: Sequence[Slopes]) -> dict[str, Any]:
+    arrays = {}
+    for place, pair in enumerate(slopes):
+        for name, values in zip(("lower", "upper"), pair):
+            values = np.asarray(values)[0]
+            arrays[f"{prefix}{name}.{place}"] = values.reshape(len(values), -1)
+    return arrays
+
+
+def _case_arrays(
+    whole: Whole, cases: Cases, network: Network, others: np.ndarray
+) -> dict[str, Any]:
+    relu = [place for place, kind in enumerate(network.kinds) if kind == "relu"]
+    arrays: dict[str, Any] = {}
+    for number, (neurons, slopes) in enumerate(whole.hidden):
+        arrays[f"hidden{number}.neurons"] = neurons
+        for place in set(relu) & set(range(len(slopes))):
+            arrays[f"hidden{number}.lower.{place}"] = slopes[place][..., 0]
+    for row, other in enumerate(others):
+        some = cases.take(cases.rows == row)
+        for place in range(len(network.kinds)):
+            arrays[f"cases{other}.signs.{place}"] = some.signs[place]
+            arrays[f"cases{other}.multipliers.{place}"] = some.multipliers[place]
+        for place in relu:
+            arrays[f"cases{other}.lower.{place}"] = some.slopes[place][:, 0, :, 0]
+    return arrays
 
 
 def _leaf_arrays(name: str, leaves: list[Leaf]) -> dict[str, Any]:

@@ -100,24 +100,52 @@ class Propagation:
         intervals: Sequence[Interval],
         slopes: Sequence[Slopes],
         rows: Any,
+        multipliers: Sequence[Any] = (),
     ) -> Any:
         """Bound linear functions of the values after a segment from below.
 
         Args:
-            region: of n images.
+            region: of n images, or of one for all.
             intervals: after the segments up to this one, which is the last of them.
             slopes: of all nonlinearities before it, `[n, 1 or m, size, window]`.
             rows: coefficients, `[n, m, size]`, or `[1, m, size]` for all images.
+            multipliers: as `linear` takes them.
 
         Returns:
             `[n, m]`.
+        """
+        total, pixels, _ = self.linear(intervals, slopes, rows, multipliers)
+        return total + self.ball.minimum(region, pixels)
+
+    def linear(
+        self,
+        intervals: Sequence[Interval],
+        slopes: Sequence[Slopes],
+        rows: Any,
+        multipliers: Sequence[Any] = (),
+    ) -> tuple[Any, Any, list[Any]]:
+        """Bound linear functions of the values after a segment by linear ones of the pixels.
+
+        Args:
+            intervals: after the segments up to this one, which is the last of them.
+            slopes: of all nonlinearities before it, `[n, 1 or m, size, window]`.
+            rows: coefficients, `[n, m, size]`, or `[1, m, size]` for all images.
+            multipliers: of the values before each nonlinearity, `[n, m, size]`: at least 0 where
+                the value is given to be at least 0, at most 0 where at most 0, else 0; none: of no
+                values.
+
+        Returns:
+            The constants `[n, m]` and coefficients `[n, m, D]` of functions below; and per
+            nonlinearity the coefficients `[n, m, size]` by which it was multiplied.
 
         References:
             Zhang et al., "Efficient Neural Network Robustness Certification with General
             Activation Functions", 2018 (CROWN). Singh et al., "An Abstract Domain for Certifying
-            Neural Networks", 2019 (DeepPoly).
+            Neural Networks", 2019 (DeepPoly). Wang et al., "Beta-CROWN: Efficient Bound Propagation
+            with Per-neuron Split Constraints for Neural Network Robustness Verification", 2021.
         """
         total = tf.zeros([1, 1], tf.float64)
+        passed = []
         for number in reversed(range(len(intervals))):
             segment, interval = self.network.segments[number], intervals[number]
             total += tf.linalg.matvec(rows, segment.bias)
@@ -125,10 +153,14 @@ class Propagation:
             flat = tf.reshape(rows, [-1, segment.out_size])
             rows = tf.reshape(segment.transposed(flat), [-1, rows.shape[1], segment.in_size])
             if number:
+                passed.append(rows)
                 lines = self._lines(number - 1, slopes[number - 1], intervals[number - 1])
                 rows, gained = self._through(number - 1, lines, rows)
                 total += gained
-        return total + self.ball.minimum(region, rows)
+                if multipliers:
+                    # Their product with the values is at least 0: what is left bounds from below.
+                    rows -= multipliers[number - 1]
+        return total, rows, passed[::-1]
 
     def interval_margins(self, region: Region, intervals: Sequence[Interval], rows: Any) -> Any:
         """Bound linear functions of the logits from below by intervals before the last segment.

@@ -86,7 +86,7 @@ def logits_of(network: Network, images: Any) -> Any:
     Returns:
         `[n, k]` float64.
     """
-    values = tf.reshape(images, [len(images), -1])
+    values = tf.reshape(images, [-1, network.segments[0].in_size])
     for number, segment in enumerate(network.segments):
         values = segment.linear(values) + segment.bias
         if number < len(network.kinds):

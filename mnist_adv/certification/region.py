@@ -88,6 +88,25 @@ class Ball:
         )
         return at_centre - fall
 
+    def inside(self, region: Region, images: Any) -> Any:
+        """Draw images of the box towards the centre, until they are in the ball.
+
+        Args:
+            region: of one image.
+            images: `[n, D]` float64, inside the box.
+
+        Returns:
+            The images, `[n, D]`.
+        """
+        moves = images - region.pixels
+        length = {
+            Norm.LINF: lambda: tf.reduce_max(tf.abs(moves), axis=1, keepdims=True),
+            Norm.L2: lambda: tf.norm(moves, axis=1, keepdims=True),
+            Norm.L1: lambda: tf.reduce_sum(tf.abs(moves), axis=1, keepdims=True),
+        }[self.norm]()
+        share = tf.minimum(region.epsilon / tf.maximum(length, _TINY), 1.0)
+        return region.pixels + share * moves
+
     def _l2(self, sizes: Any, ranges: Any, epsilon: Any) -> Any:
         """Bound `max s . d` over `0 <= d <= r` and `||d|| <= epsilon` from above."""
         # There d is min(t s, r); the t that the pixels at their ends leave to the others rises.

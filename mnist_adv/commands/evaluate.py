@@ -35,7 +35,12 @@ def define_flags(values: flags.FlagValues) -> None:
     define("certify", bool, False, "Prove each image's radius, and draw the band up to the broken.")
     methods = tuple(method.value for method in Method)
     define("certify_method", methods, None, "Of its bounds; crown, if not given.")
-    define("seconds_per_image", float, 0.0, "With sdp: how long an image may be branched on.")
+    define(
+        "seconds_per_image",
+        float,
+        0.0,
+        "With beta_crown or sdp: how long an image may be branched on.",
+    )
     define("num_images", int, None, "The first so many of the split; all if not given.")
     define("split", str, None, "Of the data set; test, if not given.")
     define("dataset", str, None, "mnist, a TFDS name or a folder; the model's own, if not given.")

@@ -256,7 +256,7 @@ def test_what_cannot_be_certified_is_refused_before_any_attack(tmp_path: pathlib
         (
             linear,
             {"certify": True, "seconds_per_image": 1},
-            "seconds_per_image is for methods that branch: sdp. Received: 'crown'",
+            "seconds_per_image is for methods that branch: beta_crown, sdp. Received: 'crown'",
         ),
         (linear, {"certify": True, "seconds_per_image": -1}, "seconds_per_image must be"),
         (linear, {"certify_method": "crown"}, "go with certify. Received: 'crown' and 0.0"),
