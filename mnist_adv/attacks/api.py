@@ -122,7 +122,9 @@ def attack(
             unit.
         progress: True shows a bar on standard error, of images, or of steps with `trace`; a
             function is called with the number just finished, and its `begin(name, total)`, if it
-            has one, before each part of an ensemble.
+            has one, before each part of an ensemble; its `expect(count, seconds)`, if it has one,
+            before the first, with how long an ensemble takes for so many images at most, from a
+            few timed steps of each part.
         **settings: other settings of the attack by name, `restarts=10` or `momentum=0.9`.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from mnist_adv.attacks.queries import Budget
 from mnist_adv.attacks.task import Inputs, Task
 
 Progress = Callable[[int], object]
+_MOMENT = 2.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Runner:
     Attributes:
         run: task, attack, inputs, progress -> outcome.
         progress: called with the number of images, or steps, just finished; if it has a method
-            `begin(name, total)`, an ensemble calls that before each of its parts.
+            `begin(name, total)`, an ensemble calls that before each of its parts; if it has a
+            method `expect(count, seconds)`, before the first, with how long so many images take
+            at most.
         budget: of passes through the model; None: there is no limit.
     """
 
@@ -61,6 +65,26 @@ class Runner:
             begin(name, total)
 
 
+def told(count: int, seconds: float) -> str:
+    """Say how long something will take.
+
+    Args:
+        count: of the images.
+        seconds: at most.
+
+    Returns:
+        A few words, in whole seconds, minutes or hours.
+    """
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((3600, "hour"), (60, "minute"), (1, "second"))
+        if seconds >= 1.5 * size or size == 1
+    )
+    number = max(1, round(seconds / size))
+    images = f"{count} image{'s' * (count != 1)}"
+    return f"{images}: at most about {number} {unit}{'s' * (number != 1)}, less as images leave"
+
+
 def share_budget(
     run: Run, task: Task, attack: Attack, inputs: Inputs, num_runs: int = 1, starts: int = 1
 ) -> Inputs:
@@ -85,14 +109,18 @@ def share_budget(
 class Bar:
     """A bar on standard error, which starts again for each part of an ensemble."""
 
-    def __init__(self, bar: Any, *, of_images: bool) -> None:
+    def __init__(
+        self, bar: Any, *, of_images: bool, tell: Callable[[str], object] | None = None
+    ) -> None:
         """Show progress on a tqdm bar.
 
         Args:
             bar: where.
             of_images: whether it counts images, and not steps.
+            tell: called with a line on how long it will take; None: the line goes where the bar
+                is, if that is shown.
         """
-        self._bar, self._of_images = bar, of_images
+        self._bar, self._of_images, self._tell = bar, of_images, tell
 
     def __call__(self, count: int) -> None:
         """Move on.
@@ -101,6 +129,20 @@ class Bar:
             count: how many have just finished.
         """
         self._bar.update(count)
+
+    def expect(self, count: int, seconds: float) -> None:
+        """Tell how long an ensemble will take, if that is more than a moment.
+
+        Args:
+            count: of the images.
+            seconds: at most.
+        """
+        if seconds < _MOMENT:
+            return
+        if self._tell is not None:
+            self._tell(told(count, seconds))
+        elif not self._bar.disable:
+            self._bar.write(told(count, seconds), file=sys.stderr)
 
     def begin(self, name: str, total: int) -> None:
         """Start again, named after a part.

@@ -109,7 +109,7 @@ def _run_attack(
             confidence=values.confidence,
             seed=values.seed,
             trace=True,
-            progress=Bar(bar, of_images=False),
+            progress=Bar(bar, of_images=False, tell=cli.Output(values).lines),
             **given,
         )
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mnist_adv import attack
+from mnist_adv.attacks import compiled_run, lanes
+from mnist_adv.attacks.base import Outcome
 from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
 from mnist_adv.attacks.methods.ensemble import Part
 from mnist_adv.attacks.methods.fab import FAB
 from mnist_adv.attacks.methods.square import Square
 from mnist_adv.attacks.methods.strongest import Strongest
+from mnist_adv.attacks.progress import told
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
@@ -174,3 +178,44 @@ def test_strongest_of_a_linear_model_is_the_optimum(
     )
     np.testing.assert_array_equal(strongest.adversarial, optimum.adversarial)
     assert [part.name for part in strongest.parts] == ["optimum"]
+
+
+def test_the_time_that_is_told_is_that_of_all_steps(
+    network: Any, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that runs 0.5 s at a start and 0.1 s at a step."""
+    clock, ran = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def run(task: Task, attack: Any, inputs: Any, progress: Any) -> Outcome:
+        count, steps = len(inputs["clean"]), int(inputs["num_steps"].max())
+        clock[0] += 0.5 + 0.1 * steps
+        ran.append(count)
+        none = np.zeros(count, np.int32)
+        far = np.full(count, np.inf, np.float32)
+        return Outcome(inputs["clean"], none, far, none, none.copy(), none.copy())
+
+    expected: list[tuple[int, float]] = []
+
+    class Listener:
+        def __call__(self, count: int) -> None:
+            pass
+
+        def expect(self, count: int, seconds: float) -> None:
+            expected.append((count, seconds))
+
+    monkeypatch.setattr(compiled_run, "run", run)
+    monkeypatch.setattr(lanes, "_MOST", 8)  # two batches of the images
+    labels = network(images).numpy().argmax(axis=1)
+    attack(network, images, labels=labels, method="autoattack", progress=Listener())
+    runs = {100: 1 + 9 + 9, 4999: 1}
+    total = 2 * sum(number * (0.5 + 0.1 * steps) for steps, number in runs.items())
+    assert [count for count, _ in expected] == [COUNT]
+    assert expected[0][1] == pytest.approx(total)
+    assert set(ran[:60]) == {8}
+
+
+def test_words_for_a_time() -> None:
+    assert told(10_000, 245) == "10000 images: at most about 4 minutes, less as images leave"
+    assert told(1, 60) == "1 image: at most about 60 seconds, less as images leave"
+    assert told(2, 8000).startswith("2 images: at most about 2 hours")

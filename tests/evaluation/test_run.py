@@ -293,13 +293,19 @@ def test_a_chunk_tells_which_attack_and_which_part_runs(workshop: pathlib.Path) 
     assert with_it == compute(plan, places(workshop), 0)[0]
 
 
-def test_a_bar_names_the_part_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_names_the_part_that_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     class Bar:
+        disable = False
+        written = ""
+
+        def write(self, text: str, file: object) -> None:
+            self.written += text
+
         def set_postfix_str(self, text: str) -> None:
             self.text = text
 
     bar = Bar()
-    inside = run._Inside(bar)
+    inside = run._Inside(bar, plan)
     inside.begin("fab_t", 8)
     inside(3)
     assert bar.text == "fab_t 0/8"  # drawn a moment ago
@@ -308,3 +314,10 @@ def test_a_bar_names_the_part_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
     assert bar.text == "fab_t 4/8"
     inside(9)
     assert bar.text == "fab_t 8/8"
+    # The whole evaluation, once: every image and budget.
+    inside.begin("autoattack", 4)
+    assert inside.expect is not None
+    inside.expect(2, 60.0)
+    count, minutes = plan.num_images, round(plan.num_images * len(plan.epsilons) / 2)
+    assert f"autoattack, {count} images: at most about {minutes} minute" in bar.written
+    assert inside.expect is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import ClassVar
 
@@ -10,9 +11,13 @@ import numpy as np
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack, Outcome, PartReport, Run, take
+from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
 from mnist_adv.attacks.progress import Runner
 from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.geometry.norms import Norm
+
+_FEW = (1, 4)  # steps that are timed
+_ALONE = 2  # images of what solves them one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +88,37 @@ class Ensemble(Attack):
         prepared = part.attack.prepare(task, {**inputs, "num_steps": steps}, None)
         return part.attack.solve(task, prepared, run)
 
+    def expected_seconds(self, task: Task, inputs: Inputs, run: Runner) -> float:
+        """Measure a few steps of each part, to tell how long all of them take if no image leaves.
+
+        Args:
+            task: what all images share.
+            inputs: NumPy arrays.
+            run: runs the loop, and neither reports progress nor keeps a budget.
+
+        Returns:
+            Seconds. What is compiled on the way serves the attack, too.
+        """
+        blocked = not task.randomized and goes_in_blocks(task)
+        shaped, count = dataclasses.replace(task, blocked=blocked), len(inputs["clean"])
+        total = 0.0
+        for part in self.parts(task):
+            lanes = num_lanes(shaped, part.attack) if part.attack.takes_steps else _ALONE
+            some = take(inputs, np.arange(min(count, lanes)))
+            size = len(some["clean"])
+            known = np.full(size, np.inf, np.float32)
+            seconds = {}
+            for steps in (_FEW[0], *_FEW):  # the first run compiles
+                own = {**some, "num_steps": np.full(size, steps, np.int32)}
+                began = time.perf_counter()
+                self.run_part(part, task, own, known, run)
+                seconds[steps] = time.perf_counter() - began
+            most = int(inputs["num_steps"].max()) or part.attack.num_steps
+            few, more = _FEW
+            each = max(seconds[more] - seconds[few], 0.0) / (more - few)
+            total += (seconds[few] + each * (most - few)) * math.ceil(count / size)
+        return total
+
     @override
     def cost(self, task: Task) -> tuple[int, int]:
         costs = [part.attack.cost(task) for part in self.parts(task)]
@@ -92,6 +128,10 @@ class Ensemble(Attack):
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
+        expect = getattr(run.progress, "expect", None) if isinstance(run, Runner) else None
+        if expect is not None and isinstance(run, Runner):
+            count = len(inputs["clean"])
+            expect(count, self.expected_seconds(task, inputs, Runner(run.run)))
         best: Outcome | None = None
         made_by = np.zeros(len(inputs["clean"]), np.int64)
         reports = []

@@ -11,18 +11,21 @@ import dataclasses
 import enum
 import os
 import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
 from tqdm import tqdm
 
 from mnist_adv.arguments import shown, whole
+from mnist_adv.attacks.progress import told
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.errors import first_line
 from mnist_adv.evaluation.measure.chunk import Places, compute
 from mnist_adv.evaluation.measure.store import Store, Timing
-from mnist_adv.evaluation.plan import Chunk
+from mnist_adv.evaluation.plan import Chunk, Plan, Targets
 from mnist_adv.tensors import startup
 
 # Others fail in Dask in ways of their own, and leave threads that wait for one another.
@@ -74,10 +77,28 @@ class _Inside:
     """Show behind a bar how far the attack, or the part of an ensemble, is that now runs."""
 
     bar: Any
+    plan: Plan
     name: str = ""
     done: int = 0
     total: int = 0
     drawn: float = 0.0
+    told: set[str] = dataclasses.field(default_factory=set)
+
+    @property
+    def expect(self) -> Callable[[int, float], None] | None:
+        # None: measuring it takes time, and once of each ensemble is enough.
+        known = self.name in self.told or self.bar.disable
+        return None if known else self._expect
+
+    def _expect(self, count: int, seconds: float) -> None:
+        self.told.add(self.name)
+        cases = self.plan.num_images
+        if self.plan.targets is Targets.ALL:
+            cases *= self.plan.num_classes - 1
+        minimal = ATTACKS.find(self.name).attack.minimal
+        budgets = 1 if minimal else len(self.plan.epsilons)
+        line = told(cases, seconds * cases * budgets / count)
+        self.bar.write(f"{self.name}, {line}", file=sys.stderr)
 
     def begin(self, name: str, total: int) -> None:
         self.name, self.done, self.total, self.drawn = name, 0, total, 0.0
@@ -110,7 +131,7 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     waiting = store.missing()
     done = store.plan.num_images - sum(chunk.end - chunk.first for chunk in waiting)
     bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
-    inside = _Inside(bar)
+    inside = _Inside(bar, store.plan)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
             bar.set_description("compiling")  # until the first chunk is there
