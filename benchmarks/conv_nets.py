@@ -51,14 +51,14 @@ class Net:
 
     def __init__(self, name: str) -> None:
         self.keras = keras_nets.train(name)
-        self.torch = _to_torch(self.keras)
+        self.torch = to_torch(self.keras)
 
     def __call__(self, images: Any) -> Any:
         """Compute logits in TensorFlow."""
         return self.keras(images, training=False)
 
 
-def _to_torch(model: Any) -> Any:
+def to_torch(model: Any) -> Any:
     modules: list[Any] = []
     flattened: tuple[int, ...] = ()
     for layer in model.layers:

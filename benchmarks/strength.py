@@ -1,21 +1,27 @@
 """Measure how small the changes are that each attack finds, under one budget of queries.
 
-    python -m benchmarks.strength [--nets softmax_regression keras_example] [--budgets 200 2000]
+    make .venv-peers/installed
+    .venv-peers/bin/python -m benchmarks.strength
 
 Untargeted, on two nets: the softmax regression of benchmarks/results/baseline_weights.npz, beside
 the certified optimum, and that of Keras's example, trained for a few seconds, beside the smallest
-change that any of the attacks found of each image. The budget is of forward and backward passes for
-each image, counted by a wrapper around the model; every attack takes as many steps as it pays. What
-Foolbox found on the same weights and images with as many passes is read from
-benchmarks/results/baseline_figures.json. Writes benchmarks/results/strength.md, and the same tables
-into docs/attacks.md.
+change that any of the attacks found of each image. Ours and those of adv-lib, Foolbox and
+torchattacks, on the same weights and images. The budget is of forward and backward passes for each
+image, counted by a wrapper around the model; every attack takes as many steps as it pays. What an
+attack returns is judged by mnist_adv/verdict; seconds are of one thread. Writes
+benchmarks/results/strength_NET.md, and the tables of all nets into docs/attacks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
+import importlib.util
+import os
 import pathlib
+import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,16 +40,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "attacks.md"
 BEGIN, END = "<!-- strength: begin -->\n", "<!-- strength: end -->"
 NUM_IMAGES = {"softmax_regression": 300, "keras_example": 40}
-# Forward and backward passes of 100 steps, which is what Foolbox's stored figures are of.
-STORED_BUDGET, STORED = 200, ("ddn", "fmn")
 # Steps beyond what any budget pays: the budget alone says where an attack ends.
 MANY_STEPS = 10**6
+PACKAGES = {"adv-lib": "adv_lib", "foolbox": "foolbox", "torchattacks": "torchattacks"}
 
-Rows = dict[tuple[str, str], dict[int, np.ndarray]]
+# (norm, attack) -> budget -> distances `[n]`, infinite where nothing was found, and seconds
+Rows = dict[tuple[str, str], dict[int, tuple[np.ndarray, float]]]
+# model, images, labels, norm, budget -> distances and seconds
+Measure = Callable[[Any, np.ndarray, np.ndarray, str, int], tuple[np.ndarray, float]]
 
 
 def attacks_of(norm: Norm) -> list[str]:
-    """List the attacks that seek the smallest change in a norm.
+    """List our attacks that seek the smallest change in a norm.
 
     Args:
         norm: of the distance.
@@ -80,37 +88,85 @@ def make_net(name: str) -> Any:
     return model
 
 
-def measure(
-    model: Any, images: np.ndarray, labels: np.ndarray, budgets: list[int], donors: Any
-) -> Rows:
-    """Attack with every attack, in every norm, under every budget.
+def attacks(tools: list[str], norms: list[Norm], donors: Any) -> dict[tuple[str, str], Measure]:
+    """List the attacks that are compared.
 
     Args:
-        model: images -> logits.
-        images: `[n, h, w, c]` in [0, 1].
-        labels: `[n]`.
-        budgets: of passes for each image.
+        tools: "mnist_adv" and names of `PACKAGES`.
+        norms: of the distances.
         donors: images and labels, for the attacks that begin with one of them.
 
     Returns:
-        (norm, attack) -> budget -> distances `[n]`, infinite where nothing was found.
+        (norm, attack) -> what measures it; those of one norm are neighbours.
     """
-    plan = [(norm, name, most) for norm in Norm for name in attacks_of(norm) for most in budgets]
-    found: Rows = {}
-    for norm, name, most in tqdm(plan, disable=None):
-        settings = {"donors": donors} if ATTACKS[name].attack.needs_donors else {}
-        result = attack(
-            model,
-            images,
-            labels=labels,
-            method=name,
-            norm=norm,
-            num_steps=MANY_STEPS,
-            max_queries=most,
-            **settings,
-        )
-        found.setdefault((norm.value, name), {})[most] = result.distances
+    peers: dict[tuple[str, str], Measure] = {}
+    if set(tools) & set(PACKAGES):
+        from benchmarks import strength_peers
+
+        peers = {
+            (norm, name): functools.partial(strength_peers.measure, run)
+            for (norm, name), run in strength_peers.attacks(tools).items()
+        }
+    found: dict[tuple[str, str], Measure] = {}
+    for norm in norms:
+        for name in attacks_of(norm) if "mnist_adv" in tools else ():
+            found[norm.value, name] = functools.partial(_ours, name, donors)
+        found |= {key: each for key, each in peers.items() if key[0] == norm.value}
     return found
+
+
+def measure(
+    plan: dict[tuple[str, str], Measure],
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    budgets: list[int],
+) -> Rows:
+    """Attack with every attack under every budget.
+
+    Args:
+        plan: from `attacks`.
+        model: images -> logits.
+        images: `[n, h, w, c]` in [0, 1].
+        labels: `[n]`.
+        budgets: of passes for each image, the smallest first.
+
+    Returns:
+        Distances and seconds.
+    """
+    found: Rows = {}
+    for (norm, name), run in tqdm(plan.items(), disable=None):
+        found[norm, name] = {most: run(model, images, labels, norm, most) for most in budgets}
+        told = (
+            f"{np.median(distances):.4f} in {seconds:.1f} s"
+            for distances, seconds in found[norm, name].values()
+        )
+        tqdm.write(f"{norm} {name}: {', '.join(told)}", file=sys.stderr)
+    return found
+
+
+def _ours(
+    name: str,
+    donors: Any,
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    norm: str,
+    most: int,
+) -> tuple[np.ndarray, float]:
+    settings = {"donors": donors} if ATTACKS[name].attack.needs_donors else {}
+    began = time.perf_counter()
+    result = attack(
+        model,
+        images,
+        labels=labels,
+        method=name,
+        norm=norm,
+        num_steps=MANY_STEPS,
+        max_queries=most,
+        **settings,
+    )
+    return result.distances, time.perf_counter() - began
 
 
 def smallest_known(
@@ -127,19 +183,20 @@ def smallest_known(
     Returns:
         Norm -> `[n]`.
     """
+    norms = dict.fromkeys(norm for norm, _ in found)
     if isinstance(model, SoftmaxRegression):
         weights = model.W.numpy(), model.b.numpy()
         return {
-            norm.value: smallest_perturbation(
+            norm: smallest_perturbation(
                 *weights, images, labels=labels, norm=norm, progress=False
             ).upper_bound
-            for norm in Norm
+            for norm in norms
         }
     return {
-        norm.value: np.min(
-            [each for (of, _), by in found.items() if of == norm.value for each in by.values()], 0
+        norm: np.min(
+            [each for (of, _), by in found.items() if of == norm for each, _ in by.values()], 0
         )
-        for norm in Norm
+        for norm in norms
     }
 
 
@@ -152,7 +209,7 @@ def table(
         found: from `measure`.
         smallest: from `smallest_known`.
         budgets: of passes for each image.
-        certified: whether the smallest are certified, and stored figures are of the same weights.
+        certified: whether the smallest are certified.
 
     Returns:
         Lines of Markdown; in each norm the attack of the smallest median first, under the last
@@ -161,37 +218,24 @@ def table(
     of_what = "optimum" if certified else "best known"
     heads = [f"{most:,} passes" for most in budgets]
     lines = [
-        f"| norm | attack | {' | '.join(heads)} | over {of_what} | found |",
-        "|---|---|" + "---|" * (len(budgets) + 2),
+        f"| norm | attack | {' | '.join(heads)} | over {of_what} | found | seconds |",
+        "|---|---|" + "---|" * (len(budgets) + 3),
     ]
     for norm, best in smallest.items():
         medians = [f"**{np.median(best):.4g}**"] * len(budgets)
-        lines.append(f"| {norm} | {of_what} | {' | '.join(medians)} | 1 | |")
+        lines.append(f"| {norm} | {of_what} | {' | '.join(medians)} | 1 | | |")
         rows = [(name, by) for (of, name), by in found.items() if of == norm]
-        rows.sort(key=lambda row: (np.median(row[1][budgets[-1]]), row[0]))
+        rows.sort(key=lambda row: (np.median(row[1][budgets[-1]][0]), row[0]))
         for name, by in rows:
-            last = by[budgets[-1]]
+            last, seconds = by[budgets[-1]]
             # An image that is misclassified when clean is at distance 0, whatever is compared.
             ratio = np.divide(last, best, out=np.ones_like(last), where=best > 0)
-            cells = [_told(float(np.median(by[most]))) for most in budgets]
+            cells = [_told(float(np.median(by[most][0]))) for most in budgets]
             share = f"{np.isfinite(last).mean():.0%}"
             factor = _told(float(np.median(ratio)), 3)
-            lines.append(f"| {norm} | {name} | {' | '.join(cells)} | {factor} | {share} |")
-        if certified and STORED_BUDGET in budgets:
-            lines += _stored(norm, budgets)
-    return lines
-
-
-def _stored(norm: str, budgets: list[int]) -> list[str]:
-    figures = json.loads((RESULTS / "baseline_figures.json").read_text())
-    lines = []
-    for each in figures["figures"]:
-        if each["norm"] != norm or each["attack"] not in STORED or each["targeted"]:
-            continue
-        told = f"{each['median_distance']:.4g}"
-        cells = [told if most == STORED_BUDGET else "" for most in budgets]
-        tool = f"{each['attack']} of {each['tool'].capitalize()}"
-        lines.append(f"| {norm} | {tool} | {' | '.join(cells)} | | {each['success']:.0%} |")
+            lines.append(
+                f"| {norm} | {name} | {' | '.join(cells)} | {factor} | {share} | {seconds:.1f} |"
+            )
     return lines
 
 
@@ -199,22 +243,37 @@ def _told(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "most missed"
 
 
-def publish(text: str) -> None:
-    """Write the tables where they are published.
+def publish(name: str, text: str) -> None:
+    """Write a net's table, and that of every net where they are published.
 
     Args:
+        name: of the net.
         text: Markdown.
 
     Raises:
         ValueError: the page has no place for them.
     """
-    (RESULTS / "strength.md").write_text(f"# Strength\n\n{text}", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{PAGE.name} must hold {BEGIN.strip()!r} and {END!r}")
-    PAGE.write_text(before + begin + text + end + after, encoding="utf-8")
+    results_of(name).write_text(text, encoding="utf-8")
+    tables = [results_of(net) for net in NUM_IMAGES]
+    whole = "\n".join(each.read_text(encoding="utf-8") for each in tables if each.exists())
+    PAGE.write_text(f"{before}{begin}{whole}\n{end}{after}", encoding="utf-8")
+
+
+def results_of(name: str) -> pathlib.Path:
+    """Say where a net's table is kept.
+
+    Args:
+        name: of the net.
+
+    Returns:
+        The path.
+    """
+    return RESULTS / f"strength_{name}.md"
 
 
 def main() -> None:
@@ -222,24 +281,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", choices=NUM_IMAGES, default=list(NUM_IMAGES))
     parser.add_argument("--budgets", nargs="+", type=int, default=[200, 2000])
-    parser.add_argument("--num_images", type=int, help="fewer, to try it: nothing is written")
+    tools = ["mnist_adv", *PACKAGES]
+    parser.add_argument("--tools", nargs="+", choices=tools, default=tools)
+    parser.add_argument("--norms", nargs="+", choices=[norm.value for norm in Norm])
+    parser.add_argument("--num_images", type=int)
     arguments = parser.parse_args()
+    missing = [
+        tool
+        for tool in arguments.tools
+        if tool in PACKAGES and importlib.util.find_spec(PACKAGES[tool]) is None
+    ]
+    if missing:
+        sys.exit(
+            f"{', '.join(missing)} must be installed: `make .venv-peers/installed`, then "
+            "`.venv-peers/bin/python -m benchmarks.strength`; or choose others by --tools"
+        )
+    is_trial = arguments.num_images or arguments.norms or arguments.tools != tools
+    norms = [Norm(norm) for norm in arguments.norms or Norm]
     budgets = sorted(arguments.budgets)
     train = datasets.load("mnist", "train", rows=(0, 2000))
-    text = ""
     for name in arguments.nets:
         count = arguments.num_images or NUM_IMAGES[name]
         model, test = make_net(name), datasets.load("mnist", "test", rows=(0, count))
-        donors = (train.images, train.labels)
-        found = measure(model, test.images, test.labels, budgets, donors)
+        plan = attacks(arguments.tools, norms, (train.images, train.labels))
+        found = measure(plan, model, test.images, test.labels, budgets)
         smallest = smallest_known(model, test.images, test.labels, found)
         lines = table(found, smallest, budgets, isinstance(model, SoftmaxRegression))
         said = f"{name.replace('_', ' ')}, the first {count} test images, untargeted:"
-        text += "\n".join([said, "", *lines, "", ""])
-        print(said, *lines, sep="\n", flush=True)
-    if arguments.num_images is None and arguments.nets == list(NUM_IMAGES):
-        publish(text)
+        text = "\n".join([said, "", *lines, ""])
+        print(text, flush=True)
+        if not is_trial:
+            publish(name, text)
+    if is_trial:
+        print("a trial of a part: nothing was written")
 
 
 if __name__ == "__main__":
+    # One thread each, so that seconds compare the arithmetic; set before the libraries load.
+    for _variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[_variable] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     main()
