@@ -1,4 +1,4 @@
-"""Choose the settings of `train.py --defend` without looking at the test images.
+"""Choose the settings of `train.py --defend` by images held out of the training set.
 
     python -m benchmarks.defence_settings
 
