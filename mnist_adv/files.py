@@ -179,8 +179,14 @@ def require_writable(folder: str | os.PathLike[str]) -> None:
     with naming(folder):
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
-        with tempfile.TemporaryFile(dir=there, prefix=TEMPORARY) as probe:
-            probe.write(b"0")
+        try:
+            with tempfile.TemporaryFile(dir=there, prefix=TEMPORARY) as probe:
+                probe.write(b"0")
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # It names the probe, which nobody asked for.
+            raise OSError(error.errno, error.strerror, str(there)) from error
 
 
 @contextlib.contextmanager

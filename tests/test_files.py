@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mnist_adv import files
+from mnist_adv.models import first_look
 
 # Writes a file inside a folder under a temporary name, says so, and waits.
 _WRITER = """
@@ -151,6 +155,33 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: pathlib.Path) -> None:
         assert caught.value.filename == str(tmp_path / "file")
     files.require_writable(tmp_path / "new" / "deeper")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@contextlib.contextmanager
+def _without_privileges() -> Iterator[None]:
+    """Be another user than root, whom nothing is forbidden."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_the_user_may_not_write_or_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as made:  # other users may not enter pytest's folder
+        os.chmod(made, 0o755)
+        folder = pathlib.Path(made) / "sealed"
+        folder.mkdir(mode=0o555)
+        with _without_privileges(), pytest.raises(PermissionError) as caught:
+            files.require_writable(folder / "new")
+        assert caught.value.filename == str(folder)
+        folder.chmod(0o000)
+        with _without_privileges(), pytest.raises(PermissionError) as caught:
+            first_look.require_checkpoint(str(folder))
+        assert caught.value.filename == str(folder / "checkpoint")
+        folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])

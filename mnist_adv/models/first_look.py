@@ -22,11 +22,14 @@ def require_checkpoint(folder: str) -> None:
 
     Raises:
         FileNotFoundError: no such folder, or no checkpoint in it.
+        PermissionError: the folder cannot be read.
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"no folder {folder}")
-    if not os.path.exists(os.path.join(folder, "checkpoint")):
-        raise FileNotFoundError(f"no checkpoint in {folder}")
+    try:
+        os.stat(os.path.join(folder, "checkpoint"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no checkpoint in {folder}") from None
 
 
 def require_file(where: str) -> None:
