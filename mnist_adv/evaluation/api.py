@@ -25,6 +25,7 @@ from mnist_adv.arguments import (
     whole,
     yes_or_no,
 )
+from mnist_adv.attacks.randomized import repeatable
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.settings import configure, require_applicable
 from mnist_adv.certification.api import require_certifiable
@@ -348,7 +349,9 @@ def _open(
         )
     if levels is not None:
         data = as_images(levels, labels, names)
-    loaded = dataclasses.replace(model, digest=identity(model.model, probes), class_names=names)
+    with repeatable(model.model, probes, 0):
+        digest = identity(model.model, probes)
+    loaded = dataclasses.replace(model, digest=digest, class_names=names)
     return ModelInMemory(loaded), loaded, data
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mnist_adv
 from mnist_adv import attack, evaluate, load_result
@@ -86,6 +87,27 @@ def test_any_model_in_memory_is_measured() -> None:
         numpy_model, LEVELS, LABELS, attacks="square", targets="random", epsilons=[0, 1.0], **QUICK
     )
     assert found.curves[0].success[-1].count > 0 and found.beside is None
+
+
+@pytest.mark.slow
+def test_a_model_that_draws_at_random_gives_the_same_report_twice(tmp_path: pathlib.Path) -> None:
+    weights = tf.constant(np.random.default_rng(8).normal(0, 0.2, (784, 3)), tf.float32)
+    layer = tf.keras.layers.GaussianNoise(1.0, seed=1)
+
+    def noisy(images: Any) -> Any:
+        logits = tf.reshape(images, [-1, 784]) @ weights
+        return layer(logits, training=True) + tf.random.normal(tf.shape(logits))
+
+    generator = np.random.default_rng(9)
+    levels = generator.integers(0, 256, (20, 28, 28, 1), np.uint8)
+    labels = noisy(levels / np.float32(255)).numpy().argmax(axis=1)
+    options: dict[str, Any] = {"attacks": "autoattack_rand", "epsilons": [0.01]}
+    options |= {"num_steps": 2, "progress": False}
+    for name in ("one", "two"):
+        evaluate(noisy, levels, labels, folder=tmp_path / name, **options)
+    for name in ("summary.json", "images.csv", "results.npz"):
+        one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert one == two, name
 
 
 def test_the_line_and_the_notebook(small: Evaluation) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from mnist_adv.arguments import FLOAT32
 from mnist_adv.attacks import attack
 from mnist_adv.attacks.progress import Progress
+from mnist_adv.attacks.randomized import repeatable
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.result import AttackResult
 from mnist_adv.certification.api import certify_radius
@@ -25,7 +26,7 @@ from mnist_adv.data import datasets
 from mnist_adv.data.images import Shape
 from mnist_adv.evaluation.in_memory import ImagesInMemory, ModelInMemory
 from mnist_adv.evaluation.measure.store import Timing, pack
-from mnist_adv.evaluation.plan import Plan, list_cases
+from mnist_adv.evaluation.plan import Chunk, Plan, list_cases
 from mnist_adv.geometry.norms import GEOMETRY
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.logits import predict
@@ -111,6 +112,18 @@ def compute(
     model = _open_model(places, places.data(plan), plan.checkpoint)
     chunk = plan.chunks()[number]
     loaded = places.data(plan).load(chunk.rows)
+    with repeatable(model, loaded.images, plan.seed):
+        return _measure(plan, places, chunk, model, loaded, progress)
+
+
+def _measure(
+    plan: Plan,
+    places: Places,
+    chunk: Chunk,
+    model: Model,
+    loaded: datasets.Dataset,
+    progress: Progress | None,
+) -> tuple[bytes, Timing]:
     logits = predict(model, loaded.images)
     images, targets = list_cases(plan, chunk, loaded.labels, logits)
     cases = datasets.Dataset(loaded.images[images], loaded.labels[images], loaded.class_names)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnist_adv import diagnostics, files
+from mnist_adv.attacks.randomized import repeatable
 from mnist_adv.drawing.canvas import png, rasterise
 from mnist_adv.evaluation.analyse import band, beside_optimum, costs, statistics
 from mnist_adv.evaluation.analyse import checks as checking
@@ -40,6 +41,12 @@ def finish(store: Store, places: Places, model: Model, class_names: Sequence[str
         The results; written are `summary.json`, `images.csv`, `results.npz`, `report.html` and the
         pictures.
     """
+    probes = load_probes(places.data(store.plan)).images
+    with repeatable(model, probes, store.plan.seed):
+        return _finish(store, places, model, class_names)
+
+
+def _finish(store: Store, places: Places, model: Model, class_names: Sequence[str]) -> Evaluation:
     table = read_table(store)
     curves = statistics.curves(table)
     checks = checking.check_all(store, table, curves, model, places)
