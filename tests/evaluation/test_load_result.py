@@ -143,7 +143,7 @@ def changed(**fields: Any) -> Callable[[Any], Any]:
         ({"num_steps": np.zeros(4, int)}, dict, "another number of entries than 5"),
         ({"verdict.predictions": np.zeros(5, int)}, dict, "predictions is not what follows"),
         ({"goal.classes": np.zeros(2, int)}, dict, "one class"),
-        ({}, changed(norm="l7"), "'l7' is not a valid Norm"),
+        ({}, changed(norm="l7"), "Norm must be one of linf, l2, l1, l0. Received: 'l7'"),
         ({}, changed(method=3), "str is expected where int is"),
         ({}, changed(verdict=None), "Verdict is expected"),
         ({}, changed(images={"array": "elsewhere"}), "no 'elsewhere'"),
