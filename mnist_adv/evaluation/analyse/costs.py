@@ -14,6 +14,7 @@ import numpy as np
 
 from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.beside_optimum import BesideOptimum
+from mnist_adv.evaluation.analyse.parts import PartOfEnsemble, find_parts
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.store import Store
 
@@ -71,9 +72,15 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The table: one line per attack."""
+    """The table: one line per attack, and one per part of an ensemble.
+
+    Attributes:
+        attacks: in the order of the plan.
+        parts: of all ensembles, in the order in which they ran.
+    """
 
     attacks: tuple[Cost, ...]
+    parts: tuple[PartOfEnsemble, ...] = ()
 
     def rows(self) -> list[tuple[str, ...]]:
         """Format the table's cells.
@@ -141,7 +148,7 @@ def find(store: Store, table: Table, beside: BesideOptimum | None) -> Costs:
                 rate=float(np.median(rates)) if rates else None,
             )
         )
-    return Costs(tuple(lines))
+    return Costs(tuple(lines), find_parts(store, table))
 
 
 def _format(value: float | None, form: str) -> str:

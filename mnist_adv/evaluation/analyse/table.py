@@ -23,6 +23,7 @@ _NAMES = (
     *(f"{form}_{name}" for form in FORMS for name in _FOUND),
     *_COSTS,
     "budget",
+    "made_by",
     "moved_at_zero",
     *(f"distance_at_{mark}" for mark in MARKS),
 )
@@ -35,10 +36,12 @@ class Table:
     Attributes:
         plan: what was measured.
         columns: name -> `[r]` or `[attacks, r]`; the names of `chunk.compute`.
+        parts: per attack the names of an ensemble's parts that ran, by number; none of others.
     """
 
     plan: Plan
     columns: dict[str, np.ndarray]
+    parts: tuple[tuple[str, ...], ...] = ()
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
@@ -90,6 +93,18 @@ class Table:
         starts = np.flatnonzero(np.diff(self["index"], prepend=-1))
         return np.minimum.reduceat(values, starts, axis=-1)
 
+    def makers(self) -> np.ndarray:
+        """Name who met each goal in floats: of ensembles the part, of other attacks themselves.
+
+        Returns:
+            `[attacks, r]` of names, empty where the goal was missed.
+        """
+        made = []
+        for name, parts, number in zip(self.plan.attacks, self.parts, self["made_by"]):
+            names = np.array([*(parts or (name,)), ""])  # -1 is the last
+            made.append(names[number])
+        return np.array(made)
+
     def verdicts(self) -> np.ndarray:
         """Summarise each case in a word.
 
@@ -113,9 +128,14 @@ def read_table(store: Store) -> Table:
         The table, in the order of images and targets.
     """
     names = _NAMES if store.plan.certify_method is None else (*_NAMES, "proved_radius")
-    parts = list(store.read(names))
+    named = [f"parts_{number}" for number in range(len(store.plan.attacks))]
+    parts = list(store.read((*names, *named)))
     columns = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in names}
-    return Table(store.plan, columns)
+    # A part runs in the chunks in which the parts before it have left something.
+    found = [
+        max((tuple(map(str, part.get(name, ()))) for part in parts), key=len) for name in named
+    ]
+    return Table(store.plan, columns, tuple(found))
 
 
 def case_columns(
@@ -138,6 +158,7 @@ def case_columns(
         "attack": np.tile(np.array(table.plan.attacks), len(table)),
         "verdict": table.verdicts().T.ravel(),
         **{name: table[name].T.ravel() for name in ("num_steps", "budget", *found, *_COSTS[1:])},
+        **({"made_by": table.makers().T.ravel()} if any(table.parts) else {}),
         **{name: np.repeat(values, count) for name, values in (of_cases or {}).items()},
     }
 

@@ -96,13 +96,15 @@ def compute(
         image and for the one of 8 bits (`float_`, `saved_`): `success`, `prediction`, the four
         norms, `escape` (the smallest norm of an image that is misclassified, infinite if
         none was found); `num_steps` and `budget` (infinite for attacks without one);
-        `num_queries` and `num_gradients`, over all budgets;
+        `num_queries` and `num_gradients`, over all budgets; `made_by`, the number of an ensemble's
+        part that met the goal in floats (0 of other attacks, -1 where it was missed);
         `distance_at_10` and so on for all `MARKS`, the smallest distance found with at most so
         many passes, of float images, infinite where nothing was found;
         `proved_radius`, `[r]`, up to which the label is proved, -1 where it is not even that of the
         clean image, if the plan asks for it;
         `moved_at_zero`, the largest change of a pixel within budget 0; `levels`, uint8
-        `[attacks, r, h, w, c]`. And how long each attack took, which is no result.
+        `[attacks, r, h, w, c]`; and `parts_0` and so on for each attack that is an ensemble, the
+        names of its parts. And how long each attack and each part took, which is no result.
 
     Raises:
         ValueError: the model is not the plan's.
@@ -132,11 +134,14 @@ def _measure(
     donors = None
     if any(ATTACKS.find(name).attack.needs_donors for name in plan.attacks):
         donors = places.data(plan).load_donors()
-    for name in plan.attacks:
-        began = time.perf_counter()
-        record, timing[name] = _run_attack(plan, model, name, cases, targets, donors, progress)
+    parts: dict[str, np.ndarray] = {}
+    for number, name in enumerate(plan.attacks):
+        record, spent = _run_attack(plan, model, name, cases, targets, donors, progress)
         records.append(record)
-        timing[name]["all"] = time.perf_counter() - began
+        timing |= spent
+        names = [key.removeprefix(f"{name}/") for key in spent if key != name]
+        if names:
+            parts[f"parts_{number}"] = np.array(names)
     index = chunk.first + images
     measured = {name: np.stack([record[name] for record in records]) for name in records[0]}
     if plan.certify_method is not None:
@@ -152,6 +157,7 @@ def _measure(
             "target": targets,
             "clean_prediction": logits.argmax(axis=1)[images],
             **measured,
+            **parts,
         },
         plan.chunk_digest(chunk),
     )
@@ -203,10 +209,11 @@ def _run_attack(
     targets: np.ndarray,
     donors: tuple[np.ndarray, np.ndarray] | None,
     progress: Progress | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+) -> tuple[dict[str, np.ndarray], Timing]:
+    all_began = time.perf_counter()
     wanted = Goal(targets if plan.targeted else cases.labels, plan.targeted, plan.confidence)
     record = _blank(cases.images.shape)
-    spent = {"images": 0.0, "attack": 0.0}
+    spent: Timing = {name: dict.fromkeys(("images", "attack", "all"), 0.0)}
     chosen = ATTACKS.find(name).attack
     settings = dict(plan.attack_settings.get(name, {}))
     if chosen.needs_donors:
@@ -238,8 +245,10 @@ def _run_attack(
             progress=progress,
             **settings,
         )
-        spent["attack"] += time.perf_counter() - began
-        spent["images"] += len(active)
+        _add(spent[name], len(active), time.perf_counter() - began)
+        for part in result.parts:
+            kept = spent.setdefault(f"{name}/{part.name}", dict.fromkeys(spent[name], 0.0))
+            _add(kept, part.num_images, part.seconds)
         record["num_queries"][active] += result.num_queries
         record["num_gradients"][active] += result.num_gradients
         _record_distances(record, active, result)
@@ -248,6 +257,8 @@ def _run_attack(
         better = _record_better(record, active, "float", verdict, escaped, plan.norm.value)
         record["num_steps"][active[better]] = result.num_steps[better]
         record["budget"][active[better]] = epsilon
+        made_by = np.where(verdict.success, result.made_by, -1)
+        record["made_by"][active[better]] = made_by[better]
         if epsilon == 0:
             record["moved_at_zero"][active] = verdict.norms["linf"]
         levels = to_levels(model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon)
@@ -259,7 +270,14 @@ def _run_attack(
         escaped &= _escaped(saved, labels)
         better = _record_better(record, active, "saved", saved, escaped, plan.norm.value)
         record["levels"][active[better]] = levels[better]
+    spent[name]["all"] = time.perf_counter() - all_began
     return record, spent
+
+
+def _add(spent: dict[str, float], images: int, seconds: float) -> None:
+    spent["images"] += images
+    spent["attack"] += seconds
+    spent["all"] += seconds
 
 
 def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -274,6 +292,7 @@ def _blank(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         blank[name] = np.zeros(count, np.int64)
     blank |= {f"distance_at_{mark}": np.full(count, np.inf) for mark in MARKS}
     blank["budget"] = np.full(count, np.nan)
+    blank["made_by"] = np.full(count, -1)
     blank["moved_at_zero"] = np.zeros(count)
     blank["levels"] = np.zeros(shape, np.uint8)
     return blank

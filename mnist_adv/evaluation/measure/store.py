@@ -23,8 +23,8 @@ from mnist_adv.evaluation.plan import Chunk, Plan
 MANIFEST, CHUNKS, TIMING = "manifest.json", "chunks", "timing.json"
 _SEAL = 2 + 64
 _NO_COMMENT = b"\0\0"  # ends a zip archive: the length of its comment
-# Attack -> "images" attacked over all budgets, seconds in the "attack", and in "all", which is
-# with rounding and verification.
+# Attack, or "ensemble/part" -> "images" attacked over all budgets, seconds in the "attack", and in
+# "all", which is with rounding and verification.
 Timing = dict[str, dict[str, float]]
 
 
@@ -155,7 +155,7 @@ class Store:
         """Read the result files in order, one in memory at a time.
 
         Args:
-            names: which arrays; None: all.
+            names: which arrays, of those that are there; None: all.
 
         Yields:
             name -> array.
@@ -170,13 +170,13 @@ class Store:
 
         Args:
             chunk: which.
-            names: which arrays; None: all.
+            names: which arrays, of those that are there; None: all.
 
         Returns:
             name -> array.
         """
         with np.load(self.path(chunk), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names or arrays.files}
+            return {name: arrays[name] for name in names or arrays.files if name in arrays.files}
 
     def sweep(self) -> None:
         """Remove the temporary files of killed runs."""

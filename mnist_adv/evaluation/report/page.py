@@ -13,6 +13,7 @@ import numpy as np
 from mnist_adv.drawing.canvas import clipped, png
 from mnist_adv.evaluation.analyse import statistics
 from mnist_adv.evaluation.analyse.band import CERTIFIED, Band
+from mnist_adv.evaluation.analyse.parts import head, lay_out
 from mnist_adv.evaluation.analyse.statistics import Curve, Share, clean_accuracy
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.evaluation.measure.chunk import MARKS
@@ -120,6 +121,7 @@ def record(found: Evaluation, extremes: Mapping[str, Any]) -> dict[str, Any]:
         "band": None if found.band is None else found.band.record(),
         "optimum": None if found.beside is None else found.beside.record(),
         "costs": found.costs.record(),
+        "parts": [part.record() for part in found.costs.parts],
         "over_queries": {"passes": list(MARKS), "median_distance": table.medians_over_queries()},
         "warnings": found.warnings,
         "checks": [
@@ -150,6 +152,9 @@ def lines(found: Evaluation) -> list[str]:
         "",
         *found.costs.lines(),
     ]
+    if found.costs.parts:
+        said += ["", "parts of ensembles (images attacked, and goals each reached, by budget):"]
+        said += lay_out(found.costs.parts, plan.epsilons)
     if plan.targeted:
         said += ["", "success (share of the cases whose target is reached):"]
         said += _by_epsilon(found, "success")
@@ -235,6 +240,7 @@ def page(
         matrices=_matrices(found.table, class_names),
         galleries=[each for each in _GALLERIES if each[0] in galleries],
         evaluation=found,
+        part_head=head(plan.epsilons),
         data=data(found, galleries, class_names),
         settings={
             name: _UNSET.get(name, "none") if value in (None, "", {}) else value
