@@ -1,7 +1,8 @@
-"""Run an attack eagerly and keep every iterate: no compilation, so one image is done at once."""
+"""Run an attack and keep every iterate: eagerly at first, so that one image is done at once."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,11 +11,14 @@ from mnist_adv.attacks.base import Attack, Outcome, Path
 from mnist_adv.attacks.loop import advance, begin
 from mnist_adv.attacks.queries import measure
 from mnist_adv.attacks.result import Trace
-from mnist_adv.attacks.task import Inputs, Task
+from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.gradients.sources import GradientSource
+from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
+# Steps after which a graph, which takes as long to build as some fifty steps, is worth it.
+_MOST_EAGER = 100
 _FOUND = ("logits", "objective", "gradient")
 
 
@@ -35,8 +39,11 @@ def run(
     tensors = {name: tf.constant(values) for name, values in inputs.items()}
     state = begin(task, attack, tensors)
     kept = [state]
+    step: Callable[..., State] = functools.partial(advance, task, attack)
     while not bool(tf.reduce_all(state["done"])):
-        state = advance(task, attack, tensors, state)
+        if len(kept) == _MOST_EAGER:
+            step = compiled(step, xla=False)
+        state = step(tensors, state)
         kept.append(state)
         if progress is not None:
             progress(1)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mnist_adv import attack
+from mnist_adv.attacks import traced_run
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
@@ -85,3 +87,28 @@ def test_a_run_that_comes_later_and_finds_less_leaves_no_trace(
     start = twice.trace.images[0, 0]
     np.testing.assert_array_equal(start, seven)
     assert twice.distances[0] < once.distances[0]
+
+
+def test_many_steps_are_taken_by_a_graph_and_lead_the_same_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = tf.constant(np.random.default_rng(2).normal(size=(36, 3)), tf.float32)
+    calls: list[bool] = []
+
+    def model(images: Any) -> Any:
+        calls.append(tf.executing_eagerly())
+        return tf.reshape(images, [-1, 36]) @ weights
+
+    images = np.random.default_rng(3).random((2, 6, 6, 1), np.float32)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    options: dict[str, Any] = {"labels": labels, "epsilon": 1e-3, "num_steps": 20, "trace": True}
+    eager = attack(model, images, **options)
+    assert len(calls) > 20
+    monkeypatch.setattr(traced_run, "_MOST_EAGER", 5)
+    calls.clear()
+    quick = attack(model, images, **options)
+    assert len(calls) < 20 and not all(calls)
+    assert eager.trace is not None and quick.trace is not None
+    assert quick.trace.images.shape == (21, 2, 6, 6, 1)
+    np.testing.assert_allclose(quick.trace.images, eager.trace.images, atol=1e-6)
+    np.testing.assert_allclose(quick.trace.gradients, eager.trace.gradients, atol=1e-5)
