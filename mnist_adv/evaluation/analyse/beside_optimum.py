@@ -52,7 +52,8 @@ class BesideOptimum:
     Attributes:
         lower_bound: `[r]`, no smaller change of a case's image meets its goal.
         distance: `[r]`, the smallest known change that does; infinite if there is none.
-        proved: `[r]`, no smaller change makes a case's image misclassified, in float32 either.
+        proved: `[r]`, no smaller change makes a case's image misclassified, in float32 either; 0
+            where it was not asked for (`certify_method`) and nothing below the optimum was found.
         escape: `[r]`, the smallest known change that does.
         curve: success and robust accuracy of an attack that always finds the optimum.
         found: each attack beside it.
@@ -92,7 +93,7 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
     parts, plan = linear_parts(model), table.plan
     if parts is None or (plan.norm is Norm.L0 and plan.targeted):
         return None
-    norm = plan.norm.value
+    norm, certify = plan.norm.value, plan.certify_method is not None
     lower, distance, proved, escape = np.empty((4, len(table)))
     for cases in _blocks(table["index"]):
         index, labels = table["index"][cases], table["label"][cases]
@@ -101,11 +102,15 @@ def find(table: Table, model: Model, places: Places) -> BesideOptimum | None:
         _, ones, of_image = np.unique(index, return_index=True, return_inverse=True)
         optimum = smallest_perturbation(*parts, images, norm=norm, labels=labels[ones])
         escape[cases] = optimum.upper_bound[of_image]
-        bound = proved[cases] = _with_rounding(parts, optimum)[of_image]
+        nearest = np.min([table.distance(form)[:, cases] for form in FORMS], axis=(0, 1))
+        doubtful = np.full(len(ones), certify)
+        if not plan.targeted:
+            doubtful[of_image[nearest < optimum.lower_bound[of_image]]] = True
+        bound = proved[cases] = _with_rounding(parts, optimum, doubtful)[of_image]
         if plan.targeted:
             images, targets = images[index - first], table["target"][cases]
             optimum = smallest_perturbation(*parts, images, norm=norm, targets=targets)
-            bound = _with_rounding(parts, optimum)
+            bound = _with_rounding(parts, optimum, nearest < optimum.lower_bound)
         lower[cases], distance[cases] = optimum.lower_bound, optimum.upper_bound
         _require_bounds(table, bound, cases)
     return BesideOptimum(
@@ -131,10 +136,16 @@ def _blocks(index: np.ndarray) -> list[slice]:
     return blocks
 
 
-def _with_rounding(parts: tuple[np.ndarray, np.ndarray], optimum: Optimum) -> np.ndarray:
-    # The float images are not kept: the rounding is that of an image whose pixels are all 1.
-    rounding = float32_rounding(*parts, np.ones([1, len(parts[0])]))
-    return bounds_with_rounding(*parts, optimum, rounding)
+def _with_rounding(
+    parts: tuple[np.ndarray, np.ndarray], optimum: Optimum, chosen: np.ndarray
+) -> np.ndarray:
+    # 0 where not chosen: nothing was found below the optimum, and so below what rounding allows.
+    bound = np.zeros(len(chosen))
+    if chosen.any():
+        # The float images are not kept: the rounding is that of an image whose pixels are all 1.
+        rounding = float32_rounding(*parts, np.ones([1, len(parts[0])]))
+        bound[chosen] = bounds_with_rounding(*parts, optimum, rounding, chosen)
+    return bound
 
 
 def _require_bounds(table: Table, bound: np.ndarray, cases: slice) -> None:
