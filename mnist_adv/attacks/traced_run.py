@@ -17,7 +17,7 @@ from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
-# Steps after which a graph, which takes as long to build as some fifty steps, is worth it.
+# Steps after which a graph is worth it: building one takes up to fifty of them.
 _MOST_EAGER = 100
 _FOUND = ("logits", "objective", "gradient")
 

@@ -63,5 +63,30 @@ def test_a_claim_below_the_bound_stops_the_run(table: Table, workshop: pathlib.P
         beside_optimum.find(dataclasses.replace(table, columns=columns), model, places(workshop))
 
 
+def test_a_targeted_claim_below_its_bound_stops_the_run(
+    workshop: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    plan = small_plan(
+        workshop,
+        attacks=("deepfool",),
+        targets=Targets.NEXT,
+        num_images=4,
+        num_steps=None,
+        step_size=None,
+    )
+    store = Store(tmp_path / "targeted", plan)
+    run.execute(store, places(workshop), quiet=True)
+    table = read_table(store)
+    model = checkpoints.restore(workshop / "checkpoints")
+    known = beside_optimum.find(table, model, places(workshop))
+    assert known is not None
+    row = int(np.argmax(table["float_success"][0]))
+    assert table["float_success"][0, row]
+    columns = {name: values.copy() for name, values in table.columns.items()}
+    columns["float_linf"][0, row] = 0.999 * known.lower_bound[row]
+    with pytest.raises(BelowOptimumError, match=f"deepfool on image {row} claims a linf distance"):
+        beside_optimum.find(dataclasses.replace(table, columns=columns), model, places(workshop))
+
+
 def test_models_that_are_not_linear_have_no_line(table: Table, workshop: pathlib.Path) -> None:
     assert beside_optimum.find(table, lambda images: images, places(workshop)) is None
