@@ -9,7 +9,7 @@ import pytest
 
 import mnist_adv
 from mnist_adv.attacks.methods.pgd import PGD
-from mnist_adv.certification import api, witness
+from mnist_adv.certification import prover, witness
 from mnist_adv.certification.bounds import Bounder
 from mnist_adv.certification.result import Certainty
 from mnist_adv.certification.witness import check_witnesses
@@ -145,9 +145,9 @@ def test_what_was_compiled_serves_again(network: Any, xla: None) -> None:
     images = images_of(5, 4, 4, 1)
     labels = np.asarray(network(images)).argmax(axis=1)
     first = mnist_adv.certify(network, images, labels, epsilon=0.03, attack=False)
-    kept = len(api._bounders)
+    kept = len(prover._bounders)
     again = mnist_adv.certify(network, images[:3], labels[:3], epsilon=0.03, attack=False)
-    assert len(api._bounders) == kept
+    assert len(prover._bounders) == kept
     assert np.allclose(first.margin[:3], again.margin, rtol=1e-9)
 
 

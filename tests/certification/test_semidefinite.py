@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mnist_adv
-from mnist_adv.certification import api
+from mnist_adv.certification import prover
 from mnist_adv.certification.semidefinite import (
     Hidden,
     Leaf,
@@ -137,7 +137,7 @@ def test_semidefinite_bounds_and_branching_widen_the_radius(
         limits.append(seconds)
         return search(margin, seconds)
 
-    monkeypatch.setattr(api, "search", watched)
+    monkeypatch.setattr(prover, "search", watched)
     lines = mnist_adv.certify_radius(model, images, labels, **options).proved_radius
     options["method"] = "sdp"
     tight = mnist_adv.certify_radius(model, images, labels, **options).proved_radius

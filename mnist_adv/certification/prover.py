@@ -1,0 +1,223 @@
+"""A model and images, and what is done with them: bounded, attacked, branched on, assembled."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mnist_adv.arguments import choose
+from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.method import BRANCHING, Method
+from mnist_adv.certification.propagation import UNITS, Propagation
+from mnist_adv.certification.read_model import read_network
+from mnist_adv.certification.region import NORMS, Ball
+from mnist_adv.certification.result import Arithmetic, Certification
+from mnist_adv.certification.semidefinite import as_hidden, make_margin, search
+from mnist_adv.certification.witness import check_witnesses, find_witnesses
+from mnist_adv.data.images import Bounds, as_batch, as_classes, checked_bounds
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.as_model import as_model
+from mnist_adv.models.logits import predict
+
+if TYPE_CHECKING:
+    from mnist_adv.models.model import Model
+
+_MOST_KEPT = 4
+_bounders: collections.OrderedDict[Any, Bounder] = collections.OrderedDict()
+
+
+class Prover:
+    """A model, its images and what both entry points do with them.
+
+    Args:
+        model: as `certify` takes it, and so all others.
+        images: the clean ones.
+        labels: theirs.
+        norm: of the ball.
+        bounds: of a pixel.
+        arithmetic: of the network.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Any,
+        labels: Any,
+        norm: Norm | str,
+        bounds: Bounds,
+        arithmetic: Arithmetic | str,
+    ) -> None:
+        self.norm = choose(Norm, norm, "norm")
+        if self.norm not in NORMS:
+            allowed = ", ".join(known.value for known in NORMS)
+            raise ValueError(f"norm must be one of {allowed}. Received: {self.norm.value!r}")
+        self.bounds = checked_bounds(bounds)
+        self.arithmetic = choose(Arithmetic, arithmetic, "arithmetic")
+        self.images = as_batch(images, self.bounds).astype(np.float32)
+        self.count = len(self.images)
+        self.model = as_model(model, self.images)
+        shape = self.images.shape[1:]
+        self.network = read_network(self.model, (shape[0], shape[1], shape[2]))
+        self.labels = as_classes(labels, self.count, self.network.num_classes, "labels")
+        self.correct = predict(self.model, self.images).argmax(axis=1) == self.labels
+        low, high = self.bounds
+        number = math.prod(shape)
+        self.diameter = (high - low) * {
+            Norm.LINF: 1.0,
+            Norm.L2: math.sqrt(number),
+            Norm.L1: float(number),
+        }[self.norm]
+
+    def require(self, method: Method) -> None:
+        # Before anything is computed.
+        if method is Method.SDP:
+            if self.norm is not Norm.LINF:
+                raise ValueError(f"method sdp needs norm linf. Received: {self.norm.value!r}")
+            as_hidden(self.network)
+
+    def bound(
+        self, method: Method, which: np.ndarray, seconds: float, radii: np.ndarray
+    ) -> np.ndarray:
+        # The margins `[n, k]` of some images.
+        if not len(which):
+            return np.zeros((0, self.network.num_classes))
+        if method in BRANCHING:
+            found = self.bound(Method.CROWN, which, 0.0, radii)
+            return self.tighten(method, which, radii, found, seconds, all_classes=False)[0]
+        return self._bounder.margins(self._pixels(which), self.labels[which], radii, method)
+
+    def tighten(
+        self,
+        method: Method,
+        which: np.ndarray,
+        radii: np.ndarray,
+        margins: np.ndarray,
+        seconds: float,
+        *,
+        all_classes: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Tighter margins `[n, k]` of what is not proved, and images that were met with their
+        # distances; unless `all_classes`, no more of an image once one of its margins fails.
+        found, images = margins.copy(), self.images[which]
+        tighten = self._semidefinite if method is Method.SDP else self._branched
+        hidden_bar = None if all_classes else True  # None: shown on a terminal
+        for number in tqdm(range(len(which)), method.value, leave=False, disable=hidden_bar):
+            order = found[number].argsort()
+            others = order[found[number, order] <= 0]
+            if len(others):
+                bounds, met = tighten(
+                    int(which[number]), radii[number], others, seconds, all_classes
+                )
+                found[number, others] = np.maximum(bounds, found[number, others])
+                images[number] = images[number] if met is None else met
+        distance = check_witnesses(
+            self.model,
+            self.images[which],
+            images,
+            self.labels[which],
+            norm=self.norm,
+            epsilon=radii,
+            bounds=self.bounds,
+        )
+        there = np.isfinite(distance)[:, np.newaxis, np.newaxis, np.newaxis]
+        return found, np.where(there, images, self.images[which]), distance
+
+    def _semidefinite(
+        self, number: int, radius: float, others: np.ndarray, seconds: float, all_classes: bool
+    ) -> tuple[np.ndarray, None]:
+        until = time.monotonic() + seconds
+        hidden, label = as_hidden(self.network), int(self.labels[number])
+        region, intervals = self._bounder.intervals(
+            self._pixels(np.array([number])), np.array([radius])
+        )
+        bounds = np.full(len(others), -np.inf)
+        for place, other in enumerate(others):
+            margin = make_margin(hidden, region, intervals, label, int(other))
+            _, bounds[place] = search(margin, until - time.monotonic())
+            if bounds[place] <= 0 and not all_classes:
+                break
+        return bounds, None
+
+    def _branched(
+        self, number: int, radius: float, others: np.ndarray, seconds: float, _: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        pixels = self._pixels(np.array([number]))[0]
+        identity = np.eye(self.network.num_classes)
+        rows = identity[self.labels[number]] - identity[others]
+        whole = self._bounder.refine(pixels, radius)
+        found = self._bounder.brancher.search(whole, rows, seconds)
+        if found.margin >= 0:
+            return found.bounds, None
+        # Float32 pixels round off the radius.
+        nearer = pixels + (1 - 1e-6) * (found.image - pixels)
+        return found.bounds, nearer.reshape(self.images.shape[1:]).astype(np.float32)
+
+    def _pixels(self, which: np.ndarray) -> np.ndarray:
+        return self.images.reshape(self.count, -1)[which].astype(np.float64)
+
+    @property
+    def block(self) -> int:
+        # The most images that are bounded at one time.
+        return self._bounder.block
+
+    @property
+    def _bounder(self) -> Bounder:
+        ball = Ball(self.norm, *self.bounds)
+        return _bounder(Propagation(self.network, ball, UNITS[self.arithmetic]))
+
+    def attack(
+        self, which: np.ndarray, radii: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return find_witnesses(
+            self.model,
+            self.images[which],
+            self.labels[which],
+            norm=self.norm,
+            epsilon=radii,
+            bounds=self.bounds,
+            seed=seed,
+        )
+
+    def result(
+        self,
+        epsilon: np.ndarray,
+        proved: np.ndarray,
+        adversarial: np.ndarray,
+        distance: np.ndarray,
+        margin: np.ndarray,
+    ) -> Certification:
+        # A proof and a witness that contradict one another are never handed out.
+        wrong = np.flatnonzero(distance <= proved)
+        if len(wrong):
+            raise RuntimeError(
+                f"image {wrong[0]} is proved up to {proved[wrong[0]]:g} and broken at "
+                f"{distance[wrong[0]]:g}: a bound is wrong, or the model computes otherwise"
+            )
+        return Certification(
+            self.images,
+            self.labels,
+            self.norm,
+            self.bounds,
+            np.array(epsilon, np.float64),
+            proved,
+            distance,
+            adversarial,
+            margin,
+            self.arithmetic,
+        )
+
+
+def _bounder(propagation: Propagation) -> Bounder:
+    """Give what was compiled for the same network and regions, or compile it."""
+    key = (propagation.network.digest, propagation.ball, propagation.unit)
+    if key not in _bounders:
+        _bounders[key] = Bounder(propagation)
+    _bounders.move_to_end(key)
+    while len(_bounders) > _MOST_KEPT:
+        _bounders.popitem(last=False)
+    return _bounders[key]
