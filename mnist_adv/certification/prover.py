@@ -74,7 +74,14 @@ class Prover:
         }[self.norm]
 
     def require(self, method: Method) -> None:
-        # Before anything is computed.
+        """Refuse a method that cannot bound this model and norm, before anything is computed.
+
+        Args:
+            method: of the bounds.
+
+        Raises:
+            ValueError: it has no bounds of this norm or this network.
+        """
         if method is Method.SDP:
             if self.norm is not Norm.LINF:
                 raise ValueError(f"method sdp needs norm linf. Received: {self.norm.value!r}")
@@ -83,7 +90,17 @@ class Prover:
     def bound(
         self, method: Method, which: np.ndarray, seconds: float, radii: np.ndarray
     ) -> np.ndarray:
-        # The margins `[n, k]` of some images.
+        """Bound the margins of some images from below.
+
+        Args:
+            method: of the bounds.
+            which: `[s]` int64, the images.
+            seconds: for each image, if the method branches.
+            radii: `[s]`, in pixel units.
+
+        Returns:
+            `[s, k]` float64; infinite for the label itself.
+        """
         if not len(which):
             return np.zeros((0, self.network.num_classes))
         if method in BRANCHING:
@@ -101,8 +118,21 @@ class Prover:
         *,
         all_classes: bool = True,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # Tighter margins `[n, k]` of what is not proved, and images that were met with their
-        # distances; unless `all_classes`, no more of an image once one of its margins fails.
+        """Raise the bounds of what is not proved, image by image.
+
+        Args:
+            method: of the bounds, one that branches.
+            which: `[s]` int64, the images.
+            radii: `[s]`, in pixel units.
+            margins: `[s, k]`, what is known of them.
+            seconds: for each image.
+            all_classes: whether to go on with an image once one of its margins fails, and to show
+                progress.
+
+        Returns:
+            The margins `[s, k]`; the images that were met `[s, h, w, c]`, clean where none was;
+            and their distances `[s]`, infinite where none was.
+        """
         found, images = margins.copy(), self.images[which]
         tighten = self._semidefinite if method is Method.SDP else self._branched
         hidden_bar = None if all_classes else True  # None: shown on a terminal
@@ -162,7 +192,7 @@ class Prover:
 
     @property
     def block(self) -> int:
-        # The most images that are bounded at one time.
+        """The most images that are bounded at one time."""
         return self._bounder.block
 
     @property
@@ -173,6 +203,17 @@ class Prover:
     def attack(
         self, which: np.ndarray, radii: np.ndarray, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Look for images of another class.
+
+        Args:
+            which: `[s]` int64, the images.
+            radii: `[s]`, in pixel units, within which they are sought.
+            seed: of the attack.
+
+        Returns:
+            Images `[s, h, w, c]`, clean ones where none was found, and their distances `[s]`,
+            infinite there.
+        """
         return find_witnesses(
             self.model,
             self.images[which],
@@ -191,7 +232,21 @@ class Prover:
         distance: np.ndarray,
         margin: np.ndarray,
     ) -> Certification:
-        # A proof and a witness that contradict one another are never handed out.
+        """Assemble what is handed out: never a proof and a witness that contradict one another.
+
+        Args:
+            epsilon: `[n]`, the radii that were asked about.
+            proved: `[n]`, up to which each label is proved; -1 for none.
+            adversarial: `[n, h, w, c]`, of another class, or clean.
+            distance: `[n]`, theirs; infinite for clean ones.
+            margin: `[n]`, the least one within epsilon, bounded from below.
+
+        Returns:
+            The record.
+
+        Raises:
+            RuntimeError: an image was found inside a proved radius.
+        """
         wrong = np.flatnonzero(distance <= proved)
         if len(wrong):
             raise RuntimeError(
