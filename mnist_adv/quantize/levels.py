@@ -25,7 +25,7 @@ from mnist_adv.models.preprocessing import in_unit_box
 from mnist_adv.quantize.ball import TOP, GridBudget, round_inside
 from mnist_adv.quantize.moves import move, out_of_reach
 from mnist_adv.tensors.lazy import tf
-from mnist_adv.verdict.judge import as_pair, judge_goal
+from mnist_adv.verdict.judge import as_pair, judge_final
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model
@@ -124,7 +124,7 @@ def to_levels(
         missed = np.flatnonzero(~_satisfied(flat_model, levels, goal))
         if len(missed):
             question = (images[missed], adversarial[missed], _part(goal, missed))
-            before = judge_goal(model, *question, norm=norm, epsilon=budgets[missed])
+            before = judge_final(model, *question, norm=norm, epsilon=budgets[missed])
             missed = missed[before.success]
         for longer in (*_LONGER, math.inf):
             if not len(missed):

@@ -29,14 +29,12 @@ _BLOCK = 250
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What can be said of a batch of images, one entry per image.
+class FinalVerdict:
+    """What can be said of adversarial images, one entry per image.
 
     Attributes:
         predictions: `[n]` int64, the model's class for the adversarial images.
         probabilities: `[n, k]` float64, the softmax of its logits.
-        clean_predictions: `[n]` int64, the same for the clean images.
-        clean_probabilities: `[n, k]` float64.
         norms: norm name -> `[n]` float64, of adversarial minus clean, for linf, l2, l1 and l0.
         in_range: `[n]` bool, all pixels finite and inside the bounds.
         in_budget: `[n]` bool, the norm of the budget is at most epsilon (plus 1e-6 for rounding).
@@ -47,8 +45,6 @@ class Verdict:
 
     predictions: np.ndarray
     probabilities: np.ndarray
-    clean_predictions: np.ndarray
-    clean_probabilities: np.ndarray
     norms: dict[str, np.ndarray]
     in_range: np.ndarray
     in_budget: np.ndarray
@@ -57,7 +53,20 @@ class Verdict:
     success: np.ndarray
 
     def __repr__(self) -> str:
-        return f"Verdict({int(self.success.sum())} of {len(self.success)} succeed)"
+        return f"{type(self).__name__}({int(self.success.sum())} of {len(self.success)} succeed)"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Verdict(FinalVerdict):
+    """What can be said of a batch of images, one entry per image.
+
+    Attributes:
+        clean_predictions: `[n]` int64, the model's class for the clean images.
+        clean_probabilities: `[n, k]` float64.
+    """
+
+    clean_predictions: np.ndarray
+    clean_probabilities: np.ndarray
 
 
 def judge(
@@ -170,23 +179,54 @@ def judge_goal(
     Raises:
         ValueError: an unknown norm, or a model that does not return `[n, k]`.
     """
+    final = judge_final(model, images, adversarial, goal, norm=norm, epsilon=epsilon, bounds=bounds)
+    logits = predict(as_model(model, images), images).astype(np.float64)
+    return Verdict(
+        **vars(final), clean_predictions=logits.argmax(axis=1), clean_probabilities=_softmax(logits)
+    )
+
+
+def judge_final(
+    model: Model,
+    images: np.ndarray,
+    adversarial: np.ndarray,
+    goal: Goal,
+    *,
+    norm: Norm | str,
+    epsilon: Any,
+    bounds: Bounds = UNIT,
+) -> FinalVerdict:
+    """Judge as `judge_goal`, and leave out what the model says of the clean images.
+
+    Args:
+        model: images -> logits.
+        images: clean, `[n, h, w, c]`.
+        adversarial: the same shape.
+        goal: the classes to be reached or left, and the confidence asked for.
+        norm: of the budget.
+        epsilon: the budget, one number or `[n]`.
+        bounds: the least and the largest value of a pixel.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: an unknown norm, or a model that does not return `[n, k]`.
+    """
     name = norm if isinstance(norm, str) else getattr(norm, "value", None)
     if name not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {shown(norm)}")
     norms, in_range = measure(images, adversarial, bounds)
-    model = as_model(model, images)
-    logits, clean_logits = (predict(model, at).astype(np.float64) for at in (adversarial, images))
+    logits = predict(as_model(model, images), adversarial).astype(np.float64)
     predictions = logits.argmax(axis=1)
     reached = (predictions == goal.classes) == goal.targeted
     reached &= np.isfinite(logits).all(axis=1)  # argmax of NaN is a class, not a prediction
     probabilities = _softmax(logits)
     confident = probabilities.max(axis=1) >= (goal.confidence or 0)
     in_budget = norms[name] <= np.asarray(epsilon, np.float64) + TOLERANCE
-    return Verdict(
+    return FinalVerdict(
         predictions=predictions,
         probabilities=probabilities,
-        clean_predictions=clean_logits.argmax(axis=1),
-        clean_probabilities=_softmax(clean_logits),
         norms=norms,
         in_range=in_range,
         in_budget=in_budget,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 from mnist_adv import attack, judge
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.softmax_regression import SoftmaxRegression
-from mnist_adv.verdict.judge import judge_goal
+from mnist_adv.verdict.judge import FinalVerdict, judge_final, judge_goal
 
 
 @pytest.fixture
@@ -43,6 +44,18 @@ def test_each_part_of_a_verdict(brightness: SoftmaxRegression) -> None:
     assert verdict.clean_predictions.tolist() == [0] * 5
     left = judge(brightness, clean[:4], final[:4], labels=0, norm="linf", epsilon=0.3)
     assert left.success.tolist() == verdict.success.tolist()[:4]
+
+
+def test_without_the_clean_images_it_says_the_same(brightness: SoftmaxRegression) -> None:
+    question = images(0.4, 0.4, 0.4), images(0.6, 0.45, np.nan), Goal(np.full(3, 1), targeted=True)
+    whole = judge_goal(brightness, *question, norm="linf", epsilon=0.3)
+    final = judge_final(brightness, *question, norm="linf", epsilon=0.3)
+    np.testing.assert_equal(
+        vars(final),
+        {field.name: getattr(whole, field.name) for field in dataclasses.fields(FinalVerdict)},
+    )
+    assert repr(final) == "FinalVerdict(1 of 3 succeed)"
+    assert repr(whole) == "Verdict(1 of 3 succeed)"
 
 
 def test_norms_by_hand(brightness: SoftmaxRegression) -> None:

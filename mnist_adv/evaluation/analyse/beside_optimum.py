@@ -23,7 +23,7 @@ from mnist_adv.verdict.beside_optimum import bounds_with_rounding, float32_round
 from mnist_adv.verdict.judge import TOLERANCE
 
 # Solved at once: of each, float64 images, dual variables and what the solvers need.
-_MOST_CASES = 1000
+_MOST_CASES = 2500
 
 if TYPE_CHECKING:
     from mnist_adv.models.model import Model

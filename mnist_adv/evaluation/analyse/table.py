@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,16 +178,16 @@ def to_csv(table: Table, of_cases: Mapping[str, np.ndarray] | None = None) -> by
     writer = csv.writer(text, lineterminator="\n")
     columns = case_columns(table, of_cases)
     writer.writerow(columns)
-    for row in zip(*columns.values()):
-        writer.writerow(map(_cell, row))
+    writer.writerows(zip(*map(_cells, columns.values())))
     return text.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, np.str_):
-        return value
-    if isinstance(value, np.bool_):
-        return int(value)
-    if isinstance(value, np.floating):
-        return f"{value:.9g}" if np.isfinite(value) else ""
-    return int(value) if value >= 0 else ""
+def _cells(column: np.ndarray) -> list[Any]:
+    # As Python's own numbers, which format in a third of the time of NumPy's.
+    if column.dtype.kind == "U":
+        return column.tolist()
+    if column.dtype.kind == "b":
+        return column.astype(int).tolist()
+    if column.dtype.kind == "f":
+        return [f"{value:.9g}" if math.isfinite(value) else "" for value in column.tolist()]
+    return [value if value >= 0 else "" for value in column.tolist()]

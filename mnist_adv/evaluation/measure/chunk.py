@@ -32,7 +32,7 @@ from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.logits import predict
 from mnist_adv.models.model_source import ModelSource
 from mnist_adv.quantize.levels import to_levels
-from mnist_adv.verdict.judge import Verdict, judge_goal
+from mnist_adv.verdict.judge import FinalVerdict, judge_final
 from mnist_adv.verdict.radii import require_outside
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _run_attack(
         if epsilon == 0:
             record["moved_at_zero"][active] = verdict.norms["linf"]
         levels = to_levels(model, images, result.adversarial, goal, norm=plan.norm, epsilon=epsilon)
-        saved = judge_goal(
+        saved = judge_final(
             model, images, datasets.to_float(levels), goal, norm=plan.norm, epsilon=epsilon
         )
         # What rounding alone has reached, no attack has.
@@ -311,7 +311,7 @@ def _record_distances(
         column[numbers] = np.minimum(column[numbers], found)
 
 
-def _escaped(verdict: Verdict, labels: np.ndarray) -> np.ndarray:
+def _escaped(verdict: FinalVerdict, labels: np.ndarray) -> np.ndarray:
     """Tell which images are misclassified, whatever their goal was."""
     return verdict.in_range & verdict.in_budget & (verdict.predictions != labels)
 
@@ -320,7 +320,7 @@ def _record_better(
     record: dict[str, np.ndarray],
     numbers: np.ndarray,
     form: str,
-    verdict: Verdict,
+    verdict: FinalVerdict,
     escaped: np.ndarray,
     norm: str,
 ) -> np.ndarray:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -203,7 +204,11 @@ def pack(arrays: Mapping[str, np.ndarray], digest: str) -> bytes:
         archive's comment: those of its members guard neither their names nor the directory.
     """
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **dict(arrays))
+    # NumPy's own function compresses three times as long, for a tenth less.
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
     without_comment = content.getvalue()[: -len(_NO_COMMENT)]
     return _sealed(without_comment, digest)
 
