@@ -15,11 +15,15 @@ from mnist_adv.tensors.lazy import tf
 _WORKING_SET = 5_000_000
 # More would no longer be faster, and an attack on one image pays for every lane.
 _MOST = 1000
+# Fewer would lose more to what a step costs besides its images than to empty lanes at the end.
+_FEW = 128
+# Multiplications of a step beside which the same cost is small.
+_MULTIPLICATIONS = 16_000_000
 # Where the model is evaluated in blocks, lanes only keep what the attack carries.
 _MOST_BLOCKED = 64
 # Parts of the names of operations that make a model go in blocks.
 _IN_BLOCKS = ("Conv2D", "DepthwiseConv", "PyFunc")
-# Operations whose results do not grow with the images.
+# Operations whose results do not grow with the images; those that hold no weights have no size.
 _FIXED = ("Const", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp")
 
 
@@ -39,7 +43,8 @@ def num_lanes(task: Task, attack: Attack) -> int:
     fitting = _WORKING_SET // (
         kept + attack.images_at_once(task) * (task.num_pixels + num_values(task))
     )
-    return max(4, min(_MOST, fitting) // 4 * 4)
+    enough = max(_FEW, _MULTIPLICATIONS // max(1, num_weights(task)))
+    return max(4, min(_MOST, fitting, enough) // 4 * 4)
 
 
 def goes_in_blocks(task: Task) -> bool:
@@ -64,7 +69,19 @@ def num_values(task: Task) -> int:
     Returns:
         The sum over the operations of its graph, functions that it calls included.
     """
-    return sum(map(_size, _nodes(task)))
+    return sum(_size(node) for node in _nodes(task) if node.op not in _FIXED)
+
+
+def num_weights(task: Task) -> int:
+    """Count the floats that the model has by itself: as many multiplications, where it is dense.
+
+    Args:
+        task: holds the model; it is traced once.
+
+    Returns:
+        The sum over the constants and variables of its graph, the image counted with them.
+    """
+    return sum(_size(node) for node in _nodes(task) if node.op in _FIXED)
 
 
 @functools.lru_cache(maxsize=64)
@@ -78,8 +95,6 @@ def _nodes(task: Task) -> list[Any]:
 
 
 def _size(node: tf.compat.v1.NodeDef) -> int:
-    if node.op in _FIXED:
-        return 0
     shapes = node.attr["_output_shapes"].list.shape
     return sum(
         math.prod(max(1, dimension.size) for dimension in shape.dim)

@@ -13,6 +13,8 @@ from mnist_adv.attacks.methods import first_layer
 from mnist_adv.attacks.methods.windows import Windows
 from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.gradients.losses import Loss
+from mnist_adv.gradients.sources import GradientSource
 from mnist_adv.models.activation import Activation
 from mnist_adv.models.perceptron import Perceptron
 
@@ -97,3 +99,43 @@ def test_square_breaks_the_same_images_as_with_a_model_that_is_only_called(goal:
         own = {**options, "epsilon": options["epsilon"][index], goal: options[goal][index]}
         alone = attack(model, images[index], **own)
         np.testing.assert_array_equal(alone.adversarial[0], followed.adversarial[index])
+
+
+@pytest.mark.parametrize(
+    ("method", "norm"), [("fab", "linf"), ("fab_t", "l2"), ("deepfool", "linf")]
+)
+def test_borders_beyond_the_first_layer_are_those_of_the_model(method: str, norm: str) -> None:
+    model = perceptron((28, 28, 1), Activation.RELU)
+    images = np.random.default_rng(6).uniform(0, 1, (COUNT, 28, 28, 1)).astype(np.float32)
+    order = np.argsort(model(images).numpy(), axis=1)
+    options: dict[str, Any] = {"labels": order[:, -1], "method": method, "norm": norm}
+    followed = attack(model, images, num_steps=12, **options)
+    called = attack(lambda batch: model(batch), images, num_steps=12, **options)
+    assert followed.success.all()
+    # Another rounding may lead elsewhere after a dozen steps, and not any farther.
+    np.testing.assert_allclose(followed.distances, called.distances, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(followed.num_queries, called.num_queries)
+    np.testing.assert_array_equal(followed.num_gradients, called.num_gradients)
+    for index in (0, 5, COUNT - 1):
+        own = {**options, "labels": options["labels"][index]}
+        alone = attack(model, images[index], num_steps=12, **own)
+        np.testing.assert_array_equal(alone.adversarial[0], followed.adversarial[index])
+
+
+def test_gradients_beyond_the_first_layer_reach_the_pixels() -> None:
+    shape = (9, 14, 3)
+    model = perceptron(shape, Activation.SIGMOID)
+    task = Task(model, False, Norm.LINF, 10, shape)
+    images = tf.constant(np.random.default_rng(7).uniform(0, 1, (COUNT, *task.flat)), tf.float32)
+    inputs = {
+        "classes": tf.range(COUNT, dtype=tf.int64) % 10,
+        "keys": tf.zeros([COUNT, 2], tf.uint32),
+    }
+    whole = task.differentiate(Loss.MARGIN, inputs, images, GradientSource())
+    values = first_layer.first_values(task, images)
+    rest = first_layer.after_first(task)
+    found = rest.differentiate(Loss.MARGIN, inputs, values, GradientSource())
+    np.testing.assert_allclose(found["logits"], whole["logits"], atol=1e-5)
+    gradient = first_layer.to_pixels(task, found["gradient"])
+    np.testing.assert_allclose(gradient, whole["gradient"], atol=1e-5)
+    assert np.abs(whole["gradient"]).max() > 0.01

@@ -13,6 +13,8 @@ from mnist_adv import attack
 from mnist_adv.attacks import lanes, registry
 from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.activation import Activation
+from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 SHIPPED = lanes._MOST  # read before the session's fixture makes it smaller
@@ -58,6 +60,21 @@ def test_larger_models_and_hungrier_methods_get_fewer_lanes(
     assert lanes.num_lanes(own, method["carlini_wagner"]) < 1000
     for which in (own, large):
         assert all(lanes.num_lanes(which, each) % 4 == 0 for each in method.values())
+
+
+def test_larger_products_need_fewer_lanes(full: None, toy: SoftmaxRegression) -> None:
+    method = registry.ATTACKS["pgd"].attack
+
+    def dense(width: int) -> Task:
+        shapes = [(784, width), (width, 10)]
+        layers = [(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32)) for shape in shapes]
+        return task(Perceptron(layers, Activation.RELU))
+
+    for width in (30, 100, 500):
+        known = lanes.num_weights(dense(width))
+        assert 784 * width + width + 10 * width + 10 <= known < 1.1 * 785 * width + 1000
+    narrow, wide = (lanes.num_lanes(dense(width), method) for width in (30, 500))
+    assert wide == 128 < narrow < 1000
 
 
 def test_the_shipped_batch_gives_what_its_images_give_one_by_one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mnist_adv.attacks.methods import first_layer
 from mnist_adv.attacks.task import Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
 from mnist_adv.tensors.lazy import tf
@@ -14,13 +15,18 @@ _DUAL = {Norm.LINF: Norm.L1, Norm.L2: Norm.L2, Norm.L1: Norm.LINF}
 
 
 def nearest_border(
-    task: Task, images: Any, classes: Any, movable: Callable[[Any, Any], Any] | None = None
+    task: Task,
+    images: Any,
+    values: Any,
+    classes: Any,
+    movable: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[Any, Any]:
     """Find the nearest border of the model linearised at each image: its gap and its normal.
 
     Args:
         task: what all images share; its norm is linf, l2 or l1.
         images: `[n, *flat]`.
+        values: of them, by `first_layer.first_values`.
         classes: `[n]` int64, to be left.
         movable: images, normal -> the normal without the pixels that do not take part.
 
@@ -28,10 +34,12 @@ def nearest_border(
         `[n]`, the logit of the class less that of the other class at the border; `[n, *flat]`,
         its gradient. Both 0 where no border has a gradient.
     """
+    rest = first_layer.after_first(task)
 
     def body(rival: Any, distance: Any, gap: Any, normal: Any) -> tuple[Any, Any, Any, Any]:
         # One class after the other: the gradients of all of them would not stay in cache.
-        ahead, towards = _margin(task, images, classes, rival)
+        ahead, gradient = _margin(rest, values, classes, rival)
+        towards = first_layer.to_pixels(task, gradient)
         if movable is not None:
             towards = movable(images, towards)
         length = dual_length(task.norm, towards)

@@ -8,6 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.methods import first_layer
 from mnist_adv.attacks.methods.borders import dual_length, nearest_border
 from mnist_adv.attacks.task import Inputs, State, Task
 from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
@@ -51,8 +52,9 @@ class DeepFool(Attack):
             seen = task.differentiate(Loss.MARGIN, inputs, images, GradientSource())
             gap, normal = seen["objective"], self._movable(images, seen["gradient"])
         else:
-            seen = task.evaluate(Loss.MARGIN, inputs, images)
-            gap, normal = nearest_border(task, images, classes, self._movable)
+            values = first_layer.first_values(task, images)
+            seen = first_layer.after_first(task).evaluate(Loss.MARGIN, inputs, values)
+            gap, normal = nearest_border(task, images, values, classes, self._movable)
         adversarial = task.is_adversarial(inputs, seen["logits"])
         return {**seen, "gap": gap, "gradient": normal, "stop": adversarial}
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from mnist_adv.arguments import real
 from mnist_adv.attacks.base import Outcome
+from mnist_adv.attacks.methods import first_layer
 from mnist_adv.attacks.methods.borders import nearest_border
 from mnist_adv.attacks.methods.restarts import Repeated, aimed
 from mnist_adv.attacks.task import Inputs, State, Status, Task
@@ -59,22 +60,35 @@ class FAB(Repeated):
         return known / 2
 
     @override
+    def start(self, task: Task, inputs: Inputs) -> State:
+        state = super().start(task, inputs)
+        if first_layer.is_followed(task):
+            state["clean_values"] = first_layer.first_values(task, inputs["clean"])
+        return state
+
+    @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
         clean, image = inputs["clean"], state["image"]
-        seen = task.evaluate(Loss.MARGIN, inputs, image)
+        rest, values = first_layer.after_first(task), first_layer.first_values(task, image)
+        seen = rest.evaluate(Loss.MARGIN, inputs, values)
         adversarial = task.is_adversarial(inputs, seen["logits"])
-        away = image - clean
         epsilon = inputs["epsilon"]
         limited = tf.math.is_finite(epsilon) & self.stop_early
         near_enough = tf.where(limited, epsilon, 0.0)
-        seen["stop"] = adversarial & (task.length(away) <= near_enough)
-        point = tf.where(per_image(adversarial), clean + self.backward * away, image)
-        led, towards = aimed(task, inputs, state)
+        seen["stop"] = adversarial & (task.length(image - clean) <= near_enough)
+
+        def go_back(origin: Any, at: Any) -> Any:
+            return tf.where(per_image(adversarial), origin + self.backward * (at - origin), at)
+
+        point = go_back(clean, image)
+        # A first layer that is affine maps the point between two images to that between its values.
+        values = go_back(state.get("clean_values", clean), values)
+        led, towards = aimed(rest, inputs, state)
         if led.targeted:
-            border = led.differentiate(Loss.MARGIN, towards, point, GradientSource())
-            gap, normal = border["objective"], border["gradient"]
+            border = led.differentiate(Loss.MARGIN, towards, values, GradientSource())
+            gap, normal = border["objective"], first_layer.to_pixels(task, border["gradient"])
         else:
-            gap, normal = nearest_border(task, point, inputs["classes"])
+            gap, normal = nearest_border(task, point, values, inputs["classes"])
         return {**seen, "point": point, "gap": gap, "gradient": normal}
 
     @override

@@ -1,7 +1,11 @@
-"""The first layer of a model, followed as few pixels change: much less than a pass of the model."""
+"""The first layer of a model, followed as few pixels change, or to points between known ones.
+
+Either costs much less than a pass of the model, most of whose time the first layer takes.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
 from mnist_adv.attacks.methods.windows import Windows
@@ -27,6 +31,60 @@ def is_followed(task: Task) -> bool:
         Whether the model says what comes after a first layer that is affine in the pixels.
     """
     return isinstance(task.model, Perceptron)
+
+
+def first_values(task: Task, images: Any) -> Any:
+    """Evaluate the first layer.
+
+    Args:
+        task: holds the model.
+        images: `[n, *flat]`.
+
+    Returns:
+        `[n, 1, 1, m]`, before the activation; the images where no first layer can be followed.
+    """
+    if not is_followed(task):
+        return images
+    model = cast(Perceptron, task.model)
+    pixels = tf.reshape(images, [-1, task.num_pixels])
+    return (pixels @ model.weights[0] + model.biases[0])[:, tf.newaxis, tf.newaxis]
+
+
+def after_first(task: Task) -> Task:
+    """Make a task of what comes after the first layer.
+
+    Args:
+        task: holds the model.
+
+    Returns:
+        The task whose images are what `first_values` gives.
+    """
+    if not is_followed(task):
+        return task
+    model = cast(Perceptron, task.model)
+    width = model.weights[0].shape[1]
+
+    def rest(values: Any) -> Any:
+        return model.after_first_layer(tf.reshape(values, [-1, width]))
+
+    return dataclasses.replace(task, model=rest, shape=(1, 1, width))
+
+
+def to_pixels(task: Task, gradient: Any) -> Any:
+    """Carry a gradient with respect to what `first_values` gives on to the pixels.
+
+    Args:
+        task: holds the model.
+        gradient: `[n, 1, 1, m]`.
+
+    Returns:
+        `[n, *flat]`.
+    """
+    if not is_followed(task):
+        return gradient
+    weights = cast(Perceptron, task.model).weights[0]
+    pixels = tf.matmul(gradient[:, 0, 0], weights, transpose_b=True)
+    return tf.reshape(pixels, [-1, *task.flat])
 
 
 def begin(task: Task, image: Any) -> State:
@@ -62,7 +120,7 @@ def follow(task: Task, inputs: Inputs, state: State, windows: Windows) -> tuple[
         other rounding than the model's own has a say. No image depends on another.
     """
     model = cast(Perceptron, task.model)
-    weights, bias = model.weights[0], model.biases[0]
+    weights = model.weights[0]
     image, kept = (tf.reshape(state[name], [-1, task.num_pixels]) for name in ("image", "kept"))
     place = state["row"], state["column"], state["side"]
     count = tf.cast(state["side"] ** 2, tf.int32) * task.shape[2]
@@ -86,7 +144,7 @@ def follow(task: Task, inputs: Inputs, state: State, windows: Windows) -> tuple[
         chosen &= ~inputs["done"]
         return tf.cond(
             tf.reduce_any(chosen),
-            lambda: tf.where(chosen[:, tf.newaxis], image @ weights + bias, values),
+            lambda: tf.where(chosen[:, tf.newaxis], first_values(task, image)[:, 0, 0], values),
             lambda: values,
         )
 
