@@ -10,10 +10,12 @@ import numpy as np
 
 from mnist_adv.certification.blocks import blocks
 from mnist_adv.certification.branching import Brancher, Whole
+from mnist_adv.certification.hidden import Deviations, Fields, bound_neurons
 from mnist_adv.certification.method import Method
 from mnist_adv.certification.optimisation import optimise
 from mnist_adv.certification.propagation import Interval, Propagation, Slopes
 from mnist_adv.certification.region import Region
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
@@ -55,6 +57,8 @@ class Bounder:
         ) -> Any:
             return optimise(propagation, region, intervals, slopes, rows, _NUM_STEPS)
 
+        self._fields = Fields(network)
+        self._deviations: dict[int, Any] = {}
         self._first = self._compiled(lambda region: propagation.first(region))
         self._through = [
             self._compiled(functools.partial(propagation.through, number))
@@ -241,10 +245,24 @@ class Bounder:
         found = intervals[-1]
         if not number and self._propagation.first_is_exact:
             return found
+        network = self._propagation.network
+        if number and not network.segments[number].num_products:
+            # Each value is one value of before, which is known as well.
+            return found
         lower, upper = np.array(found.lower), np.array(found.upper)
-        relu = self._propagation.network.kinds[number] == "relu"
-        loose = ((lower < 0) & (upper > 0)).any(axis=0) | (not relu)
-        index = np.flatnonzero(loose)
+        loose = np.full(lower.shape, True)
+        if network.kinds[number] == "relu":
+            # Where the next segment mixes nothing, the next intervals are no tighter than these.
+            passed = network.segments[number + 1].num_products == 0
+            loose = (upper > 0) & ((lower < 0) | passed)
+        groups = self._fields.groups(number) if number else None
+        if groups is not None and self._propagation.ball.norm is Norm.LINF:
+            low, high = bound_neurons(
+                groups, self._deviate(number, region, intervals, slopes), loose
+            )
+            lower, upper = np.maximum(lower, low), np.minimum(upper, high)
+            return Interval(tf.constant(lower), tf.constant(upper), found.rounding)
+        index = np.flatnonzero(loose.any(axis=0))
         for part, kept in blocks(len(index), min(self._rows, lower.shape[1])):
             ends = self._tightened(region, intervals, slopes, tf.constant(index[part]))
             low, high = (np.asarray(end)[:, :kept] for end in ends)
@@ -252,6 +270,21 @@ class Bounder:
             lower[:, chosen] = np.maximum(lower[:, chosen], low)
             upper[:, chosen] = np.minimum(upper[:, chosen], high)
         return Interval(tf.constant(lower), tf.constant(upper), found.rounding)
+
+    def _deviate(
+        self,
+        number: int,
+        region: Region,
+        intervals: Sequence[Interval],
+        slopes: Sequence[Slopes],
+    ) -> Deviations:
+        if number not in self._deviations:
+            terms = [self._fields.num_terms(before) for before in range(number + 1)]
+            self._deviations[number] = self._compiled(
+                functools.partial(self._propagation.deviations, terms)
+            )
+        found = self._deviations[number](region, intervals, slopes)
+        return tf.nest.map_structure(np.asarray, found)
 
     def _compiled(self, function: Any) -> Any:
         return compiled(function, xla=not self._propagation.network.convolutions)

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mnist_adv.certification.hidden import UNIT, Deviations, Through
 from mnist_adv.certification.network import Network
 from mnist_adv.certification.nonlinearities import (
     NONLINEARITIES,
@@ -161,6 +162,59 @@ class Propagation:
                     # Their product with the values is at least 0: what is left bounds from below.
                     rows -= multipliers[number - 1]
         return total, rows, passed[::-1]
+
+    def deviations(
+        self,
+        terms: Sequence[int],
+        region: Region,
+        intervals: Sequence[Interval],
+        slopes: Sequence[Slopes],
+    ) -> Deviations:
+        """See regions and lines from the values of one image of each region.
+
+        Args:
+            terms: of each segment, the most that a product of coefficients with its matrix sums.
+            region: of n images.
+            intervals: after the segments up to this one, which is the last of them.
+            slopes: of all nonlinearities before it, `[n, 1, size, window]`.
+
+        Returns:
+            What `bound_neurons` takes; errors are those of the network's arithmetic and of float32
+            coefficients.
+        """
+        values = region.pixels + (region.rises - region.falls) / 2
+        most = reach = (region.rises + region.falls) / 2
+        through = []
+        for number, interval in enumerate(intervals):
+            segment = self.network.segments[number]
+            values = segment.linear(values) + segment.bias
+            share = UNIT * (terms[number] + 2)
+            errors = interval.rounding + share / (1 - share) * segment.radius(most)
+            if number == len(intervals) - 1:
+                break
+            kind, window = self.network.kinds[number], self.network.windows[number]
+            ends = tf.abs(interval.upper - values), tf.abs(interval.lower - values)
+            # Slopes are rounded to float32, and their products with coefficients.
+            errors += 3 * UNIT * tf.maximum(*ends)
+            lower, upper = slopes[number]
+            lines = self._lines(number, slopes[number], interval)
+            after, error = apply(kind, values, window), self._error(kind)
+            at, around = (tf.reshape(each, tf.shape(lower)) for each in (values, errors))
+            below = tf.reduce_sum(lower * at, axis=-1) + lines.lower_shift
+            above = tf.reduce_sum(upper * at, axis=-1) + lines.upper_shift
+            falls = tf.nn.relu(after - below[:, 0])
+            rises = tf.nn.relu(above[:, 0] - after)
+            falls += error + tf.reduce_sum(tf.abs(lower) * around, axis=-1)[:, 0]
+            rises += error + tf.reduce_sum(tf.abs(upper) * around, axis=-1)[:, 0]
+            top = apply(kind, interval.upper, window) - after
+            bottom = after - apply(kind, interval.lower, window)
+            changing = (top != 0) | (bottom != 0) | (error > 0)
+            lost = tf.cast(falls, tf.float32), tf.cast(rises, tf.float32)
+            kept = tf.cast(lower[:, 0], tf.float32), tf.cast(upper[:, 0], tf.float32)
+            through.append(Through(*lost, *kept, changing))
+            most = tf.maximum(tf.abs(top), tf.abs(bottom)) + error
+            values = after
+        return Deviations(tf.cast(reach, tf.float32), through, values, errors)
 
     def interval_margins(self, region: Region, intervals: Sequence[Interval], rows: Any) -> Any:
         """Bound linear functions of the logits from below by intervals before the last segment.

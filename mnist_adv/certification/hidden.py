@@ -1,0 +1,262 @@
+"""Backward bounds of hidden neurons, image by image, in float32 and through receptive fields.
+
+A row of coefficients C starts as a neuron's weights and acts on what values differ from those of
+one image of the region, the reference. So the errors of float32 products are small beside the
+region: each is at most `t u` of the terms' absolute values (Higham, 2002), and all of them are
+taken off the bounds, as everything else is that lines lose. Products are NumPy's: float32 there
+is rounded to nearest on whatever machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from threadpoolctl import threadpool_limits
+
+from mnist_adv.certification.network import Network
+from mnist_adv.optimum.parallel import blocks, in_parallel
+
+UNIT = 2.0**-24
+# Terms that are counted beyond those of a sum: float64 numbers are rounded to float32, and such.
+_MORE_TERMS = 8
+_AT_ONCE = 8  # images and groups that one thread takes at a time
+_MOST_ROWS, _FEWEST_ROWS = 512, 32
+# By how much rows of one group may have more inputs than the first of them.
+_WIDER = 1.2
+# Of the matrices that are kept for all groups of a segment's neurons.
+_MOST_NUMBERS = 2**26
+
+
+class _Hop(NamedTuple):
+    """A part of a segment: what some of its outputs are, as far as they depend on its inputs.
+
+    Attributes:
+        inputs: `[i]` int64, places among all inputs.
+        matrix: `[o, i]` float32; None where the outputs are the inputs.
+    """
+
+    inputs: np.ndarray
+    matrix: np.ndarray | None
+
+
+class _Group(NamedTuple):
+    """Neurons that share a receptive field.
+
+    Attributes:
+        rows: `[r]` int64, places among the outputs of the segment.
+        hops: of the segments up to theirs, from the pixels.
+    """
+
+    rows: np.ndarray
+    hops: list[_Hop]
+
+
+class Through(NamedTuple):
+    """What lines lose and keep at a nonlinearity.
+
+    Attributes:
+        falls: `[n, size]` float32, at least 0, what the lower lines lose at the reference, and what
+            errors before the nonlinearity can take of it.
+        rises: `[n, size]` float32, the same of the upper lines.
+        lower: slopes of the lower lines, `[n, size, window]` float32.
+        upper: and of the upper ones.
+        changing: `[n, size]` bool, whether a value can be another than at the reference.
+    """
+
+    falls: Any
+    rises: Any
+    lower: Any
+    upper: Any
+    changing: Any
+
+
+class Deviations(NamedTuple):
+    """Regions and lines, seen from one image of each region, its reference.
+
+    Attributes:
+        reach: `[n, D]` float32, the most by which pixels differ from the reference.
+        through: of each nonlinearity before the neurons.
+        values: `[n, size]` float64, of the neurons at the reference.
+        errors: `[n, size]` float64, how far errors of the last segment can move them.
+    """
+
+    reach: Any
+    through: list[Through]
+    values: Any
+    errors: Any
+
+
+class Fields:
+    """The receptive fields of a network's neurons.
+
+    Args:
+        network: as read.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._matrices: dict[int, Any] = {}
+        self._groups: dict[int, list[_Group] | None] = {}
+
+    def num_terms(self, number: int) -> int:
+        """Count the terms of a product of coefficients with a segment's matrix.
+
+        Args:
+            number: of the segment.
+
+        Returns:
+            The most that are not 0.
+        """
+        return int((self._matrix(number) != 0).sum(axis=0).max(initial=0))
+
+    def groups(self, number: int) -> list[_Group] | None:
+        """Cut the outputs of a segment into groups that share receptive fields.
+
+        Args:
+            number: of the segment, at least 1.
+
+        Returns:
+            The groups; None if their matrices would be too large.
+        """
+        if number not in self._groups:
+            self._groups[number] = self._cut(number)
+        return self._groups[number]
+
+    def _matrix(self, number: int) -> Any:
+        if number not in self._matrices:
+            product = None
+            for matrix, _, _ in self._network.segments[number].matrices():
+                product = matrix if product is None else matrix @ product
+            self._matrices[number] = scipy.sparse.csr_array(product)
+        return self._matrices[number]
+
+    def _cut(self, number: int) -> list[_Group] | None:
+        matrix = self._matrix(number)
+        groups, numbers, first = [], 0, 0
+        while first < matrix.shape[0]:
+            inputs = set(matrix.indices[matrix.indptr[first] : matrix.indptr[first + 1]].tolist())
+            start, end = max(1, len(inputs)), first + 1
+            while end < min(first + _MOST_ROWS, matrix.shape[0]):
+                inputs |= set(matrix.indices[matrix.indptr[end] : matrix.indptr[end + 1]].tolist())
+                if end - first >= _FEWEST_ROWS and len(inputs) > _WIDER * start:
+                    break
+                end += 1
+            rows = np.arange(first, end)
+            hops = self._follow(number, rows, _MOST_NUMBERS - numbers)
+            if hops is None:
+                return None
+            numbers += sum(hop.matrix.size for hop in hops if hop.matrix is not None)
+            groups.append(_Group(rows, hops))
+            first = end
+        return groups
+
+    def _follow(self, number: int, outputs: np.ndarray, most: int) -> list[_Hop] | None:
+        """Follow outputs of a segment back to the pixels, within so many numbers."""
+        hops = []
+        for before in reversed(range(number + 1)):
+            part = self._matrix(before)[outputs]
+            inputs = np.unique(part.indices).astype(np.int64)
+            most -= len(outputs) * len(inputs)
+            if len(inputs) == len(outputs) == part.nnz and (part.data == 1).all():
+                inputs, dense = part.indices.astype(np.int64), None
+            elif most < 0:
+                return None
+            else:
+                dense = part[:, inputs].toarray().astype(np.float32)
+            hops.append(_Hop(inputs, dense))
+            if before:
+                window = self._network.windows[before - 1]
+                outputs = (inputs[:, np.newaxis] * window + np.arange(window)).reshape(-1)
+        return hops[::-1]
+
+
+def bound_neurons(
+    groups: Sequence[_Group], deviations: Deviations, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bound neurons from below and above.
+
+    Args:
+        groups: of all neurons of a segment.
+        deviations: of n images.
+        wanted: `[n, size]` bool, the neurons that are bounded.
+
+    Returns:
+        The bounds `[n, size]` float64; infinite where none is wanted.
+
+    References:
+        Zhang et al., "Efficient Neural Network Robustness Certification with General Activation
+        Functions", 2018 (CROWN).
+    """
+    lower, upper = (np.full(wanted.shape, end) for end in (-np.inf, np.inf))
+    count = len(wanted)
+    lines = [
+        [Through(*(each[image] for each in part)) for part in deviations.through]
+        for image in range(count)
+    ]
+
+    def work(part: slice) -> None:
+        for place in range(part.start, part.stop):
+            image, group = place % count, groups[place // count]
+            here = np.flatnonzero(wanted[image, group.rows])
+            if len(here):
+                losses = _losses(group.hops, here, lines[image], deviations.reach[image])
+                rows = group.rows[here]
+                losses += deviations.errors[image, rows]
+                value = deviations.values[image, rows]
+                lower[image, rows], upper[image, rows] = value - losses[0], value + losses[1]
+
+    # Images on all cores, and not their small products, whose threads would wait for one another.
+    with threadpool_limits(1, "blas"):
+        in_parallel(work, blocks(count * len(groups), _AT_ONCE), "neurons", progress=False)
+    return lower, upper
+
+
+def _losses(
+    hops: Sequence[_Hop], rows: np.ndarray, lines: Sequence[Through], reach: np.ndarray
+) -> np.ndarray:
+    """Bound how far neurons fall below their values at the reference, and rise above: `[2, r]`."""
+    after = hops[-1]
+    places = np.flatnonzero(lines[-1].changing[after.inputs])
+    identity = np.eye(len(after.inputs), dtype=np.float32)
+    start = _part(identity if after.matrix is None else after.matrix, rows, places)
+    coefficients = np.concatenate([start, -start])
+    losses = np.zeros(len(coefficients))
+    for number in reversed(range(len(lines))):
+        line, inputs, before = lines[number], after.inputs[places], hops[number]
+        up = np.maximum(coefficients, 0)
+        down = up - coefficients
+        losses += _sum(up, line.falls[inputs]) + _sum(down, line.rises[inputs])
+        window = line.lower.shape[1]
+        outputs = (places[:, np.newaxis] * window + np.arange(window)).reshape(-1)
+        lower, upper = line.lower[inputs].reshape(-1), line.upper[inputs].reshape(-1)
+        kept = np.flatnonzero((lower != 0) | (upper != 0))
+        if window > 1 or len(kept) < len(lower):
+            outputs, lower, upper = outputs[kept], lower[kept], upper[kept]
+            up, down = up[:, kept // window], down[:, kept // window]
+        coefficients = up * lower - down * upper
+        if before.matrix is None:
+            places = outputs
+        else:
+            places = np.arange(len(before.inputs))
+            if number:
+                places = np.flatnonzero(lines[number - 1].changing[before.inputs])
+            coefficients = coefficients @ _part(before.matrix, outputs, places)
+        after = before
+    losses += _sum(np.abs(coefficients), reach[after.inputs[places]])
+    return losses.reshape(2, -1)
+
+
+def _part(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Take rows and columns of a matrix, and copy no more than that takes."""
+    if len(columns) == matrix.shape[1]:
+        return matrix if len(rows) == len(matrix) else matrix[rows]
+    return matrix[np.ix_(rows, columns)]
+
+
+def _sum(coefficients: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Multiply `[m, s]` with `[s]`, both at least 0, and round upwards."""
+    share = UNIT * (len(losses) + _MORE_TERMS)
+    return (coefficients @ losses).astype(np.float64) * (1 + share / (1 - share))

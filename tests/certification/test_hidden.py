@@ -1,0 +1,91 @@
+"""Float32 bounds of hidden neurons beside the same bounds in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_adv.certification import hidden, propagation
+from mnist_adv.certification.hidden import Fields, bound_neurons
+from mnist_adv.certification.propagation import FLOAT64, Interval, Propagation
+from mnist_adv.certification.read_model import read_network
+from mnist_adv.certification.region import Ball
+from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.as_model import as_model
+from tests.certification.support import perceptron, random_layers
+from tests.certification.test_bounds import CHAINS, images_of
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def bounded(model: Any, images: np.ndarray, epsilon: float) -> list[tuple[Pair, Pair]]:
+    """Bound all hidden neurons behind a nonlinearity from both sides, in float32 and in float64."""
+    network = read_network(model, images.shape[1:])
+    through = Propagation(network, Ball(Norm.LINF, 0.0, 1.0), FLOAT64)
+    fields = Fields(network)
+    pixels = tf.constant(images.reshape(len(images), -1), tf.float64)
+    region = through.ball.region(pixels, tf.fill([len(images)], tf.constant(epsilon, tf.float64)))
+    intervals, found = [through.first(region)], []
+    slopes: list[Any] = []
+    for number in range(len(network.kinds)):
+        size = network.segments[number].out_size
+        groups = fields.groups(number)
+        if number and network.segments[number].num_products:
+            assert groups is not None
+            assert np.array_equal(np.concatenate([g.rows for g in groups]), np.arange(size))
+            terms = [fields.num_terms(before) for before in range(number + 1)]
+            seen = through.deviations(terms, region, intervals, slopes)
+            wanted = np.full((len(images), size), True)
+            quick = bound_neurons(groups, tf.nest.map_structure(np.asarray, seen), wanted)
+            rows = tf.eye(size, dtype=tf.float64)[tf.newaxis]
+            lower, upper = (
+                sign * np.asarray(through.backward(region, intervals, slopes, sign * rows))
+                for sign in (1, -1)
+            )
+            found.append((quick, (lower, upper)))
+            last = intervals[-1]
+            intervals[-1] = Interval(
+                tf.maximum(last.lower, lower), tf.minimum(last.upper, upper), last.rounding
+            )
+        pair, after = through.through(number, intervals[-1])
+        slopes.append(tuple(tf.cast(tf.cast(each, tf.float32), tf.float64) for each in pair))
+        intervals.append(after)
+    return found
+
+
+NETS: dict[str, tuple[Callable[[], Any], tuple[int, int, int]]] = {
+    "relu": (lambda: perceptron(random_layers(144, 70, 600, 40, 3)), (12, 12, 1)),
+    "tanh": (CHAINS["tanh"], (8, 8, 2)),
+    "conv": (CHAINS["conv"], (8, 8, 2)),
+    "pools": (CHAINS["pools"], (8, 8, 2)),
+    "normalised": (CHAINS["normalised"], (8, 8, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_float32_bounds_are_just_outside_those_of_float64(name: str) -> None:
+    make, shape = NETS[name]
+    images = images_of(3, *shape)
+    model = as_model(make(), images)
+    for epsilon in (0.0, 1e-3, 0.1):
+        for (low, high), (lower, upper) in bounded(model, images, epsilon):
+            tiny, width = 1e-12 * (1 + np.abs(lower).max()), upper - lower
+            assert (low <= lower + tiny).all() and (high >= upper - tiny).all()
+            assert (lower - low <= 5e-3 * width + 1e-9).all()
+            assert (high - upper <= 5e-3 * width + 1e-9).all()
+
+
+def test_without_its_error_term_float32_would_claim_more_than_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (hidden, propagation):
+        monkeypatch.setattr(module, "UNIT", 0.0)
+    make, shape = NETS["relu"]
+    images = images_of(3, *shape)
+    (_, ((low, _), (lower, _))) = bounded(as_model(make(), images), images, 0.1)
+    assert (low > lower + 1e-12 * (1 + np.abs(lower).max())).any()
