@@ -8,13 +8,16 @@ the certified optimum, and that of Keras's example, trained for a few seconds, b
 change that any of the attacks found of each image. Ours and those of adv-lib, Foolbox and
 torchattacks, on the same weights and images. The budget is of forward and backward passes for each
 image, counted by a wrapper around the model; every attack takes as many steps as it pays. What an
-attack returns is judged by mnist_adv/verdict; seconds are of one thread. Writes
-benchmarks/results/strength_NET.md, and the tables of all nets into docs/attacks.md.
+attack returns is judged by mnist_adv/verdict. An attack of another library that raises an error is
+a line that says so. Times are of one thread, and of a second call: the first one of ours compiles,
+and has a column of its own. Writes benchmarks/results/strength_NET.md, and the tables of all nets
+into docs/attacks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -40,14 +43,34 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "attacks.md"
 BEGIN, END = "<!-- strength: begin -->\n", "<!-- strength: end -->"
 NUM_IMAGES = {"softmax_regression": 300, "keras_example": 40}
+BUDGETS = {"softmax_regression": [200, 2000], "keras_example": [200]}
+# Of the first call: it pays the start of every attack, and a step of each of its runs.
+FIRST_BUDGET = 60
 # Steps beyond what any budget pays: the budget alone says where an attack ends.
 MANY_STEPS = 10**6
+LONGEST = 100  # characters that are told of an error
 PACKAGES = {"adv-lib": "adv_lib", "foolbox": "foolbox", "torchattacks": "torchattacks"}
 
-# (norm, attack) -> budget -> distances `[n]`, infinite where nothing was found, and seconds
-Rows = dict[tuple[str, str], dict[int, tuple[np.ndarray, float]]]
-# model, images, labels, norm, budget -> distances and seconds
+# model, images, labels, norm, budget -> distances `[n]`, infinite where missed, and seconds
 Measure = Callable[[Any, np.ndarray, np.ndarray, str, int], tuple[np.ndarray, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one attack found in one norm.
+
+    Attributes:
+        found: budget -> distances `[n]`, infinite where nothing was found, and seconds.
+        first_call: seconds of a call on one image before; None: of other libraries.
+        failure: the error that another library raised; "" where it raised none.
+    """
+
+    found: dict[int, tuple[np.ndarray, float]]
+    first_call: float | None = None
+    failure: str = ""
+
+
+Rows = dict[tuple[str, str], Row]  # (norm, attack) -> what it found
 
 
 def attacks_of(norm: Norm) -> list[str]:
@@ -136,13 +159,31 @@ def measure(
     """
     found: Rows = {}
     for (norm, name), run in tqdm(plan.items(), disable=None):
-        found[norm, name] = {most: run(model, images, labels, norm, most) for most in budgets}
-        told = (
+        row = found[norm, name] = _row(name, run, model, images, labels, norm, budgets)
+        told = row.failure or ", ".join(
             f"{np.median(distances):.4f} in {seconds:.1f} s"
-            for distances, seconds in found[norm, name].values()
+            for distances, seconds in row.found.values()
         )
-        tqdm.write(f"{norm} {name}: {', '.join(told)}", file=sys.stderr)
+        tqdm.write(f"{norm} {name}: {told}", file=sys.stderr)
     return found
+
+
+def _row(
+    name: str,
+    run: Measure,
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    norm: str,
+    budgets: list[int],
+) -> Row:
+    if name in ATTACKS:
+        first_call = run(model, images[:1], labels[:1], norm, FIRST_BUDGET)[1]
+        return Row({most: run(model, images, labels, norm, most) for most in budgets}, first_call)
+    try:
+        return Row({most: run(model, images, labels, norm, most) for most in budgets})
+    except Exception as error:  # whatever another library raises: the others go on
+        return Row({}, failure=f"failed: {type(error).__name__}: {error}")
 
 
 def _ours(
@@ -194,7 +235,16 @@ def smallest_known(
         }
     return {
         norm: np.min(
-            [each for (of, _), by in found.items() if of == norm for each, _ in by.values()], 0
+            [
+                np.full(len(labels), np.inf),
+                *(
+                    distances
+                    for (of, _), row in found.items()
+                    if of == norm
+                    for distances, _ in row.found.values()
+                ),
+            ],
+            axis=0,
         )
         for norm in norms
     }
@@ -218,24 +268,31 @@ def table(
     of_what = "optimum" if certified else "best known"
     heads = [f"{most:,} passes" for most in budgets]
     lines = [
-        f"| norm | attack | {' | '.join(heads)} | over {of_what} | found | seconds |",
-        "|---|---|" + "---|" * (len(budgets) + 3),
+        f"| norm | attack | {' | '.join(heads)} | over {of_what} | found | ms per image | "
+        "first call, s |",
+        "|---|---|" + "---|" * (len(budgets) + 4),
     ]
     for norm, best in smallest.items():
         medians = [f"**{np.median(best):.4g}**"] * len(budgets)
-        lines.append(f"| {norm} | {of_what} | {' | '.join(medians)} | 1 | | |")
-        rows = [(name, by) for (of, name), by in found.items() if of == norm]
-        rows.sort(key=lambda row: (np.median(row[1][budgets[-1]][0]), row[0]))
-        for name, by in rows:
-            last, seconds = by[budgets[-1]]
+        lines.append(f"| {norm} | {of_what} | {' | '.join(medians)} | 1 | | | |")
+        rows = {name: row for (of, name), row in found.items() if of == norm}
+        ended = {name: row.found[budgets[-1]] for name, row in rows.items() if not row.failure}
+        for name in sorted(ended, key=lambda name: (np.median(ended[name][0]), name)):
+            last, seconds = ended[name]
             # An image that is misclassified when clean is at distance 0, whatever is compared.
             ratio = np.divide(last, best, out=np.ones_like(last), where=best > 0)
-            cells = [_told(float(np.median(by[most][0]))) for most in budgets]
+            cells = [_told(float(np.median(rows[name].found[most][0]))) for most in budgets]
             share = f"{np.isfinite(last).mean():.0%}"
             factor = _told(float(np.median(ratio)), 3)
-            lines.append(
-                f"| {norm} | {name} | {' | '.join(cells)} | {factor} | {share} | {seconds:.1f} |"
-            )
+            first = rows[name].first_call
+            cells += [factor, share, f"{1000 * seconds / len(last):.2f}"]
+            cells.append("" if first is None else f"{first:.1f}")
+            lines.append(f"| {norm} | {name} | {' | '.join(cells)} |")
+        for name, row in rows.items():
+            if row.failure:
+                said = " ".join(row.failure.split()).replace("|", "\\|")
+                said = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
+                lines.append(f"| {norm} | {name} | {said} |" + " |" * (len(budgets) + 3))
     return lines
 
 
@@ -280,7 +337,7 @@ def main() -> None:
     """Attack, print the tables, and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", choices=NUM_IMAGES, default=list(NUM_IMAGES))
-    parser.add_argument("--budgets", nargs="+", type=int, default=[200, 2000])
+    parser.add_argument("--budgets", nargs="+", type=int)
     tools = ["mnist_adv", *PACKAGES]
     parser.add_argument("--tools", nargs="+", choices=tools, default=tools)
     parser.add_argument("--norms", nargs="+", choices=[norm.value for norm in Norm])
@@ -296,12 +353,17 @@ def main() -> None:
             f"{', '.join(missing)} must be installed: `make .venv-peers/installed`, then "
             "`.venv-peers/bin/python -m benchmarks.strength`; or choose others by --tools"
         )
-    is_trial = arguments.num_images or arguments.norms or arguments.tools != tools
+    is_trial = (
+        arguments.num_images
+        or arguments.norms
+        or arguments.budgets
+        or set(arguments.tools) != set(tools)
+    )
     norms = [Norm(norm) for norm in arguments.norms or Norm]
-    budgets = sorted(arguments.budgets)
     train = datasets.load("mnist", "train", rows=(0, 2000))
     for name in arguments.nets:
         count = arguments.num_images or NUM_IMAGES[name]
+        budgets = sorted(arguments.budgets or BUDGETS[name])
         model, test = make_net(name), datasets.load("mnist", "test", rows=(0, count))
         plan = attacks(arguments.tools, norms, (train.images, train.labels))
         found = measure(plan, model, test.images, test.labels, budgets)
