@@ -54,11 +54,13 @@ def certify(
         epsilon: its radius in pixel units, at least 0, one number or `[n]`.
         method: the tightest bounds that are tried: "ibp" (intervals), "crown" (backward linear
             bounds), "alpha_crown" (with optimised slopes), "beta_crown" (with slopes that are
-            optimised for hidden neurons too), or "sdp" (semidefinite bounds, for one hidden layer
-            of ReLU and L-inf: by far the tightest, and the slowest: 784-500-10 takes minutes for an
-            image).
-        seconds_per_image: with "beta_crown" or "sdp", how long an image that its bounds leave open
-            may be branched on, hidden neurons of ReLU being active or inactive; 0: not at all.
+            optimised for hidden neurons too), "milp" (a mixed-integer program, for small networks
+            of ReLU and maximum pooling, and L-inf or L1), or "sdp" (semidefinite bounds, for one
+            hidden layer of ReLU and L-inf: by far the tightest, and the slowest: 784-500-10 takes
+            minutes for an image).
+        seconds_per_image: with "beta_crown", "milp" or "sdp", how long an image that its bounds
+            leave open may be branched on, hidden neurons of ReLU being active or inactive; 0: not
+            at all, which "milp" refuses.
         attack: whether to look for an image of another class where nothing is proved.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -79,13 +81,13 @@ def certify(
 
     References:
         Gowal et al., 2018 (intervals). Zhang et al., 2018 (CROWN). Singh et al., 2019 (DeepPoly).
-        Xu et al., 2021 (alpha-CROWN). Wang et al., 2021 (beta-CROWN). Raghunathan et al., 2018
-        (semidefinite).
+        Xu et al., 2021 (alpha-CROWN). Wang et al., 2021 (beta-CROWN). Tjeng et al., 2019
+        (mixed-integer program). Raghunathan et al., 2018 (semidefinite).
     """
     prover = Prover(model, images, labels, norm, bounds, arithmetic)
     chosen = choose(Method, method, "method")
-    prover.require(chosen)
     seconds = float(real(seconds_per_image, "seconds_per_image", 0))
+    prover.require(chosen, seconds)
     yes_or_no(attack, "attack")
     radii = np.broadcast_to(real(epsilon, "epsilon", 0, count=prover.count), (prover.count,))
     margin = np.full((prover.count, prover.network.num_classes), -np.inf)
@@ -106,7 +108,9 @@ def certify(
         tightened = prover.tighten(chosen, which, radii[which], margin[which], seconds)
         margin[which], adversarial[which], distance[which] = tightened
     least = margin.min(axis=1)
-    return prover.result(radii, np.where(least > 0, radii, -1.0), adversarial, distance, least)
+    return prover.result(
+        chosen, radii, np.where(least > 0, radii, -1.0), adversarial, distance, least
+    )
 
 
 def certify_radius(
@@ -136,15 +140,15 @@ def certify_radius(
         images: one image or a batch `[n, h, w, c]`, floats inside the bounds.
         labels: the classes that they have, one integer or `[n]`.
         norm: of the ball, "linf", "l2" or "l1".
-        method: of the bounds, as `certify` takes it; "beta_crown" and
-            "sdp" widen what "crown" proves.
+        method: of the bounds, as `certify` takes it; "beta_crown", "milp" and "sdp" widen what
+            "crown" proves.
         epsilons: radii in pixel units, at least 0, that are tried before those between them: of
             each it is known whether the method proves it.
         num_steps: of the bisection; each halves the interval in which the largest radius lies that
             the method proves.
-        seconds_per_image: with "beta_crown" or "sdp", how long an image may be branched on, in
-            equal parts at each radius that is tried; 0: not at all. What is proved then depends on
-            the machine.
+        seconds_per_image: with "beta_crown", "milp" or "sdp", how long an image may be branched on,
+            in equal parts at each radius that is tried; 0: not at all, which "milp" refuses. What
+            is proved then depends on the machine.
         attack: whether to look for the nearest image of another class.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -168,9 +172,9 @@ def certify_radius(
     """
     prover = Prover(model, images, labels, norm, bounds, arithmetic)
     chosen = choose(Method, method, "method")
-    prover.require(chosen)
     whole(num_steps, "num_steps")
     seconds = float(real(seconds_per_image, "seconds_per_image", 0))
+    prover.require(chosen, seconds)
     yes_or_no(attack, "attack")
     if progress is not None and not callable(progress):
         raise ValueError(f"progress must be a function or None. Received: {shown(progress)}")
@@ -204,7 +208,7 @@ def certify_radius(
                 widen(part, functools.partial(prover.bound, step, part, seconds / num_trials))
                 if progress is not None and step is chosen:
                     progress(len(part))
-    return prover.result(np.maximum(proved, 0), proved, adversarial, distance, margin)
+    return prover.result(chosen, np.maximum(proved, 0), proved, adversarial, distance, margin)
 
 
 def _radii(values: Any) -> np.ndarray:
@@ -236,7 +240,7 @@ def require_certifiable(
             that does not branch.
     """
     one = np.zeros((1, *shape), np.float32)
-    Prover(model, one, 0, norm, UNIT, Arithmetic.FLOAT32).require(method)
+    Prover(model, one, 0, norm, UNIT, Arithmetic.FLOAT32).require(method, seconds_per_image)
     if seconds_per_image and method not in BRANCHING:
         branching = ", ".join(known.value for known in BRANCHING)
         raise ValueError(

@@ -12,8 +12,9 @@ class Method(NamedChoice):
     CROWN = "crown"
     ALPHA_CROWN = "alpha_crown"
     BETA_CROWN = "beta_crown"
+    MILP = "milp"
     SDP = "sdp"
 
 
 # Those that split into cases what their bounds leave open, as long as they are given time.
-BRANCHING = (Method.BETA_CROWN, Method.SDP)
+BRANCHING = (Method.BETA_CROWN, Method.MILP, Method.SDP)

@@ -16,14 +16,15 @@ from mnist_adv import files
 from mnist_adv.arguments import as_path, real, shown
 from mnist_adv.certification.bounds import Bounder, margin_rows
 from mnist_adv.certification.branching import Cases, Whole
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.network import Network
 from mnist_adv.certification.propagation import UNITS, Propagation, Slopes
+from mnist_adv.certification.prover import compiled_bounder
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball
 from mnist_adv.certification.result import Certification
 from mnist_adv.certification.semidefinite import Leaf, as_hidden, make_margin
 from mnist_adv.certification.semidefinite import search as search_leaves
-from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def write_proofs(
     shape = found.images.shape[1:]
     network = read_network(as_model(model, found.images), (shape[0], shape[1], shape[2]))
     ball = Ball(found.norm, *found.bounds)
-    bounder = Bounder(Propagation(network, ball, UNITS[found.arithmetic]))
+    bounder = compiled_bounder(Propagation(network, ball, UNITS[found.arithmetic]))
     where.mkdir(parents=True, exist_ok=True)
     for old in where.glob("proof_*.npz"):
         old.unlink()
@@ -111,7 +112,7 @@ def _proof_arrays(
     }
     others = np.delete(np.arange(network.num_classes), label)
     left = np.flatnonzero(margins <= 0)
-    semidefinite = found.norm is Norm.LINF and network.kinds == ("relu",)
+    semidefinite = found.method is Method.SDP
     if len(left) and not semidefinite and set(network.kinds) <= {"relu", "maximum"}:
         whole = bounder.refine(pixels.astype(np.float64), epsilon)
         rows = margin_rows(np.array([label]), network.num_classes)[0][0]

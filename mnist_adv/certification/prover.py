@@ -12,7 +12,10 @@ from tqdm import tqdm
 
 from mnist_adv.arguments import choose
 from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.branching import Search, Whole
 from mnist_adv.certification.method import BRANCHING, Method
+from mnist_adv.certification.mixed_integer import require_linear
+from mnist_adv.certification.mixed_integer import search as search_mixed_integer
 from mnist_adv.certification.propagation import UNITS, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import NORMS, Ball
@@ -73,19 +76,27 @@ class Prover:
             Norm.L1: float(number),
         }[self.norm]
 
-    def require(self, method: Method) -> None:
+    def require(self, method: Method, seconds: float) -> None:
         """Refuse a method that cannot bound this model and norm, before anything is computed.
 
         Args:
             method: of the bounds.
+            seconds: for each image, if it branches.
 
         Raises:
-            ValueError: it has no bounds of this norm or this network.
+            ValueError: it has no bounds of this norm or this network, or needs time.
         """
         if method is Method.SDP:
             if self.norm is not Norm.LINF:
                 raise ValueError(f"method sdp needs norm linf. Received: {self.norm.value!r}")
             as_hidden(self.network)
+        if method is Method.MILP:
+            require_linear(self.network, self.norm)
+            if not seconds:
+                raise ValueError(
+                    "method milp needs seconds_per_image above 0. Received: "
+                    f"seconds_per_image {seconds:g}"
+                )
 
     def bound(
         self, method: Method, which: np.ndarray, seconds: float, radii: np.ndarray
@@ -134,7 +145,11 @@ class Prover:
             and their distances `[s]`, infinite where none was.
         """
         found, images = margins.copy(), self.images[which]
-        tighten = self._semidefinite if method is Method.SDP else self._branched
+        tighten = {
+            Method.BETA_CROWN: self._branched,
+            Method.MILP: self._mixed_integer,
+            Method.SDP: self._semidefinite,
+        }[method]
         hidden_bar = None if all_classes else True  # None: shown on a terminal
         for number in tqdm(range(len(which)), method.value, leave=False, disable=hidden_bar):
             order = found[number].argsort()
@@ -176,14 +191,28 @@ class Prover:
     def _branched(
         self, number: int, radius: float, others: np.ndarray, seconds: float, _: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        pixels = self._pixels(np.array([number]))[0]
+        whole, rows = self._refined(number, radius, others)
+        return self._met(number, self._bounder.brancher.search(whole, rows, seconds))
+
+    def _mixed_integer(
+        self, number: int, radius: float, others: np.ndarray, seconds: float, _: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        whole, rows = self._refined(number, radius, others)
+        brancher = self._bounder.brancher
+        return self._met(
+            number, search_mixed_integer(self._propagation, brancher, whole, rows, seconds)
+        )
+
+    def _refined(self, number: int, radius: float, others: np.ndarray) -> tuple[Whole, np.ndarray]:
         identity = np.eye(self.network.num_classes)
         rows = identity[self.labels[number]] - identity[others]
-        whole = self._bounder.refine(pixels, radius)
-        found = self._bounder.brancher.search(whole, rows, seconds)
+        return self._bounder.refine(self._pixels(np.array([number]))[0], radius), rows
+
+    def _met(self, number: int, found: Search) -> tuple[np.ndarray, np.ndarray | None]:
         if found.margin >= 0:
             return found.bounds, None
         # Float32 pixels round off the radius.
+        pixels = self._pixels(np.array([number]))[0]
         nearer = pixels + (1 - 1e-6) * (found.image - pixels)
         return found.bounds, nearer.reshape(self.images.shape[1:]).astype(np.float32)
 
@@ -197,8 +226,12 @@ class Prover:
 
     @property
     def _bounder(self) -> Bounder:
+        return compiled_bounder(self._propagation)
+
+    @property
+    def _propagation(self) -> Propagation:
         ball = Ball(self.norm, *self.bounds)
-        return _bounder(Propagation(self.network, ball, UNITS[self.arithmetic]))
+        return Propagation(self.network, ball, UNITS[self.arithmetic])
 
     def attack(
         self, which: np.ndarray, radii: np.ndarray, seed: int
@@ -226,6 +259,7 @@ class Prover:
 
     def result(
         self,
+        method: Method,
         epsilon: np.ndarray,
         proved: np.ndarray,
         adversarial: np.ndarray,
@@ -235,6 +269,7 @@ class Prover:
         """Assemble what is handed out: never a proof and a witness that contradict one another.
 
         Args:
+            method: the tightest bounds that were tried.
             epsilon: `[n]`, the radii that were asked about.
             proved: `[n]`, up to which each label is proved; -1 for none.
             adversarial: `[n, h, w, c]`, of another class, or clean.
@@ -264,11 +299,19 @@ class Prover:
             adversarial,
             margin,
             self.arithmetic,
+            method,
         )
 
 
-def _bounder(propagation: Propagation) -> Bounder:
-    """Give what was compiled for the same network and regions, or compile it."""
+def compiled_bounder(propagation: Propagation) -> Bounder:
+    """Give what was compiled for the same network and regions, or compile it.
+
+    Args:
+        propagation: through a network over regions of one kind.
+
+    Returns:
+        Bounds by it.
+    """
     key = (propagation.network.digest, propagation.ball, propagation.unit)
     if key not in _bounders:
         _bounders[key] = Bounder(propagation)

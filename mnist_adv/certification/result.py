@@ -8,6 +8,7 @@ import enum
 import numpy as np
 
 from mnist_adv.arguments import NamedChoice
+from mnist_adv.certification.method import Method
 from mnist_adv.geometry.norms import Norm
 
 # Absolute: of a float64 distance, and of a float64 margin that must be below 0.
@@ -47,6 +48,7 @@ class Certification:
         margin: `[n]` float64, at least so much is the label's logit above every other one
             everywhere within epsilon; an upper bound of it where the image is broken.
         arithmetic: of the network that is reasoned about.
+        method: the tightest bounds that were tried.
     """
 
     images: np.ndarray
@@ -59,6 +61,7 @@ class Certification:
     adversarial: np.ndarray
     margin: np.ndarray
     arithmetic: Arithmetic
+    method: Method
 
     @property
     def proved(self) -> np.ndarray:

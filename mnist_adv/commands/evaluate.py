@@ -39,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "seconds_per_image",
         float,
         0.0,
-        "With beta_crown or sdp: how long an image may be branched on.",
+        "With beta_crown, milp or sdp: how long an image may be branched on; milp needs it.",
     )
     define("num_images", int, None, "The first so many of the split; all if not given.")
     define("split", str, None, "Of the data set; test, if not given.")

@@ -112,8 +112,8 @@ def evaluate(
             `certify_radius` does, and to set it beside what the attacks found; in linf, l2 and l1,
             for the models that `certify` takes.
         certify_method: of the bounds, as `certify` takes it; None: "crown".
-        seconds_per_image: with "beta_crown" or "sdp", how long an image may be branched on; 0: not
-            at all.
+        seconds_per_image: with "beta_crown", "milp" or "sdp", how long an image may be branched on;
+            0: not at all, which "milp" refuses.
         seed: of random targets and of attacks that draw at random.
         num_images: the first so many are measured; all if None.
         dataset: a name that `load` takes; the model's own, or MNIST, if None.

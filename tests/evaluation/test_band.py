@@ -255,8 +255,13 @@ def test_what_cannot_be_certified_is_refused_before_any_attack(tmp_path: pathlib
         ),
         (
             linear,
+            {"certify": True, "certify_method": "milp"},
+            "radius can be certified: method milp needs seconds_per_image above 0",
+        ),
+        (
+            linear,
             {"certify": True, "seconds_per_image": 1},
-            "seconds_per_image is for methods that branch: beta_crown, sdp. Received: 'crown'",
+            "is for methods that branch: beta_crown, milp, sdp. Received: 'crown'",
         ),
         (linear, {"certify": True, "seconds_per_image": -1}, "seconds_per_image must be"),
         (linear, {"certify_method": "crown"}, "go with certify. Received: 'crown' and 0.0"),

@@ -16,6 +16,7 @@ import mnist_adv as library
 from mnist_adv.arguments import real, shown, whole
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.registry import ATTACKS
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.result import Arithmetic
 from mnist_adv.gradients.goals import Goal
 from mnist_adv.models.linear import LinearModel
@@ -25,7 +26,7 @@ IMAGES = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
 MODEL = LinearModel(np.random.default_rng(1).normal(size=(36, 3)), np.zeros(3))
 CERTIFIED = library.Certification(
     *(IMAGES, np.array([1, 1]), library.Norm.LINF, (0.0, 1.0), np.full(2, 0.01), np.full(2, -1.0)),
-    *(np.full(2, np.inf), IMAGES, np.full(2, -1.0), Arithmetic.FLOAT32),
+    *(np.full(2, np.inf), IMAGES, np.full(2, -1.0), Arithmetic.FLOAT32, Method.CROWN),
 )
 # Calls that succeed, but for files that are not there.
 CALLS: dict[str, dict[str, Any]] = {
