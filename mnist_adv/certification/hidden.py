@@ -137,12 +137,14 @@ class Fields:
         matrix = self._matrix(number)
         groups, numbers, first = [], 0, 0
         while first < matrix.shape[0]:
-            inputs = set(matrix.indices[matrix.indptr[first] : matrix.indptr[first + 1]].tolist())
-            start, end = max(1, len(inputs)), first + 1
+            last = inputs = matrix.indices[matrix.indptr[first] : matrix.indptr[first + 1]]
+            most, end = _WIDER * max(1, len(inputs)), first + 1
             while end < min(first + _MOST_ROWS, matrix.shape[0]):
-                inputs |= set(matrix.indices[matrix.indptr[end] : matrix.indptr[end + 1]].tolist())
-                if end - first >= _FEWEST_ROWS and len(inputs) > _WIDER * start:
-                    break
+                row = matrix.indices[matrix.indptr[end] : matrix.indptr[end + 1]]
+                if not np.array_equal(row, last):
+                    last, inputs = row, np.union1d(inputs, row)
+                    if end - first >= _FEWEST_ROWS and len(inputs) > most:
+                        break
                 end += 1
             rows = np.arange(first, end)
             hops = self._follow(number, rows, _MOST_NUMBERS - numbers)

@@ -28,6 +28,8 @@ class Step:
         terms: the most rounded operations on the way from one input to one output; 0 for what only
             moves numbers.
         shift: that is added to each image's values; broadcasts to their shape.
+        matrix: of one image's flat values, sparse, `[outputs, inputs]`; None where it is found by
+            trying.
     """
 
     linear: Callable[[Any], Any]
@@ -35,6 +37,36 @@ class Step:
     mixes: bool = False
     terms: int = 0
     shift: np.ndarray | float = 0.0
+    matrix: Callable[[], Any] | None = None
+
+    def find_matrix(self, shape: tuple[int, ...]) -> Any:
+        """Write the map without its shift as a sparse matrix.
+
+        Args:
+            shape: of one image's values before it.
+
+        Returns:
+            `[outputs, inputs]`, in float64.
+        """
+        if self.matrix:
+            return self.matrix()
+        size = int(np.prod(shape))
+        if not self.mixes:
+            # Each output is one input times a number, or 0.
+            tried = np.stack([np.ones(size), 1.0 + np.arange(size)])
+            factors, products = np.asarray(self.linear(tried.reshape(2, *shape))).reshape(2, -1)
+            rows = np.flatnonzero(factors)
+            columns = np.rint(products[rows] / factors[rows]).astype(np.int64) - 1
+            return scipy.sparse.csr_array(
+                (factors[rows], (rows, columns)), shape=(len(factors), size)
+            )
+        parts = []
+        for first in range(0, size, _ROWS):
+            some = np.arange(first, min(first + _ROWS, size))
+            images = tf.reshape(tf.one_hot(some, size, dtype=tf.float64), [-1, *shape])
+            outputs = np.asarray(self.linear(images))
+            parts.append(scipy.sparse.csr_array(outputs.reshape(len(some), -1)))
+        return scipy.sparse.vstack(parts).T.tocsr()
 
 
 class Affine:
@@ -71,15 +103,10 @@ class Affine:
         found = []
         shape = self._in_shape
         for step in self._steps:
-            size, parts = int(np.prod(shape)), []
-            for first in range(0, size, _ROWS):
-                some = np.arange(first, min(first + _ROWS, size))
-                images = tf.reshape(tf.one_hot(some, size, dtype=tf.float64), [-1, *shape])
-                outputs = np.asarray(step.linear(images))
-                parts.append(scipy.sparse.csr_array(outputs.reshape(len(some), -1)))
-            shape = outputs.shape[1:]
+            matrix = step.find_matrix(shape)
+            shape = step.linear(tf.zeros([1, *shape], tf.float64)).shape[1:]
             shift = np.broadcast_to(step.shift, shape).reshape(-1).astype(np.float64)
-            found.append((scipy.sparse.vstack(parts).T.tocsr(), shift, step.terms))
+            found.append((matrix, shift, step.terms))
         identity = scipy.sparse.eye_array(self.in_size, format="csr")
         return found or [(identity, np.zeros(self.in_size), 0)]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from mnist_adv.certification.network import Affine, Network, Step
 from mnist_adv.certification.nonlinearities import apply
@@ -208,6 +209,7 @@ def _product(node: _Node) -> Step:
         lambda values: tf.matmul(values, np.abs(kernel)),
         True,
         len(kernel),
+        matrix=(lambda: scipy.sparse.csr_array(kernel.T)) if len(node.in_shape) == 1 else None,
     )
 
 
@@ -219,14 +221,47 @@ def _convolution(node: _Node) -> Step:
     explicit = np.reshape(node.attribute("explicit_paddings") or [0] * 8, [4, 2]).tolist()
     padding = explicit if name == "EXPLICIT" else name
     _require_last(node)
+    rates = dilations[1:3]
     if node.kind != "Conv2D":
-        dilations = dilations[1:3]
+        dilations = rates
 
     def by(weights: np.ndarray) -> Callable[[Any], Any]:
         return lambda values: convolve(values, weights, strides, padding, dilations=dilations)
 
     size = math.prod(kernel.shape[:3] if node.kind == "Conv2D" else kernel.shape[:2])
-    return Step(by(kernel), by(np.abs(kernel)), True, size)
+
+    def matrix() -> Any:
+        places = _places(node.in_shape, kernel.shape[:2], strides, rates, padding)
+        if node.kind == "Conv2D":  # `[o, kh, kw, c]`
+            weights = np.moveaxis(kernel, 3, 0)
+        else:  # of each channel, and 0 of the others
+            weights = np.einsum("ijcm,cd->cmijd", kernel, np.eye(kernel.shape[2]))
+        weights = weights.reshape(-1, places.shape[1])
+        shape = len(places), len(weights), places.shape[1]
+        indices = np.broadcast_to(places[:, np.newaxis], shape).reshape(-1)
+        there = np.broadcast_to(places[:, np.newaxis] >= 0, shape).reshape(-1)
+        data = np.where(there, np.broadcast_to(weights, shape).reshape(-1), 0.0)
+        starts = np.arange(0, len(data) + 1, shape[2])
+        columns = math.prod(node.in_shape)
+        found = scipy.sparse.csr_array(
+            (data, np.maximum(indices, 0), starts), shape=(len(starts) - 1, columns)
+        )
+        found.eliminate_zeros()
+        return found
+
+    grouped = node.kind == "Conv2D" and kernel.shape[2] != node.in_shape[2]
+    return Step(by(kernel), by(np.abs(kernel)), True, size, matrix=None if grouped else matrix)
+
+
+def _places(
+    shape: tuple[int, ...], size: Any, strides: Any, rates: Any, padding: Any
+) -> np.ndarray:
+    """Find the inputs of each window, `[windows, inputs]`; -1 outside an image."""
+    numbers = np.arange(1.0, math.prod(shape) + 1).reshape(1, *shape)
+    if not isinstance(padding, str):
+        numbers, padding = np.pad(numbers, padding), "VALID"
+    patches = tf.image.extract_patches(numbers, [1, *size, 1], strides, [1, *rates, 1], padding)
+    return np.asarray(patches).reshape(-1, patches.shape[3]).astype(np.int64) - 1
 
 
 def _average_pool(node: _Node) -> Step:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_adv.certification.nonlinearities import NONLINEARITIES, choose_slopes, make_lines
+from mnist_adv.certification.network import Network
+from mnist_adv.certification.nonlinearities import NONLINEARITIES, apply, choose_slopes, make_lines
 from mnist_adv.certification.propagation import FLOAT32, FLOAT64
 from mnist_adv.certification.read_model import logits_of, read_network
 from mnist_adv.data.datasets import Dataset
@@ -147,6 +148,47 @@ def test_no_sampled_image_is_below_a_bound(name: str) -> None:
         least = logits[np.arange(3), labels, np.newaxis] - logits
         at_centre = margins(model, images, labels, norm, 0.0, "crown")
         assert np.allclose(at_centre, np.where(np.isinf(at_centre), np.inf, least), atol=1e-7)
+
+
+STEPS: dict[str, Any] = {
+    "strides": lambda: Layers.Conv2D(3, (3, 2), strides=(2, 1), padding="same"),
+    "grouped": lambda: Layers.Conv2D(4, 3, groups=2),
+    "depthwise": lambda: Layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+    "separable": lambda: Layers.SeparableConv2D(3, 2, strides=2),
+    "average": lambda: Layers.AveragePooling2D(3, strides=2, padding="same"),
+    "maximum": lambda: Layers.MaxPooling2D(3, strides=2, padding="same"),
+    "moved": lambda: keras.Sequential([Layers.Permute((2, 3, 1)), Layers.ZeroPadding2D((1, 2))]),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_matrices_of_steps_compute_what_the_model_does(name: str) -> None:
+    model = as_model(chain_of(STEPS[name](), Layers.Rescaling(-2.0, 0.5)), images_of(1, 8, 8, 2))
+    require_matrices(read_network(model, (8, 8, 2)))
+
+
+def test_the_matrix_of_a_convolution_with_gaps_and_any_padding_is_its_own() -> None:
+    kernel = np.random.default_rng(5).normal(size=(2, 3, 2, 3))
+    padding = [[0, 0], [1, 2], [0, 1], [0, 0]]
+
+    def model(images: Any) -> Any:
+        values = tf.nn.conv2d(images, kernel, 1, padding, dilations=2)
+        return tf.reshape(values, [-1, 9 * 5 * 3])
+
+    require_matrices(read_network(model, (8, 8, 2)))
+
+
+def require_matrices(network: Network) -> None:
+    values = images_of(2, 8, 8, 2).reshape(2, -1).astype(np.float64)
+    for number, segment in enumerate(network.segments):
+        ours = values.T
+        for matrix, shift, _ in segment.matrices():
+            ours = matrix @ ours + shift[:, np.newaxis]
+            assert (matrix.data != 0).all()
+        theirs = np.asarray(segment.linear(values) + segment.bias)
+        assert np.allclose(ours.T, theirs, rtol=1e-12, atol=1e-12)
+        if number < len(network.kinds):
+            values = np.asarray(apply(network.kinds[number], theirs, network.windows[number]))
 
 
 @pytest.mark.parametrize("kind", ["relu", "sigmoid", "tanh"])
