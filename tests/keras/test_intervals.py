@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import interval_training as benchmark
+from mnist_adv import certify
 from mnist_adv.data.datasets import Dataset
 from mnist_adv.keras import IntervalBoundTraining
 from mnist_adv.keras.intervals import make_chain
@@ -94,6 +95,40 @@ def test_no_sample_is_below_the_bounds(name: str) -> None:
                 margin = outputs[0, label] - outputs[0, rival]
             worst = logits_of(model, np.where(tape.gradient(margin, pixels) > 0, lower, upper))[0]
             assert worst[label] - worst[rival] == pytest.approx(bound[rival], abs=1e-4)
+
+
+CERTIFIED: dict[str, Any] = {
+    "dense": CHAINS["dense"],
+    "normalised": CHAINS["normalised"],
+    "conv": lambda: chain_of(
+        Layers.Conv2D(3, 3, strides=2, padding="same", activation="relu"),
+        Layers.Conv2D(4, 2, activation="relu"),
+        Layers.MaxPooling2D(2),
+        Layers.AveragePooling2D(1),
+        Layers.Dense(5, activation="tanh"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "dense" else pytest.mark.slow) for n in CERTIFIED]
+)
+def test_certification_proves_by_intervals_what_training_measures(name: str) -> None:
+    model, epsilon = CERTIFIED[name](), 0.003
+    images = np.random.default_rng(0).uniform(size=(40, 8, 8, 2)).astype(np.float32)
+    images = np.where(images < 0.3, 0, images)
+    labels = logits_of(model, images).argmax(axis=1)
+    found = certify(model, images, labels, epsilon=epsilon, method="ibp", attack=False)
+    ends = np.maximum(images - epsilon, 0), np.minimum(images + epsilon, 1)
+    margins = np.asarray(make_chain(model).margins(*ends, tf.constant(labels)), np.float64)
+    margins[np.arange(40), labels] = np.inf
+    least = margins.min(axis=1)
+    # By intervals alone, an image that is not proved has a bound of its margin, too.
+    assert np.allclose(found.margin, least, rtol=1e-4, atol=1e-4) and (least > 0).any()
+    wrapper = IntervalBoundTraining(model, epsilon=0.1, certified_epsilon=epsilon)
+    wrapper.compile("adam", LOGITS)
+    measured = wrapper.evaluate(images, labels, verbose=0, return_dict=True)
+    assert abs(measured["certified_accuracy"] - found.proved.mean()) <= (abs(least) < 1e-4).mean()
 
 
 def test_the_loss_is_its_formula_and_follows_its_schedules(test_set: Dataset) -> None:
