@@ -257,8 +257,9 @@ def measure(
         # NaN is the smallest and the largest of the pixels that it is among, and inside nothing.
         in_range[block] = (pixels.min(axis=1) >= bounds[0]) & (pixels.max(axis=1) <= bounds[1])
         difference = pixels.astype(np.float64)
-        difference -= clean[block].reshape(difference.shape)
-        norms["l0"][block] = np.count_nonzero(difference, axis=1)
+        difference -= clean[block].reshape(difference.shape).astype(np.float64)
+        # As bytes: NumPy adds up truth values one by one.
+        norms["l0"][block] = (difference != 0).view(np.uint8).sum(axis=1, dtype=np.uint32)
         np.abs(difference, out=difference)
         norms["linf"][block] = difference.max(axis=1)
         norms["l1"][block] = difference.sum(axis=1)
