@@ -17,7 +17,7 @@ import numpy as np
 
 from mnist_adv.attacks.base import Attack, Outcome
 from mnist_adv.attacks.lanes import goes_in_blocks, num_lanes
-from mnist_adv.attacks.loop import Evaluate, advance, begin
+from mnist_adv.attacks.loop import Evaluate, advance, begin, enter
 from mnist_adv.attacks.progress import Progress
 from mnist_adv.attacks.queries import measure
 from mnist_adv.attacks.task import Inputs, State, Task
@@ -89,7 +89,7 @@ def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
 
 
 def _collect(out: Outcome, images: np.ndarray, lanes: np.ndarray, state: State) -> None:
-    out.image[images] = state["best_image"].numpy()[lanes]
+    out.image[images] = np.asarray(state["best_image"])[lanes]  # without a copy of all
     out.status[images] = state["best_status"].numpy()[lanes]
     out.value[images] = state["best_value"].numpy()[lanes]
     out.number[images] = state["best_number"].numpy()[lanes]
@@ -103,7 +103,8 @@ def _program(task: Task, attack: Attack, lanes: int, recording: bool) -> Callabl
     del recording
     evaluate = _traced_once(task, attack) if task.blocked else None
 
-    def loop(inputs: Inputs, state: State, taken: Any, patience: Any) -> State:
+    def go_on(inputs: Inputs, state: State, fresh: Any, taken: Any, patience: Any) -> State:
+        state = enter(task, attack, inputs, state, fresh)
         state["done"] |= ~taken
         enough = tf.math.count_nonzero(~taken, dtype=tf.int32) + patience
 
@@ -115,12 +116,8 @@ def _program(task: Task, attack: Attack, lanes: int, recording: bool) -> Callabl
             return (advance(task, attack, inputs, state, evaluate),)
 
         (state,) = tf.while_loop(going, body, (state,))
+        del state["fresh"]
         return state
-
-    def go_on(inputs: Inputs, state: State, fresh: Any, taken: Any, patience: Any) -> State:
-        start = begin(task, attack, inputs, ~fresh, evaluate)
-        merged = {name: tf.where(_along(fresh, at), at, state[name]) for name, at in start.items()}
-        return loop(inputs, merged, taken, patience)
 
     program = compiled(go_on, xla=not (task.blocked or task.randomized))
     layout: dict[str, tuple[Any, Any]] = {}
@@ -160,12 +157,6 @@ def _layout(
     if evaluate is None:
         start = begin(task, attack, inputs)
     else:
-        whole = tf.function(
-            lambda inputs: begin(task, attack, inputs, None, evaluate), autograph=False
-        )
+        whole = tf.function(lambda inputs: begin(task, attack, inputs, evaluate), autograph=False)
         start = whole.get_concrete_function(inputs).structured_outputs
     return {name: (at.shape, at.dtype) for name, at in start.items()}
-
-
-def _along(chosen: Any, values: Any) -> Any:
-    return tf.reshape(chosen, [-1] + [1] * (values.shape.rank - 1))

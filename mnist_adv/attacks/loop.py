@@ -14,12 +14,13 @@ from mnist_adv.tensors.lazy import tf
 
 Evaluate = Callable[[Inputs, State], State]
 
+_OF_THE_LOOP = ("distances_at", "fresh")
+
 
 def begin(
     task: Task,
     attack: Attack,
     inputs: Inputs,
-    done: Any = None,
     evaluate: Evaluate | None = None,
 ) -> State:
     """Make the whole state before the first step, the starting images evaluated.
@@ -29,19 +30,43 @@ def begin(
         attack: its settings.
         inputs: "clean" `[n, *flat]`, "classes", "epsilon", "num_steps", "keys", ...; perhaps
             "record_at" `[n, p]` int32, after how many steps "distances_at" keeps the best distance.
-        done: `[n]` bool, images that are not attacked; None: all are.
         evaluate: in place of the attack's own.
 
     Returns:
         The state.
     """
+    inputs = {**inputs, "done": tf.zeros([inputs["clean"].shape[0]], tf.bool)}
+    state = _start(task, attack, inputs)
+    found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
+    return _keep_best(task, attack, inputs, {**state, **found})
+
+
+def enter(task: Task, attack: Attack, inputs: Inputs, state: State, fresh: Any) -> State:
+    """Give some places of a batch to other images, which the next `advance` evaluates.
+
+    The evaluation of a start is that of a step: images that enter need none of their own.
+
+    Args:
+        task: what all images share.
+        attack: its settings.
+        inputs: as `begin`, of the images that enter and of those that go on.
+        state: as `begin` makes it.
+        fresh: `[n]` bool, the places of the images that enter.
+
+    Returns:
+        The state, with "fresh" in it.
+    """
+    start = _start(task, attack, {**inputs, "done": ~fresh})
+    return {**state, **_chosen(fresh, start, state), "fresh": fresh}
+
+
+def _start(task: Task, attack: Attack, inputs: Inputs) -> State:
+    """Make what the state holds before the starting images are evaluated."""
     count = [inputs["clean"].shape[0]]
-    done = tf.zeros(count, tf.bool) if done is None else done
-    inputs = {**inputs, "done": done}
     state = {
         **attack.start(task, inputs),
         "number": tf.zeros(count, tf.int32),
-        "done": done,
+        "done": inputs["done"],
         "best_image": inputs["clean"],
         "best_status": tf.fill(count, int(Status.UNSEEN)),
         "best_value": tf.fill(count, np.float32(np.inf)),
@@ -49,8 +74,14 @@ def begin(
     }
     if "record_at" in inputs:
         state["distances_at"] = tf.fill(inputs["record_at"].shape, np.float32(np.inf))
-    found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
-    return _keep_best(task, attack, inputs, {**state, **found})
+    return state
+
+
+def _chosen(images: Any, these: State, others: State) -> State:
+    return {
+        name: tf.where(tf.reshape(images, [-1] + [1] * (at.shape.rank - 1)), at, others[name])
+        for name, at in these.items()
+    }
 
 
 def advance(
@@ -66,7 +97,7 @@ def advance(
         task: what all images share.
         attack: its settings.
         inputs: as `begin`.
-        state: as `begin` makes it.
+        state: as `begin` or `enter` makes it. Images that enter take no step.
         evaluate: in place of the attack's own.
 
     Returns:
@@ -74,14 +105,18 @@ def advance(
         entries no longer mean anything.
     """
     # Stepping first and evaluating afterwards lets the compiled loop change images in place.
-    done = state["done"]
-    inputs = {**inputs, "done": done}
+    done, fresh = state["done"], state.get("fresh")
+    held = done if fresh is None else done | fresh
     # What is recorded is no business of the attack, which may carry on all that it is given.
-    given = {name: values for name, values in state.items() if name != "distances_at"}
-    following = dict(attack.take_step(task, inputs, given))
-    following["image"] = tf.where(per_image(done), state["image"], following["image"])
-    following["number"] = tf.where(done, state["number"], state["number"] + 1)
-    state = {**state, **following}
+    given = {name: values for name, values in state.items() if name not in _OF_THE_LOOP}
+    following = dict(attack.take_step(task, {**inputs, "done": held}, given))
+    image = following.pop("image")
+    if fresh is not None:
+        following = _chosen(fresh, {name: state[name] for name in following}, following)
+        following["fresh"] = tf.zeros_like(fresh)
+    following["image"] = tf.where(per_image(held), state["image"], image)
+    following["number"] = tf.where(held, state["number"], state["number"] + 1)
+    state, inputs = {**state, **following}, {**inputs, "done": done}
     found = attack.evaluate(task, inputs, state) if evaluate is None else evaluate(inputs, state)
     return _keep_best(task, attack, inputs, {**state, **found})
 
