@@ -68,7 +68,7 @@ class Subject:
             num_steps=STEPS,
             step_size=None,
             seed=0,
-            chunk_size=1000,
+            chunk_size=2500,
             versions=run_card.versions(),
         )
 

@@ -49,7 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
     define("jobs", int, 1, "Local processes; 1 is this one.")
     define("backend", ("local", "dask"), "local", "Where the processes are.")
     define("scheduler", str, None, "Dask's, tcp://host:port; trusted: it can run code here.")
-    define("chunk_size", int, None, "Images per result file; 1000, fewer if large, if not given.")
+    define("chunk_size", int, None, "Images per result file; 2500 or fewer if not given.")
     define("results_dir", str, "results", "The folder of results is made here, or resumed.")
     define("name", str, None, "Its name; from the settings if not given.")
     define("logdir", str, "logs", "Where TensorBoard's files go.")

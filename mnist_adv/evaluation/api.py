@@ -25,6 +25,7 @@ from mnist_adv.arguments import (
     whole,
     yes_or_no,
 )
+from mnist_adv.attacks.methods.ensemble import Ensemble
 from mnist_adv.attacks.randomized import repeatable
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.attacks.settings import configure, require_applicable
@@ -56,6 +57,8 @@ from mnist_adv.tensors.lazy import tf
 
 # Of a chunk: images, and numbers in them.
 _FEWEST_IMAGES, _MOST_IMAGES, _MOST_NUMBERS = 10, 1000, 5_000_000
+# Short attacks take more: images that are done leave their places in a batch to those that wait.
+_MOST_IMAGES_OF_SHORT, _MOST_STEPS_OF_SHORT = 2500, 100
 
 
 def evaluate(
@@ -212,7 +215,8 @@ def make_plan(
         norm: of the budgets.
         epsilons: budgets, or a text of them; None: eleven from 0 to the norm's default.
         num_images: None: all.
-        chunk_size: None: a thousand, fewer of large images.
+        chunk_size: None: 2500 for single attacks of at most 100 steps, else 1000; fewer of large
+            images.
         certify_method: of the bounds; None: nothing is certified.
         seconds_per_image: for branching.
         settings: the other settings of a `Plan`.
@@ -227,17 +231,13 @@ def make_plan(
     there = data.count()
     if num_images is not None and not num_images <= there:
         raise ValueError(f"num_images must be at most {there}. Received: {num_images}")
-    if chunk_size is None:
-        # As many images as are kept in memory several times over without harm.
-        fitting = _MOST_NUMBERS // math.prod(loaded.shape)
-        chunk_size = max(_FEWEST_IMAGES, min(_MOST_IMAGES, fitting))
     if certify_method is not None:
         given: dict[str, Any] = {"method": certify_method, "seconds_per_image": seconds_per_image}
         try:
             require_certifiable(loaded.model, loaded.shape, norm=norm, **given)
         except ValueError as error:
             raise ValueError(f"no radius can be certified: {error}") from error
-    return Plan(
+    plan = Plan(
         checkpoint=loaded.digest,
         reading=reading,
         num_classes=len(loaded.class_names),
@@ -246,11 +246,29 @@ def make_plan(
         num_images=there if num_images is None else num_images,
         norm=norm,
         epsilons=as_epsilons(epsilons, norm),
-        chunk_size=chunk_size,
+        chunk_size=_MOST_IMAGES if chunk_size is None else chunk_size,
         certify_method=certify_method,
         seconds_per_image=seconds_per_image,
         versions=run_card.versions(),
         **settings,
+    )
+    if chunk_size is None:
+        # As many images as are kept in memory several times over without harm.
+        fitting = _MOST_NUMBERS // math.prod(loaded.shape)
+        most = _MOST_IMAGES_OF_SHORT if _is_short(plan) else _MOST_IMAGES
+        plan = dataclasses.replace(plan, chunk_size=max(_FEWEST_IMAGES, min(most, fitting)))
+    return plan
+
+
+def _is_short(plan: Plan) -> bool:
+    """Tell whether a chunk takes seconds, which is what a killed run loses."""
+    attacks = [ATTACKS.find(name).attack for name in plan.attacks]
+    steps = [plan.num_steps or attack.num_steps for attack in attacks]
+    return not (
+        plan.targets is Targets.ALL
+        or plan.certify_method is not None
+        or any(isinstance(attack, Ensemble) for attack in attacks)
+        or max(steps) > _MOST_STEPS_OF_SHORT
     )
 
 

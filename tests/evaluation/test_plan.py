@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mnist_adv.certification.method import Method
+from mnist_adv.evaluation.api import make_plan
 from mnist_adv.evaluation.measure.store import Store, pack
 from mnist_adv.evaluation.plan import Chunk, Plan, Targets, list_cases, parse_epsilons
 from mnist_adv.geometry.norms import Norm
@@ -27,6 +29,29 @@ def test_chunks_cover_every_image_once(num_images: int) -> None:
     covered = [index for chunk in chunks for index in range(chunk.first, chunk.end)]
     assert covered == list(range(num_images))
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "size"),
+    [
+        ((28, 28, 1), {}, 2500),
+        ((28, 28, 1), {"num_steps": 101}, 1000),
+        ((28, 28, 1), {"attacks": ("fgsm", "boundary"), "num_steps": None}, 1000),
+        ((28, 28, 1), {"attacks": ("pgd", "strongest")}, 1000),
+        ((28, 28, 1), {"targets": Targets.ALL}, 1000),
+        ((28, 28, 1), {"chunk_size": 7}, 7),
+        ((64, 64, 3), {}, 406),
+        ((1000, 1000, 3), {}, 10),
+    ],
+)
+def test_chunks_are_larger_where_they_take_seconds(
+    shape: tuple[int, int, int], changes: dict[str, Any], size: int
+) -> None:
+    loaded: Any = types.SimpleNamespace(digest="c" * 64, class_names=["a", "b"], shape=shape)
+    data: Any = types.SimpleNamespace(dataset="d", split_name=lambda: "test", count=lambda: 10_000)
+    names = ("attacks", "norm", "epsilons", "targets", "num_steps", "step_size", "seed")
+    settings = {"num_images": None, **{name: SMALL[name] for name in names}, **changes}
+    assert make_plan(loaded, "", data, **settings).chunk_size == size
 
 
 @pytest.mark.parametrize("targets", list(Targets))
