@@ -189,6 +189,7 @@ class Budget:
         left: `[n]` int64, passes.
         distances_at: `[n, p]` float32, the smallest distance found with as many passes as each
             mark says, in the unit box; infinite where nothing was found.
+        draws: of a randomized model for each pass that is counted here.
     """
 
     def __init__(self, most: np.ndarray | None, marks: np.ndarray, draws: int = 1) -> None:
@@ -200,7 +201,7 @@ class Budget:
             draws: of a randomized model for each pass that is counted here.
         """
         limit = np.full(len(marks), _NO_LIMIT) if most is None else most
-        self._most, self._draws = limit.astype(np.int64), draws
+        self._most, self.draws = limit.astype(np.int64), draws
         self.left = self._most.copy()
         self._began = np.zeros(len(marks), bool)
         self._marks = marks.astype(np.int64)
@@ -222,7 +223,7 @@ class Budget:
             The inputs, with fewer steps where they would not fit; at least one.
         """
         cost = measure(task, attack, _known_to_runs(inputs))
-        each = self.left[inputs["index"]] // (num_runs * self._draws) - starts * cost.start.total
+        each = self.left[inputs["index"]] // (num_runs * self.draws) - starts * cost.start.total
         steps = np.maximum(each // max(1, cost.step.total), 1)
         fewer = np.minimum(inputs["num_steps"], steps).astype(np.int32)
         return {**inputs, "num_steps": fewer}
@@ -244,7 +245,7 @@ class Budget:
         """
         index, inputs = inputs["index"], _known_to_runs(inputs)
         cost = measure(task, attack, inputs)
-        first = cost.start.total * self._draws
+        first = cost.start.total * self.draws
         left = self.left[index] - first
         short = (left < 0) & ~self._began[index]
         if short.any():
@@ -254,11 +255,11 @@ class Budget:
             )
         self._began[index] = True
         able = np.flatnonzero(left >= 0)
-        affordable = np.maximum(left, 0) // max(1, cost.step.total * self._draws)
+        affordable = np.maximum(left, 0) // max(1, cost.step.total * self.draws)
         inputs["num_steps"] = np.minimum(inputs["num_steps"], affordable).astype(np.int32)
         if attack.minimal and self._marks.size:
             unspent = self._marks[index] - (self._most[index] - left)[:, np.newaxis]
-            steps = unspent // max(1, cost.step.total * self._draws)
+            steps = unspent // max(1, cost.step.total * self.draws)
             inputs["record_at"] = np.clip(steps, -1, _INT32).astype(np.int32)
         if len(able) == len(index):
             found = run(task, attack, inputs)
@@ -270,7 +271,7 @@ class Budget:
                     found.paths = [_not_run(task, image) for image in inputs["clean"]]
                 found.improve(able, chosen)
                 found.distances_at = _spread(chosen.distances_at, able, len(index))
-        self.left[index] -= (found.queries + found.gradients) * self._draws
+        self.left[index] -= (found.queries + found.gradients) * self.draws
         self._record(task, index, inputs["clean"], found)
         return found
 

@@ -180,10 +180,10 @@ def test_strongest_of_a_linear_model_is_the_optimum(
     assert [part.name for part in strongest.parts] == ["optimum"]
 
 
-def test_the_time_that_is_told_is_that_of_all_steps(
+def test_the_time_that_is_told_is_that_of_all_steps_or_of_the_budget(
     network: Any, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that runs 0.5 s at a start and 0.1 s at a step."""
+    """With a clock that runs 0.5 s at a start and 0.1 s at a step; each is two passes."""
     clock, ran = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
@@ -193,7 +193,8 @@ def test_the_time_that_is_told_is_that_of_all_steps(
         ran.append(count)
         none = np.zeros(count, np.int32)
         far = np.full(count, np.inf, np.float32)
-        return Outcome(inputs["clean"], none, far, none, none.copy(), none.copy())
+        spent = np.full(count, 1 + steps)
+        return Outcome(inputs["clean"], none, far, none, spent, spent.copy())
 
     expected: list[tuple[int, float]] = []
 
@@ -213,6 +214,10 @@ def test_the_time_that_is_told_is_that_of_all_steps(
     assert [count for count, _ in expected] == [COUNT]
     assert expected[0][1] == pytest.approx(total)
     assert set(ran[:60]) == {8}
+    options: dict[str, Any] = {"labels": labels, "method": "autoattack"}
+    attack(network, images, max_queries=250, progress=Listener(), **options)
+    # 202 of them are those of the first part; the second would take nine times as many.
+    assert expected[1][1] == pytest.approx(2 * (10.5 + 48 / (9 * 202) * 9 * 10.5))
 
 
 def test_words_for_a_time() -> None:

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 
+import joblib
 import numpy as np
 import pytest
 
 from mnist_adv import attack
+from mnist_adv.attacks.methods.ensemble import Ensemble
 from mnist_adv.commands import evaluate as command
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse.table import Table, read_table
@@ -28,6 +30,7 @@ from mnist_adv.evaluation.result import Evaluation
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models import checkpoints
 from mnist_adv.models.softmax_regression import SoftmaxRegression
+from mnist_adv.tensors import compilation
 from tests.evaluation.support import child, contents, places, small_plan
 
 pytestmark = pytest.mark.slow
@@ -305,7 +308,7 @@ def test_a_bar_names_the_part_that_runs(plan: Plan, monkeypatch: pytest.MonkeyPa
             self.text = text
 
     bar = Bar()
-    inside = run._Inside(bar, plan)
+    inside = run._Inside.behind(bar, plan)
     inside.begin("fab_t", 8)
     inside(3)
     assert bar.text == "fab_t 0/8"  # drawn a moment ago
@@ -321,3 +324,38 @@ def test_a_bar_names_the_part_that_runs(plan: Plan, monkeypatch: pytest.MonkeyPa
     count, minutes = plan.num_images, round(plan.num_images * len(plan.epsilons) / 2)
     assert f"autoattack, {count} images: at most about {minutes} minute" in bar.written
     assert inside.expect is None
+
+
+def test_with_jobs_too_the_time_of_an_ensemble_is_told_once(
+    workshop: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compilation, "XLA", False)
+    measured: list[int] = []
+
+    def expected(self: object, task: object, inputs: dict[str, np.ndarray], *_: object) -> float:
+        measured.append(len(inputs["clean"]))
+        return 240.0
+
+    monkeypatch.setattr(Ensemble, "expected_seconds", expected)
+    # Workers in this process: what they are handed is the same.
+    monkeypatch.setattr(
+        joblib, "Parallel", lambda **_: lambda tasks: (call(*given) for call, given, _ in tasks)
+    )
+    short = small_plan(
+        workshop,
+        attacks=("autoattack",),
+        num_steps=2,
+        step_size=None,
+        num_images=8,
+        epsilons=(0.2,),
+    )
+    store = Store(tmp_path / "run", short)
+    assert run.execute(store, places(workshop), run.Engine(jobs=2)) == len(short.chunks())
+    minutes = round(4 * short.num_images * len(short.epsilons) / measured[0] / 2)
+    said = f"autoattack, {short.num_images} images: at most about {minutes} minutes"
+    assert capsys.readouterr().err.count(said) == len(measured) == 1
+    run.execute(Store(tmp_path / "quiet", short), places(workshop), run.Engine(jobs=2), quiet=True)
+    assert len(measured) == 1 and capsys.readouterr().err == ""

@@ -88,13 +88,16 @@ class Ensemble(Attack):
         prepared = part.attack.prepare(task, {**inputs, "num_steps": steps}, None)
         return part.attack.solve(task, prepared, run)
 
-    def expected_seconds(self, task: Task, inputs: Inputs, run: Runner) -> float:
+    def expected_seconds(
+        self, task: Task, inputs: Inputs, run: Runner, left: float = math.inf
+    ) -> float:
         """Measure a few steps of each part, to tell how long all of them take if no image leaves.
 
         Args:
             task: what all images share.
             inputs: NumPy arrays.
             run: runs the loop, and neither reports progress nor keeps a budget.
+            left: most forward and backward passes of an image in all parts together.
 
         Returns:
             Seconds. What is compiled on the way serves the attack, too.
@@ -107,16 +110,19 @@ class Ensemble(Attack):
             some = take(inputs, np.arange(min(count, lanes)))
             size = len(some["clean"])
             known = np.full(size, np.inf, np.float32)
-            seconds = {}
+            seconds, passes = {}, {}
             for steps in (_FEW[0], *_FEW):  # the first run compiles
                 own = {**some, "num_steps": np.full(size, steps, np.int32)}
                 began = time.perf_counter()
-                self.run_part(part, task, own, known, run)
+                found = self.run_part(part, task, own, known, run)
                 seconds[steps] = time.perf_counter() - began
+                passes[steps] = float((found.queries + found.gradients).max())
             most = int(inputs["num_steps"].max()) or part.attack.num_steps
-            few, more = _FEW
-            each = max(seconds[more] - seconds[few], 0.0) / (more - few)
-            total += (seconds[few] + each * (most - few)) * math.ceil(count / size)
+            spent = _at(most, passes)
+            # The budget ends the part in which it is used up, and all after it.
+            share = min(1.0, left / spent) if spent else 1.0
+            left = max(0.0, left - spent)
+            total += share * _at(most, seconds) * math.ceil(count / size)
         return total
 
     @override
@@ -131,7 +137,11 @@ class Ensemble(Attack):
         expect = getattr(run.progress, "expect", None) if isinstance(run, Runner) else None
         if expect is not None and isinstance(run, Runner):
             count = len(inputs["clean"])
-            expect(count, self.expected_seconds(task, inputs, Runner(run.run)))
+            limit, own = math.inf, inputs
+            if run.budget is not None:
+                limit = float(run.budget.left[inputs["index"]].max(initial=0)) / run.budget.draws
+                own = {name: values for name, values in inputs.items() if name != "index"}
+            expect(count, self.expected_seconds(task, own, Runner(run.run), limit))
         best: Outcome | None = None
         made_by = np.zeros(len(inputs["clean"]), np.int64)
         reports = []
@@ -161,3 +171,10 @@ class Ensemble(Attack):
             raise ValueError(f"{type(self).__name__} has no part for this model and norm")
         best.made_by, best.parts = made_by, reports
         return best
+
+
+def _at(steps: int, measured: dict[int, float]) -> float:
+    """Extend a line through what was measured of few steps."""
+    few, more = _FEW
+    each = max(measured[more] - measured[few], 0.0) / (more - few)
+    return measured[few] + each * (steps - few)

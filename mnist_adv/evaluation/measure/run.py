@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -73,22 +75,22 @@ class Engine:
 
 
 @dataclasses.dataclass
-class _Inside:
-    """Show behind a bar how far the attack, or the part of an ensemble, is that now runs."""
+class _Expectations:
+    """Tell once of each ensemble how long all of it takes.
 
-    bar: Any
+    It is measured in the first chunk, wherever that is computed.
+    """
+
     plan: Plan
+    write: Callable[[str], object] | None  # None: nobody is told
+    jobs: int = 1
     name: str = ""
-    done: int = 0
-    total: int = 0
-    drawn: float = 0.0
     told: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def expect(self) -> Callable[[int, float], None] | None:
         # None: measuring it takes time, and once of each ensemble is enough.
-        known = self.name in self.told or self.bar.disable
-        return None if known else self._expect
+        return None if self.write is None or self.name in self.told else self._expect
 
     def _expect(self, count: int, seconds: float) -> None:
         self.told.add(self.name)
@@ -97,8 +99,31 @@ class _Inside:
             cases *= self.plan.num_classes - 1
         minimal = ATTACKS.find(self.name).attack.minimal
         budgets = 1 if minimal else len(self.plan.epsilons)
-        line = told(cases, seconds * cases * budgets / count)
-        self.bar.write(f"{self.name}, {line}", file=sys.stderr)
+        # Chunks are cut evenly, and as many are computed at once as there are jobs.
+        at_once = min(self.jobs, -(-self.plan.num_images // self.plan.chunk_size))
+        if self.write is not None:
+            self.write(f"{self.name}, {told(cases, seconds * cases * budgets / (count * at_once))}")
+
+    def begin(self, name: str, total: int) -> None:
+        self.name = name
+
+    def __call__(self, count: int) -> None:
+        pass
+
+
+@dataclasses.dataclass
+class _Inside(_Expectations):
+    """Show behind a bar how far the attack, or the part of an ensemble, is that now runs."""
+
+    bar: Any = None
+    done: int = 0
+    total: int = 0
+    drawn: float = 0.0
+
+    @classmethod
+    def behind(cls, bar: Any, plan: Plan) -> _Inside:
+        write = None if bar.disable else functools.partial(bar.write, file=sys.stderr)
+        return cls(plan, write, bar=bar)
 
     def begin(self, name: str, total: int) -> None:
         self.name, self.done, self.total, self.drawn = name, 0, total, 0.0
@@ -131,7 +156,7 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     waiting = store.missing()
     done = store.plan.num_images - sum(chunk.end - chunk.first for chunk in waiting)
     bar = tqdm(total=store.plan.num_images, initial=done, unit="image", disable=quiet)
-    inside = _Inside(bar, store.plan)
+    inside = _Inside.behind(bar, store.plan)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
             bar.set_description("compiling")  # until the first chunk is there
@@ -157,11 +182,15 @@ def _results(
         stack.enter_context(_client(engine.scheduler))
         stack.enter_context(joblib.parallel_config(backend="dask"))
         call = joblib.delayed(_in_worker)
-        tasks = (call(store.plan, places, chunk, 0, None) for chunk in waiting)
+        tasks = (call(store.plan, places, chunk, 0, None, 0) for chunk in waiting)
         return joblib.Parallel(return_as="generator_unordered")(tasks)
     threads = max(1, (os.cpu_count() or 1) // engine.jobs)
     call = joblib.delayed(_in_worker)
-    tasks = (call(store.plan, places, chunk, threads, os.getcwd()) for chunk in waiting)
+    telling = 0 if inside.write is None else engine.jobs
+    tasks = (
+        call(store.plan, places, chunk, threads, os.getcwd(), telling if chunk is waiting[0] else 0)
+        for chunk in waiting
+    )
     parallel = joblib.Parallel(
         n_jobs=engine.jobs,
         backend="loky",
@@ -174,12 +203,19 @@ def _results(
 
 
 def _in_worker(
-    plan: Any, places: Places, chunk: Chunk, threads: int, folder: str | None
+    plan: Any, places: Places, chunk: Chunk, threads: int, folder: str | None, telling: int
 ) -> tuple[Chunk, tuple[bytes, Timing]]:
     _prepare(threads)
     if folder is not None:
         os.chdir(folder)  # a model given as a function is imported from here
-    return chunk, compute(plan, places, chunk.number)
+    expectations = _Expectations(plan, _write_over_bar, telling) if telling else None
+    return chunk, compute(plan, places, chunk.number, expectations)
+
+
+def _write_over_bar(line: str) -> None:
+    # The bar is another process's, and on the same terminal; it draws itself again below.
+    width = shutil.get_terminal_size().columns
+    print(f"\r{line:<{width - 1}}", file=sys.stderr, flush=True)
 
 
 def _prepare(threads: int) -> None:
