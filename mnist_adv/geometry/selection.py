@@ -6,6 +6,7 @@ each image's answer is exact and does not depend on its neighbours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -109,8 +110,8 @@ def capped_scale(rates: Any, caps: Any, total: Any) -> Any:
 
     def following(scale: Any) -> Any:
         free = tf.cast(_wide(scale) * rates < caps, rates.dtype)
-        slope = tf.reduce_sum(free * rates, axis=_PIXELS)
-        rest = total - tf.reduce_sum((1 - free) * caps, axis=_PIXELS)
+        slope = _fast_sum(free * rates)
+        rest = total - _fast_sum((1 - free) * caps)
         return tf.maximum(scale, tf.math.divide_no_nan(rest, slope))
 
     def moving(round_: Any, before: Any, scale: Any) -> Any:
@@ -193,6 +194,12 @@ def fill(priority: Any, slack: Any, total: Any) -> Any:
     before = tf.cumsum(ties, axis=1, exclusive=True)
     part = tf.clip_by_value(left[:, tf.newaxis] - before, 0, ties)
     return above + tf.reshape(part, tf.shape(slack))
+
+
+def _fast_sum(values: Any) -> Any:
+    # XLA's sums along rows take most of FAB's time besides the model; products take half of it.
+    flat = tf.reshape(values, [-1, math.prod(values.shape[1:])])
+    return tf.linalg.matvec(flat, tf.ones(flat.shape[1], flat.dtype))
 
 
 def _bits(values: Any) -> Any:
