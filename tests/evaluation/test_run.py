@@ -18,6 +18,7 @@ import pytest
 
 from mnist_adv import attack
 from mnist_adv.attacks.methods.ensemble import Ensemble
+from mnist_adv.certification.method import Method
 from mnist_adv.commands import evaluate as command
 from mnist_adv.data import datasets
 from mnist_adv.evaluation.analyse.table import Table, read_table
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def plan(workshop: pathlib.Path) -> Plan:
-    return small_plan(workshop)
+    return small_plan(workshop, certify_method=Method.CROWN)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def _arguments(name: str, version: str, kind: str = _KINDS[0]) -> list[str]:
         ],
         "evaluate": [
             *(_DATA, ours, "--num_images=6", "--chunk_size=2", "--num_steps=2", "--name=run"),
-            *("--epsilons=0,0.1", "--attack=pgd,fgsm", seed),
+            *("--epsilons=0,0.1", "--attack=pgd,fgsm", "--certify", seed),
         ],
     }[name]
 
