@@ -163,6 +163,19 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: Captured) -> None:
 
 
 @pytest.mark.slow
+def test_what_there_is_to_choose_from_is_listed_without_tensorflow() -> None:
+    program = (
+        "import sys; from mnist_adv.commands.main import main;"
+        "sys.exit(main(['mnist_adv', 'list']) or 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fgsm, bim, pgd" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly() -> None:
     command = f"{sys.executable} -m mnist_adv list | head -n 1"
     done = subprocess.run(

@@ -321,6 +321,7 @@ def test_settings_of_an_attack_are_checked_when_it_is_made(
         PGD(**settings)
 
 
+@pytest.mark.slow
 def test_a_budget_at_the_end_of_float32_is_no_limit() -> None:
     labels = np.asarray(MODEL(IMAGES)).argmax(axis=1)
     for name, row in ATTACKS.items():

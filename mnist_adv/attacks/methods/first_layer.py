@@ -6,12 +6,14 @@ Either costs much less than a pass of the model, most of whose time the first la
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mnist_adv.attacks.methods.windows import Windows
 from mnist_adv.attacks.task import Inputs, State, Task
-from mnist_adv.models.perceptron import Perceptron
 from mnist_adv.tensors.lazy import tf
+
+if TYPE_CHECKING:
+    from mnist_adv.models.perceptron import Perceptron
 
 # Windows of at most this share of the pixels are followed.
 _SHARE = 1 / 8
@@ -30,6 +32,8 @@ def is_followed(task: Task) -> bool:
     Returns:
         Whether the model says what comes after a first layer that is affine in the pixels.
     """
+    from mnist_adv.models.perceptron import Perceptron  # imports TensorFlow
+
     return isinstance(task.model, Perceptron)
 
 
@@ -45,7 +49,7 @@ def first_values(task: Task, images: Any) -> Any:
     """
     if not is_followed(task):
         return images
-    model = cast(Perceptron, task.model)
+    model = cast("Perceptron", task.model)
     pixels = tf.reshape(images, [-1, task.num_pixels])
     return (pixels @ model.weights[0] + model.biases[0])[:, tf.newaxis, tf.newaxis]
 
@@ -61,7 +65,7 @@ def after_first(task: Task) -> Task:
     """
     if not is_followed(task):
         return task
-    model = cast(Perceptron, task.model)
+    model = cast("Perceptron", task.model)
     width = model.weights[0].shape[1]
 
     def rest(values: Any) -> Any:
@@ -82,7 +86,7 @@ def to_pixels(task: Task, gradient: Any) -> Any:
     """
     if not is_followed(task):
         return gradient
-    weights = cast(Perceptron, task.model).weights[0]
+    weights = cast("Perceptron", task.model).weights[0]
     pixels = tf.matmul(gradient[:, 0, 0], weights, transpose_b=True)
     return tf.reshape(pixels, [-1, *task.flat])
 
@@ -98,7 +102,7 @@ def begin(task: Task, image: Any) -> State:
         Zeros: the start is evaluated by a whole pass.
     """
     nothing = tf.zeros_like(image[:, 0, 0, 0])
-    model = cast(Perceptron, task.model)
+    model = cast("Perceptron", task.model)
     values = tf.zeros([image.shape[0], model.weights[0].shape[1]])
     window = {"row": nothing, "column": nothing, "side": nothing}
     return {"values": values, "kept_values": values, **window}
@@ -119,7 +123,7 @@ def follow(task: Task, inputs: Inputs, state: State, windows: Windows) -> tuple[
         large windows, every hundredth step, and where the goal seems to be met: of a success, no
         other rounding than the model's own has a say. No image depends on another.
     """
-    model = cast(Perceptron, task.model)
+    model = cast("Perceptron", task.model)
     weights = model.weights[0]
     image, kept = (tf.reshape(state[name], [-1, task.num_pixels]) for name in ("image", "kept"))
     place = state["row"], state["column"], state["side"]
