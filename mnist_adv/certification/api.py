@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -147,8 +147,8 @@ def certify_radius(
         num_steps: of the bisection; each halves the interval in which the largest radius lies that
             the method proves.
         seconds_per_image: with "beta_crown", "milp" or "sdp", how long an image may be branched on,
-            in equal parts at each radius that is tried; 0: not at all, which "milp" refuses. What
-            is proved then depends on the machine.
+            in equal parts at each radius that is tried, later ones getting what earlier ones leave;
+            0: not at all, which "milp" refuses. What is proved then depends on the machine.
         attack: whether to look for the nearest image of another class.
         arithmetic: of the network that is reasoned about, "float32" or "exact".
         bounds: the least and the largest value of a pixel.
@@ -188,12 +188,14 @@ def certify_radius(
     high = np.minimum(distance, prover.diameter)
     num_trials = int(attack) + len(first).bit_length() + num_steps
 
-    def widen(which: np.ndarray, bound: Callable[[np.ndarray], np.ndarray]) -> None:
-        low, least, ends = proved[which], margin[which], high[which]
+    def widen(which: np.ndarray, step: Method) -> None:
+        low, least, ends, left = proved[which], margin[which], high[which], seconds
         for number in range(num_trials):
             # The distance of what was found, which no bound may prove, before all others.
             tried = ends if attack and not number else _between(first, low, ends)
-            found = bound(tried).min(axis=1)
+            share, began = left / (num_trials - number), time.monotonic()
+            found = prover.bound(step, which, share, tried).min(axis=1)
+            left -= min(share, time.monotonic() - began)  # compiling is not branching
             better = (found > 0) & (tried > low)
             low, least = np.where(better, tried, low), np.where(better, found, least)
             ends = np.where(found > 0, ends, np.minimum(ends, tried))
@@ -205,7 +207,7 @@ def certify_radius(
         which = right[start : start + prover.block]
         for step in (Method.CROWN, chosen) if chosen in BRANCHING else (chosen,):
             for part in which[:, np.newaxis] if step in BRANCHING else (which,):
-                widen(part, functools.partial(prover.bound, step, part, seconds / num_trials))
+                widen(part, step)
                 if progress is not None and step is chosen:
                     progress(len(part))
     return prover.result(chosen, np.maximum(proved, 0), proved, adversarial, distance, margin)

@@ -131,12 +131,22 @@ class Brancher:
     def __init__(self, propagation: Propagation) -> None:
         self._propagation = propagation
         self._network = propagation.network
+        self._compiled: set[tuple[Any, int]] = set()
+        self._compiling = 0.0
         xla = not self._network.convolutions
         self._assess = compiled(self._assessed, xla=xla)
         self._raise = compiled(self._raised, xla=xla)
         self._raise_whole = compiled(
             functools.partial(self._raised, num_steps=_NUM_STEPS_WHOLE), xla=xla
         )
+
+    def clock(self) -> float:
+        """Tell seconds of a clock that stands still while programs are compiled.
+
+        Returns:
+            Them, from some moment on.
+        """
+        return time.monotonic() - self._compiling
 
     def search(
         self, whole: Whole, rows: np.ndarray, seconds: float, *, keep: bool = False
@@ -148,13 +158,14 @@ class Brancher:
         Args:
             whole: what is known of the region.
             rows: `[m, k]` float64, which make margins of logits.
-            seconds: after which no more cases are branched on; 0: none is.
+            seconds: after which no more cases are branched on, but for what compiling takes; 0:
+                none is.
             keep: whether the cases are wanted.
 
         Returns:
             What was found.
         """
-        end = time.monotonic() + seconds
+        end = self.clock() + seconds
         parts = [np.zeros(0)], [np.zeros((0, self._network.segments[0].in_size))]
         waiting = self._bounded(
             whole, rows, self._uncut(whole, len(rows)), parts, self._raise_whole
@@ -172,7 +183,7 @@ class Brancher:
                 least = met.argmin()
                 parts = [met[[least]]], [parts[1][0][[least]]]
             number = len(waiting.rows)
-            if not number or number > _MOST_CASES or met.min() < 0 or time.monotonic() >= end:
+            if not number or number > _MOST_CASES or met.min() < 0 or self.clock() >= end:
                 break
             order = np.argsort(waiting.bounds)
             few = _SIZES[0] if number < _SIZES[1] // 2 else _SIZES[1]
@@ -233,7 +244,7 @@ class Brancher:
         size = next((s for s in _SIZES if len(cases.rows) <= s), _SIZES[-1])
         found = []
         for part, kept in blocks(len(cases.rows), size):
-            block = cases.take(part)
+            block, began = cases.take(part), time.monotonic()
             bounds, slopes, multipliers, candidates, margins, images = program(
                 whole.region,
                 list(whole.intervals),
@@ -243,6 +254,9 @@ class Brancher:
                 [tf.constant(each) for each in block.slopes],
                 [tf.constant(each) for each in block.multipliers],
             )
+            if (program, size) not in self._compiled:
+                self._compiled.add((program, size))
+                self._compiling += time.monotonic() - began
             least = int(np.asarray(margins).argmin())
             parts[0].append(np.asarray(margins)[[least]])
             parts[1].append(np.asarray(images)[[least]])
@@ -340,7 +354,8 @@ class Brancher:
             self._score(kind, interval, pair[0][:, 0, :, 0], coefficients[:, 0])
             for kind, interval, pair, coefficients in zip(self._network.kinds, narrow, full, passed)
         ]
-        best, candidates = tf.math.top_k(tf.concat(scores, axis=1), _NUM_CANDIDATES)
+        none = tf.zeros([tf.shape(rows)[0], _NUM_CANDIDATES], tf.float64)
+        best, candidates = tf.math.top_k(tf.concat([*scores, none], axis=1), _NUM_CANDIDATES)
         candidates = tf.where(best > 0, candidates, -1)
         margins = tf.reduce_sum(logits_of(self._network, images) * rows[:, 0], axis=1)
         return bounds, slopes, multipliers, candidates, margins, images

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,14 +104,14 @@ def search(
     Returns:
         What was proved, and the image with the least margin that was met.
     """
-    until = time.monotonic() + seconds
+    until = brancher.clock() + seconds
     found = brancher.search(whole, rows, _BEFORE * seconds)
     if found.margin < 0 or found.bounds.min() > 0:
         return found
     program = Program(propagation.network, propagation.ball, whole.region, whole.intervals)
     left = [place for place in found.bounds.argsort() if found.bounds[place] <= 0]
     for number, place in enumerate(left):
-        share = (until - _AFTER * seconds - time.monotonic()) / (len(left) - number)
+        share = (until - _AFTER * seconds - brancher.clock()) / (len(left) - number)
         if share <= 0:
             break
         answer = program.minimise(rows[place], share)
@@ -120,7 +119,7 @@ def search(
             found = dataclasses.replace(found, image=answer.image, margin=answer.margin)
         if found.margin < 0:
             return found
-    again = brancher.search(whole, rows[left], until - time.monotonic())
+    again = brancher.search(whole, rows[left], until - brancher.clock())
     bounds = found.bounds.copy()
     bounds[left] = np.maximum(bounds[left], again.bounds)
     least = min(found, again, key=lambda each: each.margin)

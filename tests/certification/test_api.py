@@ -11,6 +11,7 @@ import mnist_adv
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.certification import prover, witness
 from mnist_adv.certification.bounds import Bounder
+from mnist_adv.certification.method import Method
 from mnist_adv.certification.result import Certainty
 from mnist_adv.certification.witness import check_witnesses
 from mnist_adv.geometry.norms import Norm
@@ -178,3 +179,22 @@ def test_radii_that_are_tried_first_are_settled(norm: str, epsilon: float, netwo
     assert np.isinf(found.broken_radius[1:]).all() and sum(done) == 20
     attacked = mnist_adv.certify_radius(network, images, labels, norm=norm, num_steps=3)
     assert (found.proved_radius < attacked.broken_radius).all()
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_radius_has_the_time_that_those_before_it_left(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+
+    def bound(self: Any, method: Any, which: Any, seconds: float, radii: Any) -> np.ndarray:
+        if method is Method.BETA_CROWN:
+            shares.append(seconds)
+        return np.where(radii[:, np.newaxis] < 0.01, 1.0, -1.0)
+
+    monkeypatch.setattr(prover.Prover, "bound", bound)
+    images = images_of(1, 4, 4, 1)
+    labels = np.asarray(network(images)).argmax(axis=1)
+    options: dict[str, Any] = {"method": "beta_crown", "num_steps": 4, "attack": False}
+    mnist_adv.certify_radius(network, images, labels, seconds_per_image=1000, **options)
+    assert np.allclose(shares, [1000 / left for left in (5, 4, 3, 2, 1)], rtol=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import mnist_adv
-from mnist_adv.certification import checker
+from mnist_adv.certification import branching, checker
 from mnist_adv.certification.bounds import Bounder
 from mnist_adv.certification.branching import Cases, Search
 from mnist_adv.certification.propagation import FLOAT64, Propagation
@@ -202,3 +203,21 @@ def test_wrong_cases_are_refused(proof: tuple[Arrays, Arrays]) -> None:
     assert hidden
     with pytest.raises(ValueError, match="is not excluded as claimed"):
         checker.check(network, {**arrays, **hidden})
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_the_clock_of_a_search_stands_still_while_programs_are_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(branching, "_NUM_STEPS_WHOLE", 2)
+    bounder, image = (
+        bounder_of(perceptron(random_layers(4, 3, 3)), (2, 2, 1)),
+        images_of(1, 2, 2, 1),
+    )
+    whole, rows = bounder.refine(image.reshape(-1).astype(np.float64), 0.1), np.eye(3)[:1]
+    shares = []
+    for _ in range(2):
+        began = bounder.brancher.clock(), time.monotonic()
+        bounder.brancher.search(whole, rows, 0)
+        shares.append((bounder.brancher.clock() - began[0]) / (time.monotonic() - began[1]))
+    assert shares[0] < 0.5 < shares[1]

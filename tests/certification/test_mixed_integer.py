@@ -19,6 +19,7 @@ from mnist_adv.certification.propagation import FLOAT64, Propagation
 from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.models.linear import LinearModel
 from tests.certification.support import (
     perceptron,
     random_layers,
@@ -180,3 +181,16 @@ def test_a_wrong_claim_of_highs_proves_nothing(monkeypatch: pytest.MonkeyPatch) 
         model, images[broken], labels[broken], method="milp", seconds_per_image=0.5, **options
     )
     assert not found.proved.any()
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("method", ["beta_crown", "milp"])
+@pytest.mark.parametrize("widths", [(16, 3), (16, 2, 3)])
+def test_networks_of_few_neurons_or_none_are_settled(method: str, widths: tuple[int, ...]) -> None:
+    layers, images = random_layers(*widths), images_of(2, 4, 4, 1)
+    model = LinearModel(*layers[0]) if len(layers) == 1 else perceptron(layers)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    options: dict[str, Any] = {"method": method, "seconds_per_image": 5, "attack": False}
+    found = mnist_adv.certify(model, images, labels, epsilon=[0.5, 0.01], **options)
+    assert np.array_equal(found.broken, [True, False])
+    assert np.array_equal(found.proved, [False, True])
