@@ -264,8 +264,9 @@ def _solve(
     inputs: Inputs = {
         "clean": unit.reshape(-1, *task.flat),
         **{name: values for name, values in per_image.items() if name != "seed"},
-        "keys": keys_of(unit, per_image["seed"]),
     }
+    if attack.draws:
+        inputs["keys"] = keys_of(unit, per_image["seed"])
     inputs = attack.prepare(task, inputs, step_size)
     try:
         return inputs, attack.solve(task, inputs, run)

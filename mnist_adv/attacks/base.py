@@ -52,6 +52,11 @@ class Attack:
         """Whether an image is done as soon as its goal is met."""
         return not self.minimal
 
+    @property
+    def draws(self) -> bool:
+        """Whether it may draw at random: only then are there "keys" among its inputs."""
+        return True
+
     def start(self, task: Task, inputs: Inputs) -> State:
         """Make the attack's entries of the state before the first step.
 

@@ -192,7 +192,7 @@ class Task:
 
         Args:
             loss: what is descended.
-            inputs: "classes", "keys" and "done" among them.
+            inputs: "classes" and "done" among them, and "keys" for a source that draws.
             images: `[n, *flat]`.
             source: where the gradient comes from.
             stream: `[n]` int32, the number of the draw of random directions.
@@ -202,18 +202,20 @@ class Task:
             is done.
         """
         objective = self.objective(loss)
-        if stream is None:
-            stream = tf.zeros_like(inputs["classes"], tf.int32)
+        drawn: dict[str, Any] = {}
+        if source.source.estimates:
+            first = tf.zeros_like(inputs["classes"], tf.int32) if stream is None else stream
+            drawn = {"keys": inputs["keys"], "stream": first}
 
-        def found(images: Any, classes: Any, keys: Any, stream: Any) -> tuple[Any, Any]:
+        def found(images: Any, classes: Any, *draws: Any) -> tuple[Any, Any]:
             logits, gradient = source(
-                self.model, objective, self.as_images(images), classes, keys=keys, stream=stream
+                self.model, objective, self.as_images(images), classes, **dict(zip(drawn, draws))
             )
             # A Keras function forgets how many images came, which a compiled loop must know.
             logits = tf.reshape(logits, [images.shape[0], self.num_classes])
             return logits, tf.reshape(gradient, images.shape)
 
-        arguments = (images, inputs["classes"], inputs["keys"], stream)
+        arguments = (images, inputs["classes"], *drawn.values())
         if self.blocked:
             results = [
                 tf.TensorSpec(shape, tf.float32) for shape in ([self.num_classes], self.flat)

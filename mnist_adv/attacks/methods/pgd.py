@@ -37,6 +37,11 @@ class PGD(Restarted):
         super().__post_init__()
         real(self.momentum, "momentum", 0, 1)
 
+    @property
+    @override
+    def draws(self) -> bool:
+        return self.random_start or self.restarts > 1 or self.source.source.estimates
+
     @override
     def prepare(self, task: Task, inputs: Inputs, step_size: Any) -> Inputs:
         if step_size is None and self.step_fraction is not None:
