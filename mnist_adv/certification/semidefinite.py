@@ -14,27 +14,30 @@ of Goemans and Williamson (1995).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse.linalg
 
 from mnist_adv.certification.network import Network
 from mnist_adv.certification.propagation import Interval
 from mnist_adv.certification.region import Region
 from mnist_adv.tensors.lazy import tf
 
-# Of the relaxation's vectors, and of the steps to its optimum.
-_DIMENSION, _NUM_STEPS, _CHANGE = 40, 400, 1e-5
-_LARGEST = 5000  # of the matrix
+# Of the relaxation's vectors, and of the steps to its optimum, which end where the bound is above 0
+# or no longer rises by this share.
+_DIMENSION, _NUM_STEPS, _NUM_STEPS_OF_PART = 40, 400, 60
+_STEPS_BETWEEN_BOUNDS, _RISE = 20, 0.03
+_LARGEST, _FEW = 5000, 100  # of the matrix; of one that is taken as a whole
 _PRICE = 1e3
+_LEAST = 1e-6  # by which a diagonal is raised, relatively
 _ROUNDOFF = 2.0**-53
-Split = Mapping[Any, bool]  # hidden neuron -> whether it is active
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,23 @@ class Leaf:
     slopes: np.ndarray
     diagonal: np.ndarray
     bound: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """A leaf, and from where its two parts start.
+
+    Attributes:
+        leaf: what is proved.
+        free: `[f]` int64, the neurons that may be active or inactive.
+        vectors: `[f, _DIMENSION]`, the relaxation's.
+        branch: the place in `free` of the neuron whose value is the farthest from ReLU's.
+    """
+
+    leaf: Leaf
+    free: np.ndarray
+    vectors: np.ndarray
+    branch: int
 
 
 def as_hidden(network: Network) -> Hidden:
@@ -171,36 +191,53 @@ def search(margin: Margin, seconds: float) -> tuple[list[Leaf], float]:
         Low-Rank Factorization", 2003.
     """
     end, ties = time.monotonic() + seconds, itertools.count()
-    leaf, branch = _relax(margin, {})
-    waiting = [(leaf.bound, next(ties), leaf, branch)]
-    while waiting[0][0] <= 0 and waiting[0][3] is not None and time.monotonic() < end:
-        _, _, leaf, branch = heapq.heappop(waiting)
-        given = dict(zip(leaf.neurons.tolist(), leaf.active.tolist()))
-        for side in ({branch: False}, {branch: True}):
-            child, branch = _relax(margin, {**given, **side})
-            heapq.heappush(waiting, (child.bound, next(ties), child, branch))
-    return [leaf for _, _, leaf, _ in waiting], waiting[0][0]
+    none = np.zeros(0, np.int64)
+    free = free_neurons(margin, none)
+    vectors = np.random.default_rng(0).normal(size=(len(free), _DIMENSION))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    case = _relax(margin, none, none.astype(bool), np.zeros(0), free, vectors)
+    waiting = [(case.leaf.bound, next(ties), case)]
+    while waiting[0][0] <= 0 and len(waiting[0][2].free) and time.monotonic() < end:
+        _, _, case = heapq.heappop(waiting)
+        for active in (False, True):
+            part = _part(margin, case, active)
+            heapq.heappush(waiting, (part.leaf.bound, next(ties), part))
+    return [case.leaf for _, _, case in waiting], waiting[0][0]
 
 
-def _relax(margin: Margin, given: Split) -> tuple[Leaf, int | None]:
-    """Bound a margin in one case; and name the neuron that the relaxation knows least of."""
-    neurons = np.array(sorted(given), np.int64)
-    active = np.array([given[neuron] for neuron in neurons], bool)
+def _part(margin: Margin, case: _Case, active: bool) -> _Case:
+    """Bound a margin in one of the two parts of a case."""
+    neuron = case.free[case.branch]
+    place = case.leaf.neurons.searchsorted(neuron)
+    slope = margin.coefficients[neuron] if active else 0.0
+    return _relax(
+        margin,
+        np.insert(case.leaf.neurons, place, neuron),
+        np.insert(case.leaf.active, place, active),
+        np.insert(case.leaf.slopes, place, slope),
+        np.delete(case.free, case.branch),
+        np.delete(case.vectors, case.branch, axis=0),
+    )
+
+
+def _relax(
+    margin: Margin,
+    neurons: np.ndarray,
+    active: np.ndarray,
+    slopes: np.ndarray,
+    free: np.ndarray,
+    vectors: np.ndarray,
+) -> _Case:
+    """Bound a margin in one case, from where the case that it is a part of has ended."""
     c = margin.coefficients[neurons]
-    slopes = np.where(active, c, 0.0)
-    free = free_neurons(margin, neurons)
     moving = margin.radius > 0
     reach = margin.hidden.weights[moving] * margin.radius[moving, np.newaxis]
     if not len(free):
         slopes = _best_slopes(margin, neurons, active)
     product = reach[:, free] * (margin.coefficients[free] / 2)
     before = margin.centre @ margin.hidden.weights + margin.hidden.bias
-    generator = np.random.default_rng(0)
-    vectors = generator.normal(size=(len(free), _DIMENSION))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    last = np.inf
-    step = 0.0  # of the slopes
-    for number in range(_NUM_STEPS):
+    best, found, step = -np.inf, (slopes, np.zeros(0)), 0.0  # the last: of the slopes
+    for number in range(1, (_NUM_STEPS_OF_PART if len(neurons) else _NUM_STEPS) + 1):
         linear = _linear(margin, neurons, slopes, free)[moving]
         sums = product @ vectors
         sums[:, 0] += linear
@@ -209,27 +246,36 @@ def _relax(margin: Margin, given: Split) -> tuple[Leaf, int | None]:
         sums = product.T @ pixels
         of_neurons = np.linalg.norm(sums, axis=1)
         vectors = sums / np.maximum(of_neurons, 1e-300)[:, np.newaxis]
-        if number % 10 == 9:
-            # Where the relaxation's image breaks a given sign, the slope pays for it.
-            if len(neurons) and len(free):
-                at = before[neurons] - pixels[:, 0] @ reach[:, neurons]
-                most = max(float(np.abs(at).max()), 1e-9)
-                step = step or 0.3 * float(np.abs(margin.coefficients).max()) / most
-                slopes = slopes + step * at
-                slopes = np.where(active, np.minimum(slopes, c), np.maximum(slopes, 0.0))
-                step *= 0.9
-            value = of_pixels.sum()
-            if abs(value - last) <= _CHANGE * abs(value):
+        if number % _STEPS_BETWEEN_BOUNDS == 0:
+            diagonal = np.concatenate([of_pixels, of_neurons, [max(linear @ pixels[:, 0], 0.0)]])
+            diagonal = raise_diagonal(product, linear, diagonal)
+            bound, last = _bound(margin, neurons, slopes, diagonal), best
+            if bound > last:
+                best, found = bound, (slopes, diagonal)
+            if bound > 0 or bound - last <= _RISE * abs(bound) or not len(free):
                 break
-            last = value
+        if number % 10 == 0 and len(neurons) and len(free):
+            # Where the relaxation's image breaks a given sign, the slope pays for it.
+            at = before[neurons] - pixels[:, 0] @ reach[:, neurons]
+            most = max(float(np.abs(at).max()), 1e-9)
+            step = step or 0.3 * float(np.abs(margin.coefficients).max()) / most
+            slopes = slopes + step * at
+            slopes = np.where(active, np.minimum(slopes, c), np.maximum(slopes, 0.0))
+            step *= 0.9
+    slopes, diagonal = found
     linear = _linear(margin, neurons, slopes, free)[moving]
-    diagonal = np.concatenate([of_pixels, of_neurons, [max(linear @ pixels[:, 0], 0.0)]])
     diagonal = make_certain(product, linear, diagonal)
+    leaf = Leaf(neurons, active, slopes, diagonal, _bound(margin, neurons, slopes, diagonal))
+    # The relaxation's value of a neuron, times c, and ReLU's at its image.
+    c = margin.coefficients[free]
+    relaxed = c * np.maximum(before[free], 0) - sums[:, 0] - of_neurons
+    doubt = np.abs(relaxed - c * np.maximum(before[free] - 2 * sums[:, 0] / c, 0))
+    return _Case(leaf, free, vectors, int(doubt.argmax()) if len(free) else -1)
+
+
+def _bound(margin: Margin, neurons: np.ndarray, slopes: np.ndarray, diagonal: np.ndarray) -> float:
     at_centre = value_at_centre(margin, neurons, slopes)
-    bound = at_centre - diagonal.sum() / 2 - own_rounding(margin)
-    leaf = Leaf(neurons, active, slopes, diagonal, bound)
-    doubt = of_neurons * (1 - vectors[:, 0] ** 2)
-    return leaf, int(free[doubt.argmax()]) if len(free) else None
+    return float(at_centre - diagonal.sum() / 2 - own_rounding(margin))
 
 
 def _best_slopes(margin: Margin, neurons: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -307,8 +353,8 @@ def own_rounding(margin: Margin) -> float:
     return float(4 * sum(margin.hidden.weights.shape) * _ROUNDOFF * sizes)
 
 
-def make_certain(product: np.ndarray, linear: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-    """Raise a diagonal until `diag(d) - M` is positive semidefinite beyond doubt.
+def raise_diagonal(product: np.ndarray, linear: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """Raise a diagonal until `diag(d) - M` is positive semidefinite, as Lanczos' method finds.
 
     Args:
         product: `[p, q]`, of the quadratic form `t' product v + t' linear`.
@@ -318,16 +364,47 @@ def make_certain(product: np.ndarray, linear: np.ndarray, diagonal: np.ndarray) 
     Returns:
         The diagonal, raised.
     """
-    matrix = quadratic_form(product, linear)
-    least = 1e-7 * diagonal.mean() + 1e-12
-    raised = diagonal + least
-    if not is_semidefinite(matrix, raised):
-        missing = -np.linalg.eigvalsh(np.diag(raised) - matrix)[0]
-        raised = raised + max(missing, 0) + least
-        while not is_semidefinite(matrix, raised):
-            least *= 4
-            raised = raised + least
-    return raised
+    raised = diagonal + _LEAST * diagonal.mean() + 1e-12
+    # Of the matrix whose diagonal is 1: it needs few steps, where small pixels' entries need many.
+    largest = _largest_eigenvalue(product, linear, 1 / np.sqrt(raised))
+    return raised * max(largest, 1.0) * (1 + _LEAST)
+
+
+def _largest_eigenvalue(product: np.ndarray, linear: np.ndarray, scale: np.ndarray) -> float:
+    """Find that of a quadratic form whose rows and columns are scaled."""
+    count, size = len(product), len(scale)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        y = scale * values.ravel()
+        of_pixels = product @ y[count:-1] + linear * y[-1]
+        return scale * np.concatenate([of_pixels, product.T @ y[:count], [linear @ y[:count]]])
+
+    if size > _FEW:
+        operator = scipy.sparse.linalg.LinearOperator([size] * 2, scaled, dtype=np.float64)
+        options = {"k": 1, "which": "LA", "v0": np.ones(size), "tol": 1e-5}
+        with contextlib.suppress(scipy.sparse.linalg.ArpackError):
+            found = scipy.sparse.linalg.eigsh(operator, return_eigenvectors=False, **options)
+            return float(found[0])
+    matrix = quadratic_form(product, linear) * scale * scale[:, np.newaxis]
+    return float(np.linalg.eigvalsh(matrix)[-1])
+
+
+def make_certain(product: np.ndarray, linear: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """Raise a diagonal until `diag(d) - M` is positive semidefinite beyond doubt.
+
+    Args:
+        product: `[p, q]`, of the quadratic form `t' product v + t' linear`.
+        linear: `[p]`.
+        diagonal: `[p + q + 1]`, above 0.
+
+    Returns:
+        The diagonal, raised.
+    """
+    matrix, least = quadratic_form(product, linear), _LEAST
+    while not is_semidefinite(matrix, diagonal):
+        least *= 4
+        diagonal = diagonal * (1 + least)
+    return diagonal
 
 
 def quadratic_form(product: np.ndarray, linear: np.ndarray) -> np.ndarray:

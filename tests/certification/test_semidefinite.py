@@ -18,6 +18,7 @@ from mnist_adv.certification.semidefinite import (
     is_semidefinite,
     make_certain,
     quadratic_form,
+    raise_diagonal,
     search,
 )
 from tests.certification.support import margins, perceptron, random_layers, smallest_margins
@@ -95,10 +96,13 @@ def test_a_diagonal_is_raised_until_it_is_certain() -> None:
     assert np.isclose(point @ matrix @ point / 2, form)
     low = np.full(14, 0.1)
     assert not is_semidefinite(matrix, low)
-    raised = make_certain(product, linear, low)
-    least = np.linalg.eigvalsh(np.diag(raised) - matrix)[0]
-    assert is_semidefinite(matrix, raised) and 0 <= least < 0.1
-    assert not is_semidefinite(matrix, raised - least - 1e-9)
+    raised = raise_diagonal(product, linear, low)
+    certain = make_certain(product, linear, raised)
+    least = np.linalg.eigvalsh(np.diag(certain) - matrix)[0]
+    assert is_semidefinite(matrix, certain) and 0 <= least < 1e-3
+    assert (raised <= certain).all() and (certain < raised * 1.001).all()
+    assert is_semidefinite(matrix, make_certain(product, linear, low))
+    assert not is_semidefinite(matrix, certain - least - 1e-9)
 
 
 @pytest.mark.usefixtures("eagerly")
