@@ -18,14 +18,20 @@ from typing import Any
 import numpy as np
 
 import mnist_adv
-from mnist_adv.certification.method import Method
+from mnist_adv.certification.method import BRANCHING, Method
 from mnist_adv.data.datasets import Dataset, load
 
 _WIDTHS = (256, 256)
 
 
 def certify_by_each(
-    model: Any, digits: Dataset, epsilon: float, methods: list[str], seconds: float, attack: bool
+    model: Any,
+    digits: Dataset,
+    epsilon: float,
+    methods: list[str],
+    seconds: float,
+    stride: int,
+    attack: bool,
 ) -> list[str]:
     """Certify images by each method, and set the results side by side.
 
@@ -35,7 +41,8 @@ def certify_by_each(
         epsilon: the L-inf radius.
         methods: names; beyond the first, a row has all before it too.
         seconds: for branching on an image, after the last method.
-        attack: whether what the last method leaves is attacked.
+        stride: of the images in the test set.
+        attack: whether what is left before the last row's branching is attacked.
 
     Returns:
         Lines of a table.
@@ -44,29 +51,38 @@ def certify_by_each(
         "| bounds | proved | broken | unresolved | median margin | seconds | of processors |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, limit in [*((name, 0.0) for name in methods), (methods[-1], seconds)]:
-        if limit and name != Method.SDP.value:
-            continue
+    rows = [(Method(name), 0.0) for name in methods]
+    if rows[-1][0] in BRANCHING:
+        rows.append((rows[-1][0], seconds))
+    for number, (method, limit) in enumerate(rows, 1):
         started, spent = time.perf_counter(), time.process_time()
         found = mnist_adv.certify(
             model,
             digits.images,
             digits.labels,
             epsilon=epsilon,
-            method=name,
+            method=method,
             seconds_per_image=limit,
-            attack=attack and name == methods[-1],
+            attack=attack and number == len(rows),
         )
         took, spent = time.perf_counter() - started, time.process_time() - spent
         proved, broken = int(found.proved.sum()), int(found.broken.sum())
-        right = np.isfinite(found.margin)
+        # Those that branch stop at a margin above 0.
+        median = np.median(found.margin[np.isfinite(found.margin)])
         lines.append(
-            f"| {name}{', and branching' if limit else ''} | {proved} | {broken} | "
-            f"{len(found.labels) - proved - broken} | {np.median(found.margin[right]):.3f} | "
-            f"{took:.0f} | {spent:.0f} |"
+            f"| {method.value}{', and branching' if limit else ''} | {proved} | {broken} | "
+            f"{len(found.labels) - proved - broken} | "
+            f"{'' if method in BRANCHING else f'{median:.3f}'} | {took:.0f} | {spent:.0f} |"
         )
         print(lines[-1], flush=True)
-    return lines
+    left = np.flatnonzero(~found.proved & ~found.broken)
+    named = [f"{stride * image} (margin at least {found.margin[image]:.3f})" for image in left[:20]]
+    rest = f" and {len(left) - 20:,} others" if len(left) > 20 else ""
+    return [
+        *lines,
+        "",
+        f"Unresolved at last, by place in the test set: {', '.join(named) or 'none'}{rest}.",
+    ]
 
 
 def trained_net(train: Dataset) -> Any:
@@ -130,7 +146,13 @@ def main(argv: list[str] | None = None) -> int:
         f"# {name}, L-inf {settings.epsilon:g}, {len(digits.labels)} test images",
         "",
         *certify_by_each(
-            model, digits, settings.epsilon, methods, settings.seconds, bool(settings.model)
+            model,
+            digits,
+            settings.epsilon,
+            methods,
+            settings.seconds,
+            stride,
+            bool(settings.model),
         ),
     ]
     settings.output_dir.mkdir(parents=True, exist_ok=True)

@@ -56,8 +56,8 @@ def certify(
             bounds), "alpha_crown" (with optimised slopes), "beta_crown" (with slopes that are
             optimised for hidden neurons too), "milp" (a mixed-integer program, for small networks
             of ReLU and maximum pooling, and L-inf or L1), or "sdp" (semidefinite bounds, for one
-            hidden layer of ReLU and L-inf: by far the tightest, and the slowest: 784-500-10 takes
-            minutes for an image).
+            hidden layer of ReLU and L-inf: by far the tightest, and the slowest: 784-500-10 takes a
+            second or two for an image, before branching).
         seconds_per_image: with "beta_crown", "milp" or "sdp", how long an image that its bounds
             leave open may be branched on, hidden neurons of ReLU being active or inactive; 0: not
             at all, which "milp" refuses.
