@@ -15,7 +15,6 @@ from mnist_adv.certification.method import Method
 from mnist_adv.certification.optimisation import optimise
 from mnist_adv.certification.propagation import Interval, Propagation, Slopes
 from mnist_adv.certification.region import Region
-from mnist_adv.geometry.norms import Norm
 from mnist_adv.tensors.compilation import compiled
 from mnist_adv.tensors.lazy import tf
 
@@ -255,11 +254,10 @@ class Bounder:
             # Where the next segment mixes nothing, the next intervals are no tighter than these.
             passed = network.segments[number + 1].num_products == 0
             loose = (upper > 0) & ((lower < 0) | passed)
-        groups = self._fields.groups(number) if number else None
-        if groups is not None and self._propagation.ball.norm is Norm.LINF:
-            low, high = bound_neurons(
-                groups, self._deviate(number, region, intervals, slopes), loose
-            )
+        groups = self._fields.groups(number)
+        if groups is not None:
+            seen = self._deviate(number, region, intervals, slopes)
+            low, high = bound_neurons(groups, seen, loose, self._propagation.ball.norm)
             lower, upper = np.maximum(lower, low), np.minimum(upper, high)
             return Interval(tf.constant(lower), tf.constant(upper), found.rounding)
         index = np.flatnonzero(loose.any(axis=0))

@@ -17,6 +17,7 @@ import scipy.sparse
 from threadpoolctl import threadpool_limits
 
 from mnist_adv.certification.network import Network
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.optimum.parallel import blocks, in_parallel
 
 UNIT = 2.0**-24
@@ -26,6 +27,9 @@ _AT_ONCE = 8  # images and groups that one thread takes at a time
 _MOST_ROWS, _FEWEST_ROWS = 512, 32
 # By how much rows of one group may have more inputs than the first of them.
 _WIDER = 1.2
+# Of the search for a dual variable: where it ends, the bound holds.
+_ROUNDS, _TINY = 8, 1e-300
+_OUTWARD = 1 + 1e-12  # of what float64 sums
 # Of the matrices that are kept for all groups of a segment's neurons.
 _MOST_NUMBERS = 2**26
 
@@ -77,13 +81,17 @@ class Deviations(NamedTuple):
     """Regions and lines, seen from one image of each region, its reference.
 
     Attributes:
-        reach: `[n, D]` float32, the most by which pixels differ from the reference.
+        falls: `[n, D]` float64, the most by which pixels fall below the reference.
+        rises: `[n, D]` float64, and rise above it; in L-inf the same.
+        epsilon: `[n]` float64, the radius.
         through: of each nonlinearity before the neurons.
         values: `[n, size]` float64, of the neurons at the reference.
         errors: `[n, size]` float64, how far errors of the last segment can move them.
     """
 
-    reach: Any
+    falls: Any
+    rises: Any
+    epsilon: Any
     through: list[Through]
     values: Any
     errors: Any
@@ -176,7 +184,7 @@ class Fields:
 
 
 def bound_neurons(
-    groups: Sequence[_Group], deviations: Deviations, wanted: np.ndarray
+    groups: Sequence[_Group], deviations: Deviations, wanted: np.ndarray, norm: Norm
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bound neurons from below and above.
 
@@ -184,6 +192,7 @@ def bound_neurons(
         groups: of all neurons of a segment.
         deviations: of n images.
         wanted: `[n, size]` bool, the neurons that are bounded.
+        norm: of the balls.
 
     Returns:
         The bounds `[n, size]` float64; infinite where none is wanted.
@@ -204,9 +213,15 @@ def bound_neurons(
             image, group = place % count, groups[place // count]
             here = np.flatnonzero(wanted[image, group.rows])
             if len(here):
-                losses = _losses(group.hops, here, lines[image], deviations.reach[image])
-                rows = group.rows[here]
-                losses += deviations.errors[image, rows]
+                rows, inputs = group.rows[here], group.hops[0].inputs
+                coefficients, losses = _losses(group.hops, here, lines[image])
+                most = _MOST[norm](
+                    coefficients,
+                    deviations.falls[image, inputs],
+                    deviations.rises[image, inputs],
+                    deviations.epsilon[image],
+                )
+                losses = (losses + most).reshape(2, -1) + deviations.errors[image, rows]
                 value = deviations.values[image, rows]
                 lower[image, rows], upper[image, rows] = value - losses[0], value + losses[1]
 
@@ -217,11 +232,17 @@ def bound_neurons(
 
 
 def _losses(
-    hops: Sequence[_Hop], rows: np.ndarray, lines: Sequence[Through], reach: np.ndarray
-) -> np.ndarray:
-    """Bound how far neurons fall below their values at the reference, and rise above: `[2, r]`."""
+    hops: Sequence[_Hop], rows: np.ndarray, lines: Sequence[Through]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow neurons, and their negatives, back to the pixels.
+
+    Returns:
+        The pixels' coefficients `[2 r, i]` float32, and what was lost on the way `[2 r]`.
+    """
     after = hops[-1]
-    places = np.flatnonzero(lines[-1].changing[after.inputs])
+    places = np.arange(len(after.inputs))
+    if lines:
+        places = np.flatnonzero(lines[-1].changing[after.inputs])
     identity = np.eye(len(after.inputs), dtype=np.float32)
     start = _part(identity if after.matrix is None else after.matrix, rows, places)
     coefficients = np.concatenate([start, -start])
@@ -239,16 +260,19 @@ def _losses(
             outputs, lower, upper = outputs[kept], lower[kept], upper[kept]
             up, down = up[:, kept // window], down[:, kept // window]
         coefficients = up * lower - down * upper
-        if before.matrix is None:
+        places = np.arange(len(before.inputs))
+        if before.matrix is None and number:
             places = outputs
+        elif before.matrix is None:
+            every = np.zeros((len(coefficients), len(places)), np.float32)
+            every[:, outputs] = coefficients
+            coefficients = every
         else:
-            places = np.arange(len(before.inputs))
             if number:
                 places = np.flatnonzero(lines[number - 1].changing[before.inputs])
             coefficients = coefficients @ _part(before.matrix, outputs, places)
         after = before
-    losses += _sum(np.abs(coefficients), reach[after.inputs[places]])
-    return losses.reshape(2, -1)
+    return coefficients, losses
 
 
 def _part(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -262,3 +286,55 @@ def _sum(coefficients: np.ndarray, losses: np.ndarray) -> np.ndarray:
     """Multiply `[m, s]` with `[s]`, both at least 0, and round upwards."""
     share = UNIT * (len(losses) + _MORE_TERMS)
     return (coefficients @ losses).astype(np.float64) * (1 + share / (1 - share))
+
+
+def _most_linf(
+    coefficients: np.ndarray, falls: np.ndarray, rises: np.ndarray, epsilon: float
+) -> np.ndarray:
+    """Bound from above how far linear functions of the pixels fall: `[m]`."""
+    # The ends are as far from the reference.
+    return _sum(np.abs(coefficients), np.maximum(falls, rises).astype(np.float32))
+
+
+def _most_l2(
+    coefficients: np.ndarray, falls: np.ndarray, rises: np.ndarray, epsilon: float
+) -> np.ndarray:
+    """The same in L2, by a dual variable."""
+    sizes, ranges = _moves(coefficients, falls, rises)
+    # Of any t > 0 the dual is s . d + (e^2 - |d|^2) / 2t with d = min(t s, r).
+    length = np.sqrt((sizes**2).sum(axis=1, keepdims=True))
+    t = epsilon / np.maximum(length, _TINY)
+    for _ in range(_ROUNDS):
+        ended = t * sizes >= ranges
+        left = np.maximum(epsilon**2 - (ended * ranges**2).sum(axis=1, keepdims=True), 0)
+        rate = (~ended * sizes**2).sum(axis=1, keepdims=True)
+        t = np.maximum(t, np.sqrt(left / np.maximum(rate, _TINY)))
+    d = np.minimum(t * sizes, ranges)
+    excess = (d**2).sum(axis=1) - epsilon**2
+    dual = (sizes * d).sum(axis=1) - excess / (2 * np.maximum(t[:, 0], _TINY))
+    return _OUTWARD * np.minimum(dual, (sizes * ranges).sum(axis=1))
+
+
+def _most_l1(
+    coefficients: np.ndarray, falls: np.ndarray, rises: np.ndarray, epsilon: float
+) -> np.ndarray:
+    """The same in L1, by the best price of a change."""
+    sizes, ranges = _moves(coefficients, falls, rises)
+    order = np.argsort(-sizes, axis=1)
+    spent = np.take_along_axis(ranges, order, axis=1).cumsum(axis=1)
+    place = np.minimum((spent <= epsilon).sum(axis=1, keepdims=True), sizes.shape[1] - 1)
+    price = np.take_along_axis(sizes, np.take_along_axis(order, place, axis=1), axis=1)
+    # Of any price p, at least 0, the dual is p e + sum r max(s - p, 0).
+    dual = price[:, 0] * epsilon + (ranges * np.maximum(sizes - price, 0)).sum(axis=1)
+    return _OUTWARD * np.minimum(dual, (sizes * ranges).sum(axis=1))
+
+
+def _moves(
+    coefficients: np.ndarray, falls: np.ndarray, rises: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell by how much each pixel counts, and how far it can go in the direction that lowers."""
+    wide = coefficients.astype(np.float64)
+    return np.abs(wide), np.where(wide > 0, falls, rises)
+
+
+_MOST = {Norm.LINF: _most_linf, Norm.L2: _most_l2, Norm.L1: _most_l1}

@@ -182,9 +182,12 @@ class Propagation:
             What `bound_neurons` takes; errors are those of the network's arithmetic and of float32
             coefficients.
         """
-        values = region.pixels + (region.rises - region.falls) / 2
-        most = reach = (region.rises + region.falls) / 2
-        through = []
+        values, falls, rises = region.pixels, region.falls, region.rises
+        if self.ball.norm is Norm.LINF:
+            values = values + (rises - falls) / 2
+            falls = rises = (rises + falls) / 2
+        most = tf.maximum(falls, rises)
+        epsilon, through = region.epsilon[:, 0], []
         for number, interval in enumerate(intervals):
             segment = self.network.segments[number]
             values = segment.linear(values) + segment.bias
@@ -202,19 +205,19 @@ class Propagation:
             at, around = (tf.reshape(each, tf.shape(lower)) for each in (values, errors))
             below = tf.reduce_sum(lower * at, axis=-1) + lines.lower_shift
             above = tf.reduce_sum(upper * at, axis=-1) + lines.upper_shift
-            falls = tf.nn.relu(after - below[:, 0])
-            rises = tf.nn.relu(above[:, 0] - after)
-            falls += error + tf.reduce_sum(tf.abs(lower) * around, axis=-1)[:, 0]
-            rises += error + tf.reduce_sum(tf.abs(upper) * around, axis=-1)[:, 0]
+            down = tf.nn.relu(after - below[:, 0])
+            up = tf.nn.relu(above[:, 0] - after)
+            down += error + tf.reduce_sum(tf.abs(lower) * around, axis=-1)[:, 0]
+            up += error + tf.reduce_sum(tf.abs(upper) * around, axis=-1)[:, 0]
             top = apply(kind, interval.upper, window) - after
             bottom = after - apply(kind, interval.lower, window)
             changing = (top != 0) | (bottom != 0) | (error > 0)
-            lost = tf.cast(falls, tf.float32), tf.cast(rises, tf.float32)
+            lost = tf.cast(down, tf.float32), tf.cast(up, tf.float32)
             kept = tf.cast(lower[:, 0], tf.float32), tf.cast(upper[:, 0], tf.float32)
             through.append(Through(*lost, *kept, changing))
             most = tf.maximum(tf.abs(top), tf.abs(bottom)) + error
             values = after
-        return Deviations(tf.cast(reach, tf.float32), through, values, errors)
+        return Deviations(falls, rises, epsilon, through, values, errors)
 
     def interval_margins(self, region: Region, intervals: Sequence[Interval], rows: Any) -> Any:
         """Bound linear functions of the logits from below by intervals before the last segment.

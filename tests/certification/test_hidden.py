@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 import tensorflow as tf
 
 from mnist_adv.certification import hidden, propagation
@@ -23,10 +24,12 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def bounded(model: Any, images: np.ndarray, epsilon: float) -> list[tuple[Pair, Pair]]:
+def bounded(
+    model: Any, images: np.ndarray, epsilon: float, norm: Norm = Norm.LINF
+) -> list[tuple[Pair, Pair]]:
     """Bound all hidden neurons behind a nonlinearity from both sides, in float32 and in float64."""
     network = read_network(model, images.shape[1:])
-    through = Propagation(network, Ball(Norm.LINF, 0.0, 1.0), FLOAT64)
+    through = Propagation(network, Ball(norm, 0.0, 1.0), FLOAT64)
     fields = Fields(network)
     pixels = tf.constant(images.reshape(len(images), -1), tf.float64)
     region = through.ball.region(pixels, tf.fill([len(images)], tf.constant(epsilon, tf.float64)))
@@ -35,13 +38,13 @@ def bounded(model: Any, images: np.ndarray, epsilon: float) -> list[tuple[Pair, 
     for number in range(len(network.kinds)):
         size = network.segments[number].out_size
         groups = fields.groups(number)
-        if number and network.segments[number].num_products:
+        if (number or norm is not Norm.LINF) and network.segments[number].num_products:
             assert groups is not None
             assert np.array_equal(np.concatenate([g.rows for g in groups]), np.arange(size))
             terms = [fields.num_terms(before) for before in range(number + 1)]
             seen = through.deviations(terms, region, intervals, slopes)
             wanted = np.full((len(images), size), True)
-            quick = bound_neurons(groups, tf.nest.map_structure(np.asarray, seen), wanted)
+            quick = bound_neurons(groups, tf.nest.map_structure(np.asarray, seen), wanted, norm)
             rows = tf.eye(size, dtype=tf.float64)[tf.newaxis]
             lower, upper = (
                 sign * np.asarray(through.backward(region, intervals, slopes, sign * rows))
@@ -78,6 +81,48 @@ def test_float32_bounds_are_just_outside_those_of_float64(name: str) -> None:
             assert (low <= lower + tiny).all() and (high >= upper - tiny).all()
             assert (lower - low <= 5e-3 * width + 1e-9).all()
             assert (high - upper <= 5e-3 * width + 1e-9).all()
+
+
+@pytest.mark.parametrize("norm, epsilon", [("l2", 0.4), ("l1", 1.5)])
+def test_bounds_in_other_norms_are_near_those_of_float64(norm: str, epsilon: float) -> None:
+    make, shape = NETS["pools"]
+    images = images_of(3, *shape)
+    bounds = bounded(as_model(make(), images), images, epsilon, Norm(norm))
+    assert len(bounds) == 1
+    for (low, high), (lower, upper) in bounds:
+        width = upper - lower
+        assert (np.abs(lower - low) <= 1e-3 * width).all()
+        assert (np.abs(high - upper) <= 1e-3 * width).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_the_dual_bounds_the_largest_fall_from_above(norm: str) -> None:
+    generator = np.random.default_rng(0)
+    coefficients = generator.normal(size=(20, 9)).astype(np.float32)
+    coefficients[0] = 0
+    falls, rises = generator.uniform(0, 1, (2, 9))
+    for epsilon in (0.0, 0.3, 1.0, 9.0):
+        found = hidden._MOST[Norm(norm)](coefficients, falls, rises, epsilon)
+        for row, most in zip(coefficients.astype(np.float64), found):
+            size, ends = np.abs(row), np.where(row > 0, falls, rises)
+            if norm == "l1":
+                total = np.ones((1, 9))
+                answer = scipy.optimize.linprog(
+                    -size, total, [epsilon], bounds=list(zip(0 * ends, ends))
+                )
+                exact = -answer.fun
+            else:  # min(t s, r) of the t that is as long as epsilon
+
+                def long(t: float, size: Any = size, ends: Any = ends) -> float:
+                    return float(np.linalg.norm(np.minimum(t * size, ends)))
+
+                free = np.where(size > 0, ends, 0)
+                if np.linalg.norm(free) <= epsilon:
+                    exact = size @ ends
+                else:
+                    t = scipy.optimize.brentq(lambda t: long(t) - epsilon, 0, 1e9, xtol=1e-15)
+                    exact = size @ np.minimum(t * size, ends)
+            assert exact - 1e-9 <= most <= exact + 1e-6
 
 
 def test_without_its_error_term_float32_would_claim_more_than_float64(
