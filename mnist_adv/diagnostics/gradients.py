@@ -71,8 +71,8 @@ def gradients(tested: ModelUnderTest) -> Iterator[Finding]:
             "gradient masking: rounding or saturation inside the model hides the slope from the "
             "attack, and its result proves nothing"
             if also
-            else "gradient masking: the softmax saturates; attack with --target, whose gradient "
-            "is not zero, or divide the logits",
+            else "gradient masking: the softmax saturates; attack with --loss margin or dlr, which "
+            "do not, or with --target, or divide the logits",
             stops=bool(zero.mean() >= _MOST),
         )
 
@@ -120,7 +120,8 @@ def numerical(tested: ModelUnderTest) -> Iterator[Finding]:
             f"tape and differences disagree at {wrong.sum()} of {len(wrong)} random pixels "
             f"({dtype}; by {np.abs(differences - derivatives).max() / largest:.0%} of the largest)",
             "a custom gradient, rounding or noise inside the model hides its true slope from "
-            "attacks; use --source=central_difference, or take it out",
+            "attacks; use --source=central_difference or --attack=square, which only query it, or "
+            "take it out",
         )
 
 

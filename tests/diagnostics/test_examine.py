@@ -112,8 +112,10 @@ def test_chance_without_a_repair_is_found(test_set: datasets.Dataset) -> None:
 
 
 def test_dropout_is_found(trained: SoftmaxRegression, test_set: datasets.Dataset) -> None:
-    findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set)
+    findings = _examine(lambda x: trained(tf.nn.dropout(x, 0.3)), test_set, thorough=True)
+    # What later checks find would follow from the noise.
     assert "two_calls" in _names(findings)
+    assert not {"numerical", "epsilon_0", "steps"} & set(_names(findings))
     assert "num_eot_samples=20" in findings[_names(findings).index("two_calls")].remedy
 
 
@@ -134,7 +136,7 @@ def test_gradient_lost_in_float32_alone_is_found(
     assert _names(findings) == ["gradient"]
     assert "exactly zero" in findings[0].message
     assert "float64 repairs" in findings[0].message
-    assert "--target" in findings[0].remedy
+    assert "--loss margin" in findings[0].remedy and "--target" in findings[0].remedy
 
 
 def test_gradient_zero_in_every_dtype_is_found(
@@ -251,6 +253,21 @@ def test_slope_that_misleads_small_steps_is_found(
 
     findings = _examine(wavy, test_set, thorough=True)
     assert _names(findings) == ["steps"]
+
+
+def test_a_detector_that_answers_alike_is_found(
+    trained: SoftmaxRegression, test_set: datasets.Dataset
+) -> None:
+    def detecting(images: Any) -> Any:
+        logits = trained(images)
+        grey = tf.reduce_mean(tf.cast((images > 0.03) & (images < 0.2), tf.float32), axis=(1, 2, 3))
+        return tf.where(grey[:, tf.newaxis] > 0.25, tf.ones_like(logits), logits)
+
+    findings = _examine(detecting, test_set, thorough=True)
+    finding = findings[_names(findings).index("same_outputs")]
+    assert finding.severe and not finding.stops
+    assert finding.message.startswith("100 of 100 images get exactly the same outputs after")
+    assert "a refusal counts as leaving the class" in finding.remedy
 
 
 def test_outputs_that_are_not_finite_are_found(

@@ -154,12 +154,14 @@ def test_an_attack_that_moves_at_epsilon_zero_is_noticed() -> None:
 
 def test_attacks_that_do_not_beat_the_noise_are_noticed() -> None:
     def found(pgd: float) -> list[Check]:
-        table = hand_made([1, 2], [1, 2], [[0.1, pgd], [0.1, INF]])
+        table = hand_made([1, 2, 3], [1, 2, 3], [[0.1, pgd, INF], [0.1, 0.1, INF]])
         plan = dataclasses.replace(table.plan, attacks=("pgd", "uniform_noise"))
         return checks._baselines(dataclasses.replace(table, plan=plan))
 
     assert [check.holds for check in found(0.1)] == [True]
-    assert [check.holds for check in found(INF)] == [False]
+    weaker = found(INF)
+    assert [check.holds for check in weaker] == [False]
+    assert weaker[0].told.endswith("look at --doctor")
     assert checks._baselines(hand_made([1], [1], [[0.1], [0.1]])) == []  # no noise among them
 
 

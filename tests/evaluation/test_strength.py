@@ -45,6 +45,24 @@ def test_an_attack_without_gradients_that_alone_meets_a_goal_is_told_with_its_im
     assert "black" not in found({"uniform_noise": ALL, "pgd": missed})
 
 
+def test_a_part_without_gradients_that_meets_what_others_missed_is_told() -> None:
+    labels = list(range(COUNT))
+
+    def found(maker: int, *parts: str, ensemble: str = "autoattack") -> list[Check]:
+        made_by = [[0] * (COUNT - 2) + [maker, -1]]
+        table = hand_made(labels, labels, [[*ALL[:-1], INF]], made_by=made_by)
+        plan = dataclasses.replace(table.plan, attacks=(ensemble,), num_steps=None)
+        return list(check_strength(dataclasses.replace(table, plan=plan, parts=(parts,))))
+
+    (check,) = found(1, "apgd_ce", "square")
+    assert not check.holds and not check.decisive
+    message = "square of autoattack meets 1 goal that the parts before it missed (images 6)"
+    assert check.told.startswith(f"{message}: gradients may be masked")
+    assert [check.holds for check in found(0, "apgd_ce", "square")] == [True]
+    assert found(1, "apgd_ce", "apgd_dlr") == []  # each of them asks for gradients
+    assert found(1, "apgd_ce", "square", ensemble="strongest") == []
+
+
 def test_noise_that_is_enough_is_told() -> None:
     noise = [0.1, *[INF] * (COUNT - 1)]
     check = found({"pgd": ALL, "uniform_noise": noise})["noise"]

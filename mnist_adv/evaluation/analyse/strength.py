@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.registry import ATTACKS, NamedAttack
+from mnist_adv.attacks.task import Task
 from mnist_adv.evaluation.analyse.check import Check
 from mnist_adv.evaluation.analyse.table import Table
 from mnist_adv.verdict.judge import TOLERANCE
 
+_MASKED = (
+    "gradients may be masked: look at --doctor, and attack with more steps, restarts, another loss "
+    "(apgd_t), or gradients from --source nes"
+)
 _NAMED = 5  # images named in a line
 _MOST_NOISE = 0.05  # share of the correctly classified that noise may break
 _MOST_MISSED = 0.1  # share of all cases that an attack may miss beside another
@@ -35,6 +41,7 @@ def check_strength(table: Table) -> Iterator[Check]:
     rows = [ATTACKS[name] for name in table.plan.attacks]
     met = table.distance("float") <= table.plan.epsilons[-1] + TOLERANCE
     yield from _black_box(table, rows, met)
+    yield from _parts(table, met)
     yield from _noise(table, rows, met)
     yield from _more_steps(table, rows, met)
     yield from _weaker(table, rows, met)
@@ -51,10 +58,40 @@ def _black_box(table: Table, rows: list[NamedAttack], met: np.ndarray) -> Iterat
         "no attack without gradients meets a goal that all attacks with gradients miss",
         not alone.any(),
         f"{int(alone.sum())} goals{_images(table, alone)}",
-        remedy="gradients may be masked: look at --doctor, and attack with more steps, restarts, "
-        "another loss (apgd_t), or gradients from --source nes",
+        remedy=_MASKED,
         decisive=False,
     )
+
+
+def _parts(table: Table, met: np.ndarray) -> Iterator[Check]:
+    # Which attacks ask for gradients does not depend on the model, and no cost calls it.
+    task = Task(_no_model, table.plan.targeted, table.plan.norm, 2, (1, 1, 1))
+    compared, alone = [], []
+    for number, (name, parts) in enumerate(zip(table.plan.attacks, table.parts)):
+        blind = [part for part in parts if not ATTACKS[part].attack.cost(task)[1]]
+        blind = [part for part in blind if not ATTACKS[part].baseline]
+        if not blind or len(blind) == len(parts) or ATTACKS[name].attack.minimal:
+            continue  # a later part of a minimal one looks for less than an earlier one found
+        compared.append(name)
+        makers = table.makers()[number]
+        for part in blind:
+            found = met[number] & (makers == part)
+            if found.any():
+                count = int(found.sum())
+                goals = f"{count} goal{'s' * (count != 1)} that the parts before it missed"
+                alone.append(f"{part} of {name} meets {goals}{_images(table, found)}")
+    if compared:
+        yield Check(
+            "no part without gradients meets a goal that the parts with gradients before it missed",
+            not alone,
+            "; ".join(alone) or f"of {', '.join(compared)}",
+            remedy=_MASKED,
+            decisive=False,
+        )
+
+
+def _no_model(images: Any) -> Any:
+    raise NotImplementedError("only the number of its passes is asked for")
 
 
 def _noise(table: Table, rows: list[NamedAttack], met: np.ndarray) -> Iterator[Check]:
