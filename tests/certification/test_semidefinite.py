@@ -11,16 +11,13 @@ import pytest
 
 import mnist_adv
 from mnist_adv.certification import prover
-from mnist_adv.certification.semidefinite import (
-    Hidden,
-    Leaf,
-    Margin,
+from mnist_adv.certification.quadratic import (
     is_semidefinite,
     make_certain,
     quadratic_form,
     raise_diagonal,
-    search,
 )
+from mnist_adv.certification.semidefinite import Hidden, Leaf, Margin, search
 from tests.certification.support import margins, perceptron, random_layers, smallest_margins
 from tests.certification.test_bounds import images_of
 
