@@ -149,7 +149,13 @@ class Brancher:
         return time.monotonic() - self._compiling
 
     def search(
-        self, whole: Whole, rows: np.ndarray, seconds: float, *, keep: bool = False
+        self,
+        whole: Whole,
+        rows: np.ndarray,
+        seconds: float,
+        *,
+        keep: bool = False,
+        start: Search | None = None,
     ) -> Search:
         """Bound margins from below, branching until all are above 0 or time is up.
 
@@ -161,15 +167,19 @@ class Brancher:
             seconds: after which no more cases are branched on, but for what compiling takes; 0:
                 none is.
             keep: whether the cases are wanted.
+            start: an earlier search of the same, with its cases, that goes on.
 
         Returns:
             What was found.
         """
         end = self.clock() + seconds
         parts = [np.zeros(0)], [np.zeros((0, self._network.segments[0].in_size))]
-        waiting = self._bounded(
-            whole, rows, self._uncut(whole, len(rows)), parts, self._raise_whole
-        )
+        if start is None or start.cases is None:
+            uncut = self._uncut(whole, len(rows))
+            waiting = self._bounded(whole, rows, uncut, parts, self._raise_whole)
+        else:
+            parts = [np.array([start.margin])], [start.image[np.newaxis]]
+            waiting = start.cases
         bounds, done = np.full(len(rows), np.inf), []
         while True:
             proved = waiting.bounds > ENOUGH

@@ -39,7 +39,7 @@ _LARGEST = 20_000  # of all hidden neurons
 # Relative, between both bounds of a minimum: below 1 they are on one side of 0, and that decides.
 _GAP = 1 - 1e-6
 # Of the time: for branching before HiGHS is asked, and for proving what HiGHS claims.
-_BEFORE, _AFTER = 0.25, 0.25
+_BEFORE, _AFTER = 0.5, 0.25
 Part = tuple[np.ndarray, Any]  # variables, and the matrix that their values are multiplied by
 
 
@@ -92,7 +92,7 @@ def search(
     """Bound margins from below by branching, and by HiGHS which of them branching can prove at all.
 
     What branching leaves open after a part of the time, HiGHS minimises, margin by margin, until
-    one is below 0; if none is, branching has the rest of the time.
+    one is below 0; if none is, branching goes on for the rest of the time.
 
     Args:
         propagation: through a network and over a ball that `require_linear` allows.
@@ -105,7 +105,7 @@ def search(
         What was proved, and the image with the least margin that was met.
     """
     until = brancher.clock() + seconds
-    found = brancher.search(whole, rows, _BEFORE * seconds)
+    found = brancher.search(whole, rows, _BEFORE * seconds, keep=True)
     if found.margin < 0 or found.bounds.min() > 0:
         return found
     program = Program(propagation.network, propagation.ball, whole.region, whole.intervals)
@@ -119,11 +119,7 @@ def search(
             found = dataclasses.replace(found, image=answer.image, margin=answer.margin)
         if found.margin < 0:
             return found
-    again = brancher.search(whole, rows[left], until - brancher.clock())
-    bounds = found.bounds.copy()
-    bounds[left] = np.maximum(bounds[left], again.bounds)
-    least = min(found, again, key=lambda each: each.margin)
-    return Search(bounds, None, least.image, least.margin)
+    return brancher.search(whole, rows, until - brancher.clock(), start=found)
 
 
 class Program:

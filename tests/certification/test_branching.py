@@ -221,3 +221,18 @@ def test_the_clock_of_a_search_stands_still_while_programs_are_compiled(
         bounder.brancher.search(whole, rows, 0)
         shares.append((bounder.brancher.clock() - began[0]) / (time.monotonic() - began[1]))
     assert shares[0] < 0.5 < shares[1]
+
+
+def test_a_search_that_goes_on_ends_as_if_unbroken() -> None:
+    layers, image = random_layers(4, 5, 4, 2), images_of(1, 2, 2, 1)[0]
+    exact = smallest_margins(layers, image.reshape(-1).astype(float), 0, "linf", EPSILON)[1]
+    bounder = bounder_of(perceptron(with_constant(layers)), (2, 2, 1))
+    begun = search(bounder, image, EPSILON, [exact - 0.02], 0)
+    assert begun.bounds[0] <= 0
+    whole = bounder.refine(image.reshape(-1).astype(np.float64), EPSILON)
+    rows = np.array([[1.0, -1.0, 0.02 - exact]])
+    found = bounder.brancher.search(whole, rows, 60, keep=True, start=begun)
+    unbroken = search(bounder, image, EPSILON, [exact - 0.02], 60)
+    assert found.bounds[0] == unbroken.bounds[0] > 0 and found.margin <= begun.margin
+    assert found.cases is not None and unbroken.cases is not None
+    assert len(found.cases.rows) == len(unbroken.cases.rows) > 1
