@@ -150,6 +150,13 @@ class Task:
         """
         return Objective.to_descend(loss, targeted=self.targeted)
 
+    @property
+    def logits_ratio(self) -> Loss:
+        """The difference of logits ratio of the goal; the margin where too few classes have one."""
+        if self.num_classes < (4 if self.targeted else 3):
+            return Loss.MARGIN
+        return Loss.TARGETED_DLR if self.targeted else Loss.DLR
+
     def logits(self, images: Any) -> Any:
         """Evaluate the model.
 

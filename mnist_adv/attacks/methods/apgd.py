@@ -111,11 +111,7 @@ class APGD(Restarted):
         }
 
     def _descended(self, task: Task) -> Loss:
-        if self.loss is not Loss.DLR:
-            return self.loss
-        if task.num_classes < (4 if task.targeted else 3):
-            return Loss.MARGIN
-        return Loss.TARGETED_DLR if task.targeted else Loss.DLR
+        return task.logits_ratio if self.loss is Loss.DLR else self.loss
 
     @override
     def solve(self, task: Task, inputs: Inputs, run: Run) -> Outcome:
