@@ -5,7 +5,8 @@
 
 `baseline_libraries.py` races them; this asks only what they find, with attacks that the race leaves
 out, and keeps the weights beside the figures, in benchmarks/results: baseline_figures.json and
-baseline_weights.npz.
+baseline_weights.npz. `--attacks alma` asks for some attacks alone, on the stored weights, and keeps
+the other figures.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from tqdm import tqdm
 
 from benchmarks import baseline_results, baseline_tools
 from mnist_adv import judge
+from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
+from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+FIGURES, WEIGHTS = RESULTS / "baseline_figures.json", RESULTS / "baseline_weights.npz"
 NUM_IMAGES = 300
 EPSILON = {"linf": 0.1, "l2": 1.5, "l1": 10.0}
 NUM_QUERIES = 300
+ALMA_STEPS, ALMA_MEMORY, ALMA_FIRST_STEP = 200, 0.9, {"l2": 0.1, "l1": 0.5}
 ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
 
 Run = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
@@ -66,7 +71,23 @@ def _torchattacks(models: baseline_tools.Models) -> dict[tuple[str, str, str], R
 
 
 def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
+    from adv_lib.attacks import alma
     from adv_lib.attacks.auto_pgd import apgd
+
+    def augmented(norm: str) -> Run:
+        def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
+            return alma(
+                models.torch,
+                images,
+                classes,
+                targeted=targeted,
+                num_steps=ALMA_STEPS,
+                distance=norm,
+                init_lr_distance=ALMA_FIRST_STEP[norm],
+                α=ALMA_MEMORY,
+            )
+
+        return run
 
     def of(norm: str, loss: str) -> Run:
         def run(images: torch.Tensor, classes: torch.Tensor, targeted: bool) -> torch.Tensor:
@@ -79,9 +100,12 @@ def _advlib(models: baseline_tools.Models) -> dict[tuple[str, str, str], Run]:
         return run
 
     return {
-        (f"apgd_{loss}", norm, "adv-lib"): of(norm, loss)
-        for loss in ("ce", "dlr")
-        for norm in ORDER
+        **{("alma", norm, "adv-lib"): augmented(norm) for norm in ALMA_FIRST_STEP},
+        **{
+            (f"apgd_{loss}", norm, "adv-lib"): of(norm, loss)
+            for loss in ("ce", "dlr")
+            for norm in ORDER
+        },
     }
 
 
@@ -115,17 +139,28 @@ def main() -> None:
     """Run every baseline once and store what it found."""
     parser = argparse.ArgumentParser(description="Store what other libraries reach.")
     parser.add_argument("--checkpoint_dir", default="checkpoints")
+    parser.add_argument("--attacks", nargs="+", metavar="NAME")
+    arguments = parser.parse_args()
     torch.set_num_threads(2)
-    model = checkpoints.restore(parser.parse_args().checkpoint_dir)
+    model = _stored() if arguments.attacks else checkpoints.restore(arguments.checkpoint_dir)
     weights, bias = model.W.numpy(), model.b.numpy()
     models = baseline_tools.Models(weights, bias)
+    names = {name for name, _, _ in baselines(models)}
+    asked = set(arguments.attacks or names)
+    if asked - names:
+        parser.error(f"--attacks must be of {', '.join(sorted(names))}. Received: {asked - names}")
     test = datasets.load("mnist", "test")
     images, labels = test.images[:NUM_IMAGES], test.labels[:NUM_IMAGES]
-    np.savez_compressed(RESULTS / "baseline_weights.npz", W=weights, b=bias)
+    if not arguments.attacks:
+        np.savez_compressed(WEIGHTS, W=weights, b=bias)
     settings = {"num_images": NUM_IMAGES, "targets": "(label + 1) mod 10", "queries": NUM_QUERIES}
     record: dict[str, Any] = {"versions": baseline_results.versions(), "settings": settings}
     record["figures"] = []
+    if arguments.attacks:
+        kept = json.loads(FIGURES.read_text())["figures"]
+        record["figures"] = [figure for figure in kept if figure["attack"] not in asked]
     wanted = [(*key, mode) for key in baselines(models) for mode in (True, False)]
+    wanted = [each for each in wanted if each[0] in asked]
     for name, norm, tool, targeted in tqdm(wanted, disable=None):
         if name == "deepfool" and targeted:
             continue  # the baselines' has no such mode
@@ -134,7 +169,7 @@ def main() -> None:
         run = baselines(models)[name, norm, tool]
         found = run(torch.tensor(images), torch.tensor(classes), targeted)
         adversarial = found.detach().numpy().reshape(images.shape)
-        fixed = tool != "foolbox"
+        fixed = not ATTACKS[name].attack.minimal
         # 1e-6 of slack in the judge is for our own rounding; the baselines' is larger.
         epsilon = EPSILON[norm] * (1 + 1e-5) if fixed else np.inf
         goal: dict[str, Any] = {"targets" if targeted else "labels": classes}
@@ -149,7 +184,15 @@ def main() -> None:
             "success": float(verdict.success.mean()),
             "median_distance": float(np.median(distances)) if not fixed else None,
         })
-        (RESULTS / "baseline_figures.json").write_text(json.dumps(record, indent=1) + "\n")
+        FIGURES.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _stored() -> SoftmaxRegression:
+    model = SoftmaxRegression()
+    with np.load(WEIGHTS) as weights:
+        model.W.assign(weights["W"])
+        model.b.assign(weights["b"])
+    return model
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mnist_adv.attacks.base import Attack
+from mnist_adv.attacks.methods.alma import ALMA
 from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.autoattack import AutoAttack, Version
 from mnist_adv.attacks.methods.baselines import Blend, GaussianNoise, SaltAndPepper, UniformNoise
@@ -110,6 +111,7 @@ for _row in (
     NamedAttack("deepfool", DeepFool(), "Moosavi-Dezfooli et al., 2016"),
     NamedAttack("ddn", DDN(), "Rony et al., 2019"),
     NamedAttack("fmn", FMN(), "Pintor et al., 2021"),
+    NamedAttack("alma", ALMA(), "Rony et al., 2021"),
     NamedAttack("fab", FAB(), "Croce, Hein, 2020"),
     NamedAttack("fab_t", FAB(num_targets=9), "Croce, Hein, 2020"),
     NamedAttack("pdgd", PDGD(), "Matyasko, Chau, 2021"),

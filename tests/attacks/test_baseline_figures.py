@@ -23,6 +23,8 @@ COUNT = STORED["settings"]["num_images"]
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("pgd", "linf"): {"step_size": 0.01},
     ("pgd", "l2"): {"step_size": 0.1},
+    ("alma", "l2"): {"num_steps": 200, "memory": 0.9},
+    ("alma", "l1"): {"num_steps": 200, "memory": 0.9},
 }
 COMMON: dict[str, dict[str, Any]] = {
     "square": {"num_steps": STORED["settings"]["queries"]},

@@ -29,6 +29,7 @@ REFILLED = {
     ("fab", Norm.L2),
     ("ddn", Norm.L2),
     ("fmn", Norm.L0),
+    ("alma", Norm.L2),
     ("carlini_wagner", Norm.L2),
     ("ead", Norm.L1),
     ("jsma", Norm.L0),

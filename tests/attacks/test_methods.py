@@ -35,6 +35,8 @@ FACTORS = {
     ("fmn", Norm.L2): 1.05,
     ("fmn", Norm.L1): 1.1,
     ("fmn", Norm.L0): 1.01,
+    ("alma", Norm.L2): 1.01,
+    ("alma", Norm.L1): 1.1,
     ("fab", Norm.LINF): 1.01,
     ("fab", Norm.L2): 1.01,
     ("fab", Norm.L1): 1.05,
@@ -64,6 +66,7 @@ GREY = np.full((1, 28, 28, 1), 0.5, np.float32)
 QUICK: dict[str, dict[str, Any]] = {
     "boundary": {"num_steps": 800},
     "hop_skip_jump": {"num_steps": 800},
+    "alma": {"num_steps": 500},
     "pdgd": {"num_steps": 200},
     "pdpgd": {"num_steps": 200},
     "carlini_wagner": {"num_searches": 6, "num_steps": 300},
@@ -174,6 +177,7 @@ TEN_CLASSES = {
         "deepfool": 1.5,
         "ddn": 1.1,
         "fmn": 1.2,
+        "alma": 1.1,
         "fab": 1.1,
         "pdgd": 1.1,
         "pdpgd": 1.2,
@@ -186,6 +190,7 @@ TEN_CLASSES = {
     Norm.L1: {
         "optimum": 1.0001,
         "fmn": 1.3,
+        "alma": 1.1,
         "fab": 1.1,
         "pdpgd": 1.2,
         "ead": 1.4,
