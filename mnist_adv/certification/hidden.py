@@ -32,6 +32,9 @@ _ROUNDS, _TINY = 8, 1e-300
 _OUTWARD = 1 + 1e-12  # of what float64 sums
 # Of the matrices that are kept for all groups of a segment's neurons.
 _MOST_NUMBERS = 2**26
+# How many times as many numbers a group's matrices may hold as those of the whole segments hold
+# that are not 0: where more, and many, products with the segments themselves are quicker.
+_MOST_TIMES, _FEW_NUMBERS = 4, 2**20
 
 
 class _Hop(NamedTuple):
@@ -143,6 +146,8 @@ class Fields:
 
     def _cut(self, number: int) -> list[_Group] | None:
         matrix = self._matrix(number)
+        full = sum(self._matrix(before).nnz for before in range(number))
+        allowed = max(_MOST_TIMES * full, _FEW_NUMBERS)
         groups, numbers, first = [], 0, 0
         while first < matrix.shape[0]:
             last = inputs = matrix.indices[matrix.indptr[first] : matrix.indptr[first + 1]]
@@ -155,7 +160,8 @@ class Fields:
                         break
                 end += 1
             rows = np.arange(first, end)
-            hops = self._follow(number, rows, _MOST_NUMBERS - numbers)
+            limit = min(allowed + (end - first) * matrix.shape[1], _MOST_NUMBERS - numbers)
+            hops = self._follow(number, rows, limit)
             if hops is None:
                 return None
             numbers += sum(hop.matrix.size for hop in hops if hop.matrix is not None)
@@ -169,12 +175,12 @@ class Fields:
         for before in reversed(range(number + 1)):
             part = self._matrix(before)[outputs]
             inputs = np.unique(part.indices).astype(np.int64)
-            most -= len(outputs) * len(inputs)
             if len(inputs) == len(outputs) == part.nnz and (part.data == 1).all():
                 inputs, dense = part.indices.astype(np.int64), None
-            elif most < 0:
-                return None
             else:
+                most -= len(outputs) * len(inputs)
+                if most < 0:
+                    return None
                 dense = part[:, inputs].toarray().astype(np.float32)
             hops.append(_Hop(inputs, dense))
             if before:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import scipy.optimize
@@ -17,8 +18,8 @@ from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
-from tests.certification.support import perceptron, random_layers
-from tests.certification.test_bounds import CHAINS, images_of
+from tests.certification.support import margins, perceptron, random_layers
+from tests.certification.test_bounds import CHAINS, chain_of, images_of
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 Pair = tuple[np.ndarray, np.ndarray]
@@ -123,6 +124,33 @@ def test_the_dual_bounds_the_largest_fall_from_above(norm: str) -> None:
                     t = scipy.optimize.brentq(lambda t: long(t) - epsilon, 0, 1e9, xtol=1e-15)
                     exact = size @ np.minimum(t * size, ends)
             assert exact - 1e-9 <= most <= exact + 1e-6
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.02), ("l2", 0.2)])
+def test_receptive_fields_that_are_too_large_are_followed_in_float64(
+    norm: str, epsilon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, shape = NETS["conv"]
+    images = images_of(3, *shape)
+    model = as_model(make(), images)
+    given = model, images, np.zeros(3, np.int64), norm, epsilon, "crown"
+    quick = margins(*given)[:, 1:]
+    monkeypatch.setattr(hidden, "_MOST_NUMBERS", 0)
+    network = read_network(model, shape)
+    assert all(Fields(network).groups(number) is None for number in range(len(network.kinds)))
+    slow = margins(*given)[:, 1:]
+    assert (quick != slow).any() and np.allclose(quick, slow, rtol=1e-3, atol=1e-3)
+
+
+def test_matrices_with_hardly_any_numbers_but_0_are_not_made() -> None:
+    model = chain_of(
+        keras.layers.Conv2D(200, 2, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(9, activation="relu"),
+    )
+    network = read_network(as_model(model, images_of(1, 8, 8, 2)), (8, 8, 2))
+    fields = Fields(network)
+    assert fields.groups(0) is not None and fields.groups(1) is None
 
 
 def test_without_its_error_term_float32_would_claim_more_than_float64(
