@@ -85,11 +85,13 @@ def certify_by_each(
     ]
 
 
-def trained_net(train: Dataset) -> Any:
-    """Train the net that is timed.
+def trained_net(train: Dataset, widths: tuple[int, ...] = _WIDTHS, num_epochs: int = 1) -> Any:
+    """Train a net of dense layers.
 
     Args:
         train: images and labels.
+        widths: of the hidden layers.
+        num_epochs: over the images.
 
     Returns:
         The model: images -> logits.
@@ -97,7 +99,7 @@ def trained_net(train: Dataset) -> Any:
     import keras
 
     keras.utils.set_random_seed(0)
-    hidden = [keras.layers.Dense(width, activation="relu") for width in _WIDTHS]
+    hidden = [keras.layers.Dense(width, activation="relu") for width in widths]
     model = keras.Sequential([
         keras.Input((28, 28, 1)),
         keras.layers.Flatten(),
@@ -106,7 +108,7 @@ def trained_net(train: Dataset) -> Any:
     ])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
-    model.fit(train.images, train.labels, batch_size=100, epochs=1, verbose=0)
+    model.fit(train.images, train.labels, batch_size=100, epochs=num_epochs, verbose=0)
     return model
 
 
