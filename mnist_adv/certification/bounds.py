@@ -258,7 +258,8 @@ class Bounder:
         if groups is not None:
             seen = self._deviate(number, region, intervals, slopes)
             low, high = bound_neurons(groups, seen, loose, self._propagation.ball.norm)
-            lower, upper = np.maximum(lower, low), np.minimum(upper, high)
+            # What overflowed in float32 is no number, and bounds nothing.
+            lower, upper = np.fmax(lower, low), np.fmin(upper, high)
             return Interval(tf.constant(lower), tf.constant(upper), found.rounding)
         index = np.flatnonzero(loose.any(axis=0))
         for part, kept in blocks(len(index), min(self._rows, lower.shape[1])):

@@ -21,6 +21,8 @@ from mnist_adv.geometry.norms import Norm
 from mnist_adv.optimum.parallel import blocks, in_parallel
 
 UNIT = 2.0**-24
+# Far more than what float32 loses of numbers near 0, of which it has fewer digits.
+UNDERFLOW = 2.0**-100
 # Terms that are counted beyond those of a sum: float64 numbers are rounded to float32, and such.
 _MORE_TERMS = 8
 _AT_ONCE = 8  # images and groups that one thread takes at a time
@@ -175,7 +177,8 @@ class Fields:
         for before in reversed(range(number + 1)):
             part = self._matrix(before)[outputs]
             inputs = np.unique(part.indices).astype(np.int64)
-            if len(inputs) == len(outputs) == part.nnz and (part.data == 1).all():
+            single = len(inputs) == len(outputs) and (np.diff(part.indptr) == 1).all()
+            if single and (part.data == 1).all():
                 inputs, dense = part.indices.astype(np.int64), None
             else:
                 most -= len(outputs) * len(inputs)

@@ -9,10 +9,11 @@ network, and count the errors of the bounds' own arithmetic.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mnist_adv.certification.hidden import UNIT, Deviations, Through
+from mnist_adv.certification.hidden import UNDERFLOW, UNIT, Deviations, Through
 from mnist_adv.certification.network import Network
 from mnist_adv.certification.nonlinearities import (
     NONLINEARITIES,
@@ -187,12 +188,14 @@ class Propagation:
             values = values + (rises - falls) / 2
             falls = rises = (rises + falls) / 2
         most = tf.maximum(falls, rises)
-        epsilon, through = region.epsilon[:, 0], []
+        epsilon, through, underflow = region.epsilon[:, 0], [], 0.0
         for number, interval in enumerate(intervals):
             segment = self.network.segments[number]
             values = segment.linear(values) + segment.bias
             share = UNIT * (terms[number] + 2)
             errors = interval.rounding + share / (1 - share) * segment.radius(most)
+            lost = UNDERFLOW * (1 + terms[number]) * tf.reduce_sum(most, axis=1, keepdims=True)
+            errors, underflow = errors + lost, underflow + lost
             if number == len(intervals) - 1:
                 break
             kind, window = self.network.kinds[number], self.network.windows[number]
@@ -212,12 +215,12 @@ class Propagation:
             top = apply(kind, interval.upper, window) - after
             bottom = after - apply(kind, interval.lower, window)
             changing = (top != 0) | (bottom != 0) | (error > 0)
-            lost = tf.cast(down, tf.float32), tf.cast(up, tf.float32)
-            kept = tf.cast(lower[:, 0], tf.float32), tf.cast(upper[:, 0], tf.float32)
-            through.append(Through(*lost, *kept, changing))
+            cast = functools.partial(tf.cast, dtype=tf.float32)
+            slopes32 = cast(lower[:, 0]), cast(upper[:, 0])
+            through.append(Through(cast(down), cast(up), *slopes32, changing))
             most = tf.maximum(tf.abs(top), tf.abs(bottom)) + error
             values = after
-        return Deviations(falls, rises, epsilon, through, values, errors)
+        return Deviations(falls, rises, epsilon, through, values, errors + underflow)
 
     def interval_margins(self, region: Region, intervals: Sequence[Interval], rows: Any) -> Any:
         """Bound linear functions of the logits from below by intervals before the last segment.

@@ -18,7 +18,7 @@ from mnist_adv.certification.read_model import read_network
 from mnist_adv.certification.region import Ball
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.models.as_model import as_model
-from tests.certification.support import margins, perceptron, random_layers
+from tests.certification.support import margins, perceptron, random_layers, smallest_margins
 from tests.certification.test_bounds import CHAINS, chain_of, images_of
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -140,6 +140,29 @@ def test_receptive_fields_that_are_too_large_are_followed_in_float64(
     assert all(Fields(network).groups(number) is None for number in range(len(network.kinds)))
     slow = margins(*given)[:, 1:]
     assert (quick != slow).any() and np.allclose(quick, slow, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_numbers_at_the_ends_of_float32_are_bounded(scale: float) -> None:
+    layers, images = random_layers(4, 3, 3, 3), images_of(3, 2, 2, 1)
+    first, (weights, bias), (last, end) = layers
+    number = np.float32(scale)
+    scaled = [first, (weights * number, bias * number), (last / number, end)]
+    labels = np.zeros(3, np.int64)
+    bounds = margins(perceptron(scaled), images, labels, "linf", 0.15, "crown")
+    assert scale < 1 or (bounds[:, 1:] > -100).all()
+    for image, bound in zip(images, bounds):
+        exact = smallest_margins(layers, image.reshape(-1).astype(float), 0, "linf", 0.15)
+        assert (bound[1:] <= exact[1:] + 1e-5).all()
+
+
+def test_a_sum_beside_a_neuron_of_no_inputs_is_no_choice_of_inputs() -> None:
+    (first, _, last), sums = random_layers(4, 2, 2, 3), np.array([[1, 0], [1, 0]], np.float32)
+    layers = [first, (sums, np.zeros(2, np.float32)), last]
+    groups = Fields(read_network(perceptron(layers), (2, 2, 1))).groups(1)
+    assert groups is not None and len(groups) == 1
+    matrix = groups[0].hops[1].matrix
+    assert matrix is not None and np.array_equal(matrix, sums.T)
 
 
 def test_matrices_with_hardly_any_numbers_but_0_are_not_made() -> None:
