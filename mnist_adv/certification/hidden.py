@@ -129,7 +129,7 @@ class Fields:
         """Cut the outputs of a segment into groups that share receptive fields.
 
         Args:
-            number: of the segment, at least 1.
+            number: of the segment.
 
         Returns:
             The groups; None if their matrices would be too large.
