@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from mnist_adv import LinearModel, attack, smallest_perturbation
 from mnist_adv.attacks.methods import alma
+from mnist_adv.attacks.task import Task
+from mnist_adv.geometry.norms import Norm
 from mnist_adv.tensors import compilation
 
 
@@ -46,6 +48,34 @@ def test_more_steps_keep_more_and_a_given_share_is_kept() -> None:
         alma.ALMA()._memory(inputs), [0.5, 0.5, 0.7, 1 - 3 / np.sqrt(1000)], rtol=1e-6
     )
     assert alma.ALMA(memory=0.8)._memory(inputs).numpy().tolist() == [np.float32(0.8)] * 4
+
+
+def test_the_parameter_grows_where_the_goal_was_never_met_and_the_ratio_stays() -> None:
+    task = Task(lambda images: images, False, Norm.L2, 3, (2, 2, 1))
+    # One that grows; not yet checked; the ratio falls; met before; met now.
+    number, found_at = [9, 8, 9, 9, 9], [-1, -1, -1, 4, -1]
+    objective, logits = [0.49, 0.49, 0.4, 0.49, -0.01], np.zeros((5, 3), np.float32)
+    logits[:4, 0], logits[4, 1] = 1.0, 1.0
+    inputs = {
+        "clean": tf.fill([5, *task.flat], 0.5),
+        "classes": tf.zeros([5], tf.int64),
+        "num_steps": tf.fill([5], 100),
+    }
+    attack = alma.ALMA()
+    state = {
+        **attack.start(task, inputs),
+        "number": tf.constant(number),
+        "found_at": tf.constant(found_at),
+        "objective": tf.constant(objective),
+        "earlier": tf.fill([5], 0.5),
+        "logits": tf.constant(logits),
+        "gradient": tf.ones([5, *task.flat]),
+    }
+    following = attack.take_step(task, inputs, state)
+    np.testing.assert_allclose(following["parameter"], [1.2, 1, 1, 1, 1])
+    np.testing.assert_array_equal(following["found_at"], [-1, -1, -1, 4, 9])
+    border = np.float32(0.49) + np.float32(1e-4)
+    np.testing.assert_allclose(following["earlier"], [border, 0.5, 0.4001, border, -0.0099])
 
 
 @pytest.mark.slow

@@ -73,7 +73,11 @@ def test_maxima_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed_integer, "_GAP", 1e-9)
     (first, bias), (last, last_bias) = random_layers(8, 8, 2)[0], random_layers(2, 3, seed=1)[0]
     # Where one value is at its top, its opposite is at its bottom: no smaller constant would do.
-    first[:, [1, 3]], bias[[1, 3]], first[:, 4:] = -first[:, [0, 2]], -bias[[0, 2]], first[:, 4:] / 4
+    first[:, [1, 3]], bias[[1, 3]], first[:, 4:] = (
+        -first[:, [0, 2]],
+        -bias[[0, 2]],
+        first[:, 4:] / 4,
+    )
 
     def model(images: Any) -> Any:
         values = tf.reshape(images, [-1, 8]) @ tf.cast(first, images.dtype) + bias
