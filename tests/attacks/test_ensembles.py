@@ -115,6 +115,14 @@ def test_two_classes_and_a_confidence_take_the_parts_that_there_are(images: np.n
         attack(model, images, labels=labels, step_size=0.1, **options)
 
 
+def test_strongest_has_the_gradient_parts_of_autoattack(network: Any) -> None:
+    task = Task(network, False, Norm.LINF, 10, (28, 28, 1))
+    known = {part.name: part.attack for part in Strongest().parts(task)}
+    for part in AutoAttack().parts(task):
+        if part.name != "square":
+            assert known[part.name] == part.attack, part.name
+
+
 @pytest.mark.parametrize("norm", ["linf", "l0"])
 def test_strongest_is_no_further_than_any_attack_that_applies(
     network: Any, images: np.ndarray, norm: str

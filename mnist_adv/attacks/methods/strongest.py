@@ -9,6 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from mnist_adv.attacks.base import Attack, Outcome, Run
+from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.bisection import lengths
 from mnist_adv.attacks.methods.ensemble import Ensemble, Part
 from mnist_adv.attacks.methods.fab import FAB
@@ -80,4 +81,7 @@ def _applicable(task: Task) -> Iterator[Part]:
             continue
         if isinstance(attack, FAB):
             attack = dataclasses.replace(attack, stop_early=True)
+        if isinstance(attack, APGD):
+            # As in AutoAttack, so that no image is left that it would break.
+            attack = dataclasses.replace(attack, random_start=True)
         yield Part(name, attack)
