@@ -42,7 +42,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "attacks.md"
 BEGIN, END = "<!-- strength: begin -->\n", "<!-- strength: end -->"
-NUM_IMAGES = {"softmax_regression": 100, "keras_example": 40}
+NUM_IMAGES = {"softmax_regression": 100, "keras_example": 100}
 BUDGETS = [200]  # passes for each image
 # Of the first call: it pays the start of every attack, and a step of each of its runs.
 FIRST_BUDGET = 60

@@ -218,6 +218,7 @@ def _advlib() -> dict[tuple[str, str], Run]:
             found[norm, "trust_region"] = of(tr, "iter", p=order)
         if norm in ("l2", "l1"):
             found[norm, "alma"] = augmented(norm)
+            found[norm, "alma_defaults"] = of(alma, "num_steps", distance=norm)
     found["l2", "ddn"] = of(ddn, "steps", levels=None)
     found["l2", "pdgd"] = of(pdgd, "num_steps")
     found["l2", "superdeepfool"] = of(sdf, "steps")

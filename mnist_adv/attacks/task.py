@@ -247,4 +247,18 @@ class Task:
             `[n]` bool.
         """
         margin = self.objective(Loss.MARGIN)(logits, inputs["classes"])
-        return margin < -_BORDER * tf.reduce_max(tf.abs(logits), axis=1)
+        return margin < -self.least_margin(logits)
+
+    def least_margin(self, logits: Any) -> Any:
+        """Say by how much a logit must lead for an image to count as adversarial.
+
+        An attack that steps onto a border must aim beyond it by more than this, or it may stay on
+        the border for ever.
+
+        Args:
+            logits: `[n, k]`.
+
+        Returns:
+            `[n]`, above 0 unless all logits are 0.
+        """
+        return _BORDER * tf.reduce_max(tf.abs(logits), axis=1)

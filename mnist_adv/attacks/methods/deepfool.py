@@ -47,30 +47,29 @@ class DeepFool(Attack):
 
     @override
     def evaluate(self, task: Task, inputs: Inputs, state: State) -> State:
-        images, classes = state["image"], inputs["classes"]
+        images = state["image"]
         if task.targeted:
             seen = task.differentiate(Loss.MARGIN, inputs, images, GradientSource())
-            gap, normal = seen["objective"], self._movable(images, seen["gradient"])
+            seen["gap"] = seen["objective"]
+            seen["gradient"] = self._movable(images, seen["gradient"])
         else:
             values = first_layer.first_values(task, images)
-            seen = first_layer.after_first(task).evaluate(Loss.MARGIN, inputs, values)
-            gap, normal = nearest_border(task, images, values, classes, self._movable)
-        adversarial = task.is_adversarial(inputs, seen["logits"])
-        return {**seen, "gap": gap, "gradient": normal, "stop": adversarial}
+            seen = nearest_border(task, inputs, images, values, self._movable)
+            seen["objective"] = task.objective(Loss.MARGIN)(seen["logits"], inputs["classes"])
+        return {**seen, "stop": task.is_adversarial(inputs, seen["logits"])}
 
     @override
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         normal = state["gradient"]
-        distance = tf.math.divide_no_nan(
-            tf.maximum(state["gap"], 0) + 1e-4, dual_length(task.norm, normal)
-        )
+        beyond = tf.maximum(state["gap"], 0) + 2 * task.least_margin(state["logits"])
+        distance = tf.math.divide_no_nan(beyond, dual_length(task.norm, normal))
         way = state["way"] - per_image(distance) * GEOMETRY[task.norm].steepest(normal)
         far = inputs["clean"] + (1 + self.overshoot) * way
         return {"image": task.clip(far), "way": way}
 
     @override
     def cost(self, task: Task) -> tuple[int, int]:
-        return (1, 1) if task.targeted else (1, task.num_classes)
+        return (1, 1) if task.targeted else (1, task.num_classes - 1)
 
     def _movable(self, images: Any, normal: Any) -> Any:
         """Leave out of a border's normal the pixels that a step against it could not move."""

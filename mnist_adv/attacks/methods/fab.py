@@ -86,15 +86,17 @@ class FAB(Repeated):
         led, towards = aimed(rest, inputs, state)
         if led.targeted:
             border = led.differentiate(Loss.MARGIN, towards, values, GradientSource())
-            gap, normal = border["objective"], first_layer.to_pixels(task, border["gradient"])
+            border["gap"] = border["objective"]
+            border["gradient"] = first_layer.to_pixels(task, border["gradient"])
         else:
-            gap, normal = nearest_border(task, point, values, inputs["classes"])
-        return {**seen, "point": point, "gap": gap, "gradient": normal}
+            border = nearest_border(task, inputs, point, values)
+        return {**seen, "point": point, "gap": border["gap"], "gradient": border["gradient"]}
 
     @override
     def take_step(self, task: Task, inputs: Inputs, state: State) -> State:
         clean, point = inputs["clean"], state["point"]
-        gap, normal = state["gap"], state["gradient"]
+        normal = state["gradient"]
+        gap = state["gap"] + 2 * task.least_margin(state["logits"])
         # The linearised margin at the clean image.
         at_clean = gap + tf.reduce_sum(normal * (clean - point), axis=(1, 2, 3))
         from_point = project_on_hyperplane(task.norm, point, normal, -gap)
@@ -115,4 +117,4 @@ class FAB(Repeated):
     @override
     def cost(self, task: Task) -> tuple[int, int]:
         led = task.targeted or self.num_targets > 0
-        return (2, 1) if led else (1 + task.num_classes, task.num_classes)
+        return (2, 1 if led else task.num_classes - 1)
