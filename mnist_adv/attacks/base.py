@@ -79,7 +79,8 @@ class Attack:
 
         Returns:
             "logits", "objective" and, of attacks that take one, "gradient"; perhaps "stop" `[n]`
-            bool, images that have nothing left to do.
+            bool, images that have nothing left to do, and "inside" `[n]` bool, images that lie in
+            the budget: the others do not count.
         """
         raise NotImplementedError(f"{type(self).__name__} does not evaluate")
 

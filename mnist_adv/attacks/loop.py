@@ -123,6 +123,9 @@ def advance(
 
 def _keep_best(task: Task, attack: Attack, inputs: Inputs, state: State) -> State:
     status, value = _rate(task, attack, inputs, state)
+    if "inside" in state:
+        status = tf.where(state["inside"], status, int(Status.UNSEEN))
+        value = tf.where(state["inside"], value, float("inf"))
     better = (status > state["best_status"]) | (
         (status == state["best_status"]) & (value < state["best_value"])
     )

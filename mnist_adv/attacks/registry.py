@@ -19,6 +19,7 @@ from mnist_adv.attacks.methods.fab import FAB
 from mnist_adv.attacks.methods.fmn import FMN
 from mnist_adv.attacks.methods.hop_skip_jump import HopSkipJump
 from mnist_adv.attacks.methods.jsma import JSMA
+from mnist_adv.attacks.methods.multi_epsilon import MultiEpsilonPGD
 from mnist_adv.attacks.methods.optimum import OptimumAttack
 from mnist_adv.attacks.methods.pgd import PGD
 from mnist_adv.attacks.methods.primal_dual import PDGD, PDPGD
@@ -105,6 +106,7 @@ for _row in (
     NamedAttack("apgd_ce", APGD(), "Croce, Hein, 2020"),
     NamedAttack("apgd_dlr", APGD(loss=Loss.DLR), "Croce, Hein, 2020"),
     NamedAttack("apgd_t", APGD(loss=Loss.DLR, num_targets=9), "Croce, Hein, 2020"),
+    NamedAttack("pgd_multi_epsilon", MultiEpsilonPGD(), "after Croce, Hein, 2021"),
     NamedAttack("square", Square(), "Andriushchenko et al., 2020"),
     NamedAttack("spsa", _estimated(Source.SPSA), "Uesato et al., 2018"),
     NamedAttack("nes", _estimated(Source.NES), "Ilyas et al., 2018"),

@@ -158,7 +158,16 @@ def test_every_attack_is_compared_but_those_that_nobody_else_has() -> None:
     # Newer than the figures; what they reach is held against closed forms and the optimum alone.
     newer = {
         *("apgd_t", "fab", "fab_t", "autoattack", "autoattack_plus", "autoattack_rand"),
-        *("strongest", "sigma_zero", "pdgd", "pdpgd", "apgd_minimal", "boundary", "hop_skip_jump"),
+        *(
+            "pgd_multi_epsilon",
+            "strongest",
+            "sigma_zero",
+            "pdgd",
+            "pdpgd",
+            "apgd_minimal",
+            "boundary",
+            "hop_skip_jump",
+        ),
     }
     assert {name for name, _ in compared} == set(ATTACKS) - baselines - alone - newer
     assert len(FIGURES) >= 40

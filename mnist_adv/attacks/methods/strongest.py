@@ -13,12 +13,14 @@ from mnist_adv.attacks.methods.apgd import APGD
 from mnist_adv.attacks.methods.bisection import lengths
 from mnist_adv.attacks.methods.ensemble import Ensemble, Part
 from mnist_adv.attacks.methods.fab import FAB
+from mnist_adv.attacks.methods.multi_epsilon import MultiEpsilonPGD
 from mnist_adv.attacks.methods.optimum import OptimumAttack, applies
 from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.geometry.norms import Norm
 
 # How much smaller than the best so far the distance must be that an attack with a budget looks for.
 _SHORTER = 0.999
+_RESTARTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,4 +86,7 @@ def _applicable(task: Task) -> Iterator[Part]:
         if isinstance(attack, APGD):
             # As in AutoAttack, so that no image is left that it would break.
             attack = dataclasses.replace(attack, random_start=True)
+        if isinstance(attack, MultiEpsilonPGD):
+            # What it alone finds, some of its starts find.
+            attack = dataclasses.replace(attack, restarts=_RESTARTS)
         yield Part(name, attack)
