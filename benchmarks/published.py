@@ -68,7 +68,7 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description="Attack RSL18a beside its published figures.")
     parser.add_argument("--checkpoint", required=True, help="folder of its four .npy files")
-    parser.add_argument("--attacks", default="pgd,apgd_ce,deepfool,fmn,apgd_t")
+    parser.add_argument("--attacks", default="pgd,apgd_ce,deepfool,fmn,apgd_t,pgd_multi_epsilon")
     parser.add_argument("--num_images", type=int, default=ALL)
     arguments = parser.parse_args()
     data = DataSource("mnist", "test")

@@ -183,12 +183,12 @@ class AttackResult:
         if not self.parts:
             return []
         met = np.bincount(self.made_by[self.success], minlength=len(self.parts))
-        lines = [f"  {'part':<16}{'attacked':>10}{'reached':>10}{'left':>10}{'seconds':>10}"]
+        lines = [f"  {'part':<18}{'attacked':>10}{'reached':>10}{'left':>10}{'seconds':>10}"]
         left = len(self.images)
         for part, reached in zip(self.parts, met):
             left -= int(reached)
             cells = f"{part.num_images:>10}{reached:>10}{left:>10}{part.seconds:>10.1f}"
-            lines.append(f"  {part.name:<16}{cells}")
+            lines.append(f"  {part.name:<18}{cells}")
         return lines
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ from mnist_adv.attacks.methods.square import Square
 from mnist_adv.attacks.methods.strongest import Strongest
 from mnist_adv.attacks.progress import told
 from mnist_adv.attacks.registry import ATTACKS
-from mnist_adv.attacks.task import Task
+from mnist_adv.attacks.task import Status, Task
 from mnist_adv.geometry.norms import Norm
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.models.softmax_regression import SoftmaxRegression
@@ -155,6 +155,18 @@ def test_strongest_is_no_further_than_any_attack_that_applies(
     assert near.success[result.distances <= epsilon].all() and near.success.sum() < 6
     assert near.parts[-1].num_images == 6 - near.success.sum()
     assert near.parts[-1].name == names[-1]
+
+
+def test_an_image_whose_whole_budget_is_rounded_beyond_it_leaves() -> None:
+    clean = np.full((4, 1, 1, 3), 0.7, np.float32)
+    value = np.array([0.1, 0.1 + 2e-8, 0.1 + 1e-5, 0.1], np.float32)
+    met = [Status.ADVERSARIAL] * 3
+    status = np.array([*met, Status.MISSED], np.int32)
+    nothing = np.zeros(4, np.int64)
+    best = Outcome(clean, status, value, np.zeros(4, np.int32), nothing, nothing)
+    inputs = {"epsilon": np.full(4, 0.1, np.float32)}
+    left = Strongest().unfinished(inputs, best)
+    np.testing.assert_array_equal(left, [False, False, True, True])
 
 
 def test_budgets_shrink_below_the_best_so_far(network: Any, images: np.ndarray) -> None:

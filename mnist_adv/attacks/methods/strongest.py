@@ -17,6 +17,7 @@ from mnist_adv.attacks.methods.multi_epsilon import MultiEpsilonPGD
 from mnist_adv.attacks.methods.optimum import OptimumAttack, applies
 from mnist_adv.attacks.task import Inputs, Status, Task
 from mnist_adv.geometry.norms import Norm
+from mnist_adv.verdict.judge import TOLERANCE
 
 # How much smaller than the best so far the distance must be that an attack with a budget looks for.
 _SHORTER = 0.999
@@ -47,7 +48,8 @@ class Strongest(Ensemble):
     def unfinished(self, inputs: Inputs, best: Outcome) -> np.ndarray:
         missed = best.status < Status.ADVERSARIAL
         epsilon = inputs["epsilon"]
-        return missed | (best.value > epsilon) | np.isinf(epsilon)
+        # As the verdict: a perturbation of the whole budget may be rounded beyond it.
+        return missed | (best.value > epsilon + TOLERANCE) | np.isinf(epsilon)
 
     @override
     def run_part(

@@ -157,6 +157,6 @@ def _format(value: float | None, form: str) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     widths = (12, 14, 22, 11, 11, 9)
-    return f"  {cells[0]:<16}" + "".join(
+    return f"  {cells[0]:<18}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells[1:], widths)
     )
