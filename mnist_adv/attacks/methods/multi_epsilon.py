@@ -24,11 +24,11 @@ _FIRST_STEP, _LAST_STEP = 2.0, 0.02  # over the radius
 class MultiEpsilonPGD(Restarted):
     """PGD with momentum in a ball that shrinks from several times epsilon to epsilon.
 
-    Networks of few neurons have adversarial images that no descent inside the budget finds: the
-    way there leads outside. Over the first half of the steps the radius falls to epsilon; what is
-    adversarial before does not count. Steps shrink from twice the radius to a fiftieth of it.
-    After Croce and Hein (2021), whose AutoPGD in L1 searches balls of three, two and one times
-    epsilon.
+    Networks of few neurons have adversarial images that descent inside the budget hardly ever
+    finds: the way there leads outside. Over the first half of the steps the radius falls to
+    epsilon; what is adversarial before does not count. Steps shrink from twice the radius to a
+    fiftieth of it. After Croce and Hein (2021), whose AutoPGD in L1 searches balls of three, two
+    and one times epsilon.
 
     Attributes:
         momentum: share of the earlier direction that is kept; 0: none.
