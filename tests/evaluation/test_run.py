@@ -301,9 +301,13 @@ def test_a_bar_names_the_part_that_runs(plan: Plan, monkeypatch: pytest.MonkeyPa
     class Bar:
         disable = False
         written = ""
+        doing = "compiling"
 
         def write(self, text: str, file: object) -> None:
             self.written += text
+
+        def set_description(self, text: str, refresh: bool) -> None:
+            self.doing = text
 
         def set_postfix_str(self, text: str) -> None:
             self.text = text
@@ -314,7 +318,12 @@ def test_a_bar_names_the_part_that_runs(plan: Plan, monkeypatch: pytest.MonkeyPa
     inside(3)
     assert bar.text == "fab_t 0/8"  # drawn a moment ago
     monkeypatch.setattr(run, "_REDRAWN", -1.0)
-    inside(1)
+    inside.begin("square", 8)
+    assert (bar.text, bar.doing) == ("square 0/8", "compiling")
+    inside(4)
+    assert (bar.text, bar.doing) == ("square 4/8", "attacking")
+    inside.begin("fab_t", 8)
+    inside(4)
     assert bar.text == "fab_t 4/8"
     inside(9)
     assert bar.text == "fab_t 8/8"

@@ -21,7 +21,7 @@ from mnist_adv.verdict.judge import TOLERANCE
 
 # How much smaller than the best so far the distance must be that an attack with a budget looks for.
 _SHORTER = 0.999
-_RESTARTS = 5
+_RESTARTS = 5  # of `MultiEpsilonPGD`: what it alone finds, some of its starts find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +89,5 @@ def _applicable(task: Task) -> Iterator[Part]:
             # As in AutoAttack, so that no image is left that it would break.
             attack = dataclasses.replace(attack, random_start=True)
         if isinstance(attack, MultiEpsilonPGD):
-            # What it alone finds, some of its starts find.
             attack = dataclasses.replace(attack, restarts=_RESTARTS)
         yield Part(name, attack)

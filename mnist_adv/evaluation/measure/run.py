@@ -133,6 +133,8 @@ class _Inside(_Expectations):
         # Of searches that run several times the number of runs is not told.
         self.done = min(self.done + count, self.total)
         if time.monotonic() - self.drawn > _REDRAWN:
+            if self.done:  # what has attacked is compiled
+                self.bar.set_description("attacking", refresh=False)
             self.bar.set_postfix_str(f"{self.name} {self.done}/{self.total}")
             self.drawn = time.monotonic()
 
@@ -159,7 +161,7 @@ def execute(store: Store, places: Places, engine: Engine = Engine(), *, quiet: b
     inside = _Inside.behind(bar, store.plan)
     with bar, contextlib.ExitStack() as stack:
         if waiting:
-            bar.set_description("compiling")  # until the first chunk is there
+            bar.set_description("compiling")  # until the first images are there
             for chunk, (content, timing) in _results(stack, store, places, engine, waiting, inside):
                 store.put(chunk, content, timing)
                 bar.set_description("attacking", refresh=False)
