@@ -159,6 +159,39 @@ def _briefly(given: dict[str, Any]) -> dict[str, Any]:
     return {n: value / 10 if n == "seconds_per_image" else value for n, value in given.items()}
 
 
+def make_parser(doc: str, num_images: int, seconds: float) -> argparse.ArgumentParser:
+    """Make the flags of a script that certifies `networks`.
+
+    Args:
+        doc: of the script; its first line describes it.
+        num_images: by default.
+        seconds: of branching, for an image, by default.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--models", nargs="*", default=[], help="files of networks of MNIST")
+    parser.add_argument("--epsilons", nargs="*", type=float, default=[], help="one for each")
+    parser.add_argument("--num_images", type=int, default=num_images)
+    parser.add_argument("--seconds", type=float, default=seconds, help="of branching, for an image")
+    results = pathlib.Path("benchmarks/results")
+    parser.add_argument("--output_dir", type=pathlib.Path, default=results)
+    return parser
+
+
+def write(lines: list[str], target: pathlib.Path) -> None:
+    """Write lines of Markdown, into a folder that is made if need be.
+
+    Args:
+        lines: without their ends.
+        target: the file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+    print(f"wrote {target}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Certify, measure and write.
 
@@ -168,15 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status, 0.
     """
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="*", default=[], help="files of networks of MNIST")
-    parser.add_argument("--epsilons", nargs="*", type=float, default=[], help="one for each")
-    parser.add_argument("--num_images", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=5, help="for an image")
-    parser.add_argument(
-        "--output_dir", type=pathlib.Path, default=pathlib.Path("benchmarks/results")
-    )
-    settings = parser.parse_args(argv)
+    settings = make_parser(__doc__, num_images=20, seconds=5).parse_args(argv)
     lines = [
         f"# {settings.num_images} images, at most {settings.seconds:g} s for each",
         "",
@@ -192,10 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         cells = ask_highs(model, images[right], labels[right], epsilon, settings.seconds)
         lines.append(f"| {name} | {epsilon:g} {cells}")
         print(lines[-1], flush=True)
-    settings.output_dir.mkdir(parents=True, exist_ok=True)
-    target = settings.output_dir / "branching.md"
-    target.write_text("\n".join(lines) + "\n")
-    print(f"wrote {target}")
+    write(lines, settings.output_dir / "branching.md")
     return 0
 
 

@@ -9,8 +9,6 @@ if an attack breaks what is proved. Writes `settled.md` into `--output_dir`.
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import sys
 import time
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import mnist_adv
-from benchmarks.branching import networks
+from benchmarks.branching import make_parser, networks, write
 from mnist_adv.models.logits import predict
 
 _ATTACKS = ("pgd", "apgd_ce", "apgd_t", "fmn", "fab_t", "autoattack", "pgd_multi_epsilon")
@@ -64,15 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 if an attack breaks what is proved.
     """
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="*", default=[], help="files of networks of MNIST")
-    parser.add_argument("--epsilons", nargs="*", type=float, default=[], help="one for each")
-    parser.add_argument("--num_images", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=10, help="of branching, for an image")
-    parser.add_argument(
-        "--output_dir", type=pathlib.Path, default=pathlib.Path("benchmarks/results")
-    )
-    settings = parser.parse_args(argv)
+    settings = make_parser(__doc__, num_images=200, seconds=10).parse_args(argv)
     lines = [f"| {' | '.join(_HEADER)} |", "|---" * len(_HEADER) + "|"]
     for name, model, images, labels, epsilon in networks(settings.models, settings.epsilons):
         images, labels = images[: settings.num_images], labels[: settings.num_images]
@@ -87,10 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         counts += [broken[who].sum() for who in (*_ATTACKS, _ALL)]
         lines.append(f"| {name} | {epsilon:g} | {' | '.join(map(str, counts))} |")
         print(lines[-1], flush=True)
-    settings.output_dir.mkdir(parents=True, exist_ok=True)
-    target = settings.output_dir / "settled.md"
-    target.write_text("\n".join(lines) + "\n")
-    print(f"wrote {target}")
+    write(lines, settings.output_dir / "settled.md")
     return 0
 
 
