@@ -22,11 +22,11 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import baseline_results, baseline_tools
+from benchmarks.strength import make_net
 from mnist_adv import judge
 from mnist_adv.attacks.registry import ATTACKS
 from mnist_adv.data import datasets
 from mnist_adv.models import checkpoints
-from mnist_adv.models.softmax_regression import SoftmaxRegression
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 FIGURES, WEIGHTS = RESULTS / "baseline_figures.json", RESULTS / "baseline_weights.npz"
@@ -142,7 +142,11 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    model = _stored() if arguments.attacks else checkpoints.restore(arguments.checkpoint_dir)
+    model = (
+        make_net("softmax_regression")
+        if arguments.attacks
+        else checkpoints.restore(arguments.checkpoint_dir)
+    )
     weights, bias = model.W.numpy(), model.b.numpy()
     models = baseline_tools.Models(weights, bias)
     names = {name for name, _, _ in baselines(models)}
@@ -185,14 +189,6 @@ def main() -> None:
             "median_distance": float(np.median(distances)) if not fixed else None,
         })
         FIGURES.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _stored() -> SoftmaxRegression:
-    model = SoftmaxRegression()
-    with np.load(WEIGHTS) as weights:
-        model.W.assign(weights["W"])
-        model.b.assign(weights["b"])
-    return model
 
 
 if __name__ == "__main__":

@@ -62,6 +62,24 @@ def apply_step(step: Step, norm: Norm, images: Any, gradient: Any, size: Any) ->
     return images - per_image(size) * direction(step, norm, gradient)
 
 
+def keep_momentum(velocity: Any, gradient: Any, momentum: float) -> Any:
+    """Add a gradient, divided by its L1 length, to what is kept of the earlier direction.
+
+    Args:
+        velocity: `[n, h, w, c]`, the earlier direction.
+        gradient: the same shape.
+        momentum: share of the earlier direction that is kept.
+
+    Returns:
+        The same shape; an attack moves against it.
+
+    References:
+        Dong et al., "Boosting adversarial attacks with momentum", 2018.
+    """
+    length = per_image(GEOMETRY[Norm.L1].length(gradient))
+    return momentum * velocity + tf.math.divide_no_nan(gradient, length)
+
+
 def default_step_size(step: Step, norm: Norm, epsilon: Any) -> Any:
     """Choose a step size for people who gave none.
 

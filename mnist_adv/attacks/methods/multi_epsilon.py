@@ -10,8 +10,7 @@ from typing_extensions import override
 from mnist_adv.arguments import real
 from mnist_adv.attacks.methods.restarts import Restarted
 from mnist_adv.attacks.task import Inputs, State, Task
-from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
-from mnist_adv.geometry.steps import Step, apply_step
+from mnist_adv.geometry.steps import Step, apply_step, keep_momentum
 from mnist_adv.gradients.losses import Loss
 from mnist_adv.tensors.lazy import tf
 
@@ -68,9 +67,7 @@ class MultiEpsilonPGD(Restarted):
         longer = (self.first_radius - 1) * tf.maximum(1 - share / _SHRINKING, 0)
         radius = inputs["epsilon"] * (1 + longer)
         size = radius * _FIRST_STEP * (_LAST_STEP / _FIRST_STEP) ** share
-        gradient = state["gradient"]
-        length = per_image(GEOMETRY[Norm.L1].length(gradient))
-        drive = self.momentum * state["velocity"] + tf.math.divide_no_nan(gradient, length)
+        drive = keep_momentum(state["velocity"], state["gradient"], self.momentum)
         moved = apply_step(Step.STEEPEST, task.norm, state["image"], drive, size)
         return {"velocity": drive, "image": task.project({**inputs, "epsilon": radius}, moved)}
 

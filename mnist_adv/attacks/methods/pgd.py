@@ -12,8 +12,7 @@ from mnist_adv.arguments import real
 from mnist_adv.attacks.base import Attack, Outcome, Run
 from mnist_adv.attacks.methods.restarts import Restarted
 from mnist_adv.attacks.task import Inputs, State, Task
-from mnist_adv.geometry.norms import GEOMETRY, Norm, per_image
-from mnist_adv.geometry.steps import Step, apply_step, default_step_size
+from mnist_adv.geometry.steps import Step, apply_step, default_step_size, keep_momentum
 from mnist_adv.tensors.lazy import tf
 
 
@@ -71,8 +70,7 @@ class PGD(Restarted):
         drive = state["gradient"]
         following: State = {}
         if self.momentum:
-            size = per_image(GEOMETRY[Norm.L1].length(drive))
-            drive = self.momentum * state["velocity"] + tf.math.divide_no_nan(drive, size)
+            drive = keep_momentum(state["velocity"], drive, self.momentum)
             following["velocity"] = drive
         moved = apply_step(self.step, task.norm, state["image"], drive, inputs["step_size"])
         return {**following, "image": task.project(inputs, moved)}
